@@ -1,0 +1,157 @@
+"""The events and their units. `schemas/` says the same to other languages; tests/contract holds the two together.
+
+Times are integer milliseconds since the epoch. Predictions, feedback and observations are plain dictionaries as
+decoded from JSON (typed here), because they are handled a hundred thousand times a second; they have been
+validated once, by `codec`, and nothing behind it validates again. Alerts are few, so they are frozen objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+
+Label = str | int | float | bool
+"""A class (string, integer or boolean) or a number (regression)."""
+
+FeatureValue = str | int | float | bool | None
+
+
+class Prediction(TypedDict):
+    """One answer of a model. `score` in [0, 1]; `scores` maps class to probability; `weight` > 0 is importance."""
+
+    request_id: str
+    model: str
+    model_version: str
+    timestamp: int
+    prediction: Label
+    score: NotRequired[float | None]
+    scores: NotRequired[dict[str, float] | None]
+    features: NotRequired[dict[str, FeatureValue] | None]
+    slices: NotRequired[dict[str, str] | None]
+    weight: NotRequired[float | None]
+    latency_ms: NotRequired[float | None]
+
+
+class Feedback(TypedDict):
+    """The truth about one answer, known later."""
+
+    request_id: str
+    label: Label
+    timestamp: int
+    weight: NotRequired[float | None]
+
+
+class PredictionRecord(TypedDict):
+    """Observation record `prediction`: the first sighting of a prediction."""
+
+    record: Literal["prediction"]
+    prediction: Prediction
+
+
+class OutcomeRecord(TypedDict):
+    """Observation record `outcome`: a prediction with its label. `label_delay_ms` may be negative (clocks differ)."""
+
+    record: Literal["outcome"]
+    label_delay_ms: int
+    prediction: Prediction
+    feedback: Feedback
+
+
+class FeedbackIssueRecord(TypedDict):
+    """Observation record `feedback_issue`: a label that did not count, and why."""
+
+    record: Literal["feedback_issue"]
+    issue: Literal["late", "conflicting"]
+    model: str
+    feedback: Feedback | None
+    prediction: NotRequired[Prediction | None]
+
+
+class ControlRecord(TypedDict):
+    """Observation record `control`: an operator's decision, ordered with the data it acts on."""
+
+    record: Literal["control"]
+    action: Literal["resolve", "acknowledge", "silence"]
+    model: str
+    alert: str
+    timestamp: int
+    until: NotRequired[int | None]
+    actor: NotRequired[str | None]
+    comment: NotRequired[str | None]
+
+
+class Kind(StrEnum):
+    """What moved: the field's standard terms."""
+
+    CONCEPT_DRIFT = "concept_drift"
+    DATA_DRIFT = "data_drift"
+    PREDICTION_DRIFT = "prediction_drift"
+    PERFORMANCE = "performance"
+    FAIRNESS = "fairness"
+    DATA_QUALITY = "data_quality"
+
+
+class Status(StrEnum):
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Position(NamedTuple):
+    """A place in a log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Slice(NamedTuple):
+    """A part of the traffic: `country=DE`."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A signal's mean over `count` values."""
+
+    value: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One event about one alert (schemas/alert.json). `id` names the alert, `event_id` this event about it."""
+
+    id: str
+    event_id: str
+    fingerprint: str
+    status: Status
+    severity: Severity
+    kind: Kind
+    model: str
+    model_version: str
+    slice: Slice | None
+    metric: str
+    direction: Literal["up", "down"] | None
+    before: Level
+    after: Level
+    statistic: float
+    threshold: float
+    detector: str
+    parameters: Mapping[str, float | int | str]
+    assurance: Literal["guaranteed", "calibrated", "uncalibrated"]
+    first_seen: int
+    detected_at: int
+    first_position: Position
+    position: Position
+    summary: str
+    details: Mapping[str, Any] = field(default_factory=dict)

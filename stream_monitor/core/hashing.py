@@ -1,0 +1,39 @@
+"""Stable hashes: the same on every machine, in every process, for ever (never Python's seeded `hash`).
+
+Changing any of these re-partitions a journal or renames every alert, so they are pinned by a golden test.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from zlib import crc32
+
+import orjson
+
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition, in [0, partitions), that owns `key`. Kafka's default partitioners differ between clients."""
+    return crc32(key) % partitions
+
+
+def digest_of(*parts: str) -> str:
+    """32 hex digits that identify a sequence of strings; lengths are hashed too, so ("ab", "c") is not ("a", "bc")."""
+    h = blake2b(digest_size=16)
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        h.update(len(raw).to_bytes(8, "big"))
+        h.update(raw)
+    return h.hexdigest()
+
+
+def label_digest(label: str | int | float | bool) -> bytes:
+    """8 bytes that tell two labels apart: 1 and 1.0 are the same label, 1, "1" and true are three."""
+    if type(label) is float and label.is_integer():
+        label = int(label)
+    return blake2b(orjson.dumps(label) if type(label) is not int else b"%d" % label, digest_size=8).digest()
+
+
+def unit_of(text: bytes) -> int:
+    """A 64-bit integer for `text`, the seed of its randomised ranks."""
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
