@@ -1,0 +1,110 @@
+"""What the core can be told, as frozen values. `config.py` reads them from the operator's file; the defaults are these.
+
+Durations are integer milliseconds, sizes bytes. Only settings that change decisions live here, so that
+`DetectSettings.digest()` can tell whether a snapshot belongs to this configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from typing import Literal
+
+import orjson
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class EventSettings:
+    """What is accepted on the input topics, and under which names.
+
+    `prediction_fields` and `feedback_fields` map our field name to a dotted path in the incoming JSON, for example
+    `{"model_version": "meta.version"}`; a field that is not mapped is read under its own name.
+    """
+
+    max_event_bytes: int = 256 * 1024
+    max_id_bytes: int = 512
+    max_future_ms: int = HOUR
+    prediction_fields: Mapping[str, str] = field(default_factory=dict)
+    feedback_fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSettings:
+    """How long a prediction waits for its feedback, by the journal's own clock (its append time).
+
+    `window_ms`: older pairs are late. `slack_ms`: for so long past the window an entry is still known, so that a late pair
+    is told from an orphan. `slot_ms`: grain of the expiry counters. `ttl_ms`: Redis frees what is older; never a decision.
+    """
+
+    window_ms: int = 7 * DAY
+    slack_ms: int = HOUR
+    slot_ms: int = 10 * MINUTE
+    ttl_ms: int = 14 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSettings:
+    """A detector by its registered name (`adwin`, `page_hinkley`, ...) and its parameters."""
+
+    name: str
+    parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSettings:
+    """What is watched for the models it matches; the first monitor whose `models` match applies, the defaults to all others.
+
+    `models`: shell patterns (`fraud-*`). `task`: `auto` decides by the first predictions (a JSON float means regression).
+    `metrics`: shell patterns of metric names (`error`, `score`, `feature:*`, `share:*`), all by default.
+    `slices`: slice keys to watch, or `("*",)` for every key that appears. `slice_metrics`: metrics that are also watched per slice.
+    `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
+    `critical_effect`: shift from which an alert is critical.
+    """
+
+    name: str = "default"
+    models: tuple[str, ...] = ("*",)
+    task: Literal["auto", "classification", "regression"] = "auto"
+    metrics: tuple[str, ...] = ("*",)
+    slices: tuple[str, ...] = ("*",)
+    slice_metrics: tuple[str, ...] = ("error",)
+    detectors: tuple[DetectorSettings, ...] = (DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
+    minimum_effect: float = 0.1
+    critical_effect: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class DetectSettings:
+    """Everything that decides which alerts a log gives.
+
+    `maturity_ms`: how long, in event time after a prediction, its label is waited for; None takes `maturity_quantile` of the
+    first `maturity_sample` label delays of the model version and freezes it. `max_waiting`: outcomes held for maturity per
+    model version. `max_slices`: slices watched per model version, the least recently seen goes first. `max_streams` bounds all.
+    `warmup`: values before a stream is judged. `max_clock_step_ms`: the event clock moves at most so far per record.
+    `resolve_means` consecutive means of `resolve_width` values within half the shift of the old reference resolve an alert;
+    `silent_ms`: a version that is silent for so long, while another predicts, has its alerts resolved.
+    """
+
+    maturity_ms: int | None = None
+    maturity_quantile: float = 0.95
+    maturity_sample: int = 500
+    max_waiting: int = 100_000
+    max_slices: int = 1_000
+    max_features: int = 200
+    max_categories: int = 20
+    warmup: int = 1_000
+    max_clock_step_ms: int = HOUR
+    resolve_means: int = 2
+    resolve_width: int = 200
+    silent_ms: int = DAY
+    monitors: tuple[MonitorSettings, ...] = ()
+    default: MonitorSettings = field(default_factory=MonitorSettings)
+
+    def digest(self) -> str:
+        """32 hex digits: equal if and only if the decisions are made by equal settings."""
+        return blake2b(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
