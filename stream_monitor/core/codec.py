@@ -1,0 +1,320 @@
+"""Bytes <-> events. Every message is decoded, mapped and validated here, once; what fails is a value, never an exception.
+
+    raw message --Codec--> Accepted(key, value)   the journal record, ready to be produced
+                       +--> Rejection(reason, message)
+
+A journal value is a fixed head, which the join reads, and the canonical JSON, which it only carries:
+
+    byte 0      version, 1
+    byte 1      kind: P prediction, F feedback, J joined (only in the store)
+    bytes 2-9   event time, int64 big endian, ms
+    bytes 10-17 label digest (zero for P)
+    bytes 18-19 length of the model, uint16 big endian
+    then        the model (UTF-8, empty for F), the JSON
+
+An event that is already canonical (our field names, an integer timestamp) is carried as the bytes that came in.
+The checks stand in line, one `if` each, because a hundred thousand messages a second pass through them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from struct import Struct
+from typing import Any, NamedTuple
+
+import orjson
+
+from stream_monitor.core.hashing import label_digest
+from stream_monitor.core.settings import EventSettings
+
+VERSION = 1
+PREDICTION, FEEDBACK, JOINED = b"P"[0], b"F"[0], b"J"[0]
+HEAD = Struct(">BBq8sH")
+
+MAX_NAME = 256  # characters of a model's or a version's name
+MAX_TIME = 2**53 - 1  # ms; what a double holds exactly, since Lua has no other number
+
+_NO_DIGEST = bytes(8)
+_NUMBERS = frozenset((int, float))
+_LABELS = frozenset((str, int, float, bool))
+_FEATURES = frozenset((str, int, float, bool, type(None)))
+_STRINGS = frozenset((str,))
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_DIGEST_CACHE = 10_000
+
+
+class Reason(StrEnum):
+    """Why a message went to the dead letter: the code in its header."""
+
+    NULL_VALUE = "null_value"
+    TOO_LARGE = "too_large"
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    OUT_OF_RANGE = "out_of_range"
+    IN_THE_FUTURE = "in_the_future"
+
+
+class Accepted(NamedTuple):
+    """A valid event as a journal record."""
+
+    key: bytes
+    value: bytes
+
+
+class Rejection(NamedTuple):
+    """Why an event is refused: a code for programs and a sentence for people."""
+
+    reason: Reason
+    message: str
+
+
+class Codec:
+    """Decodes input messages under one configuration. Stateless but for a cache of label digests."""
+
+    def __init__(self, settings: EventSettings) -> None:
+        self._max_bytes = settings.max_event_bytes
+        self._max_id = settings.max_id_bytes
+        self._max_future = settings.max_future_ms
+        self._prediction_fields = settings.prediction_fields
+        self._feedback_fields = settings.feedback_fields
+        self._digests: dict[tuple[type, Any], bytes] = {}
+
+    def prediction(self, raw: bytes | None, kafka_time: int) -> Accepted | Rejection:
+        """The journal record of a message of the predictions topic; `kafka_time` is the message's timestamp, ms."""
+        event = self._load(raw, self._prediction_fields)
+        if type(event) is Rejection:
+            return event
+        get = event.get
+
+        request_id = get("request_id")
+        if type(request_id) is not str or not request_id:
+            return _name_problem("request_id", request_id)
+        key = request_id.encode()
+        if len(key) > self._max_id:
+            return _too_long("request_id", self._max_id, "bytes")
+
+        model = get("model")
+        if type(model) is not str or not 0 < len(model) <= MAX_NAME:
+            return _name_problem("model", model)
+        version = get("model_version")
+        if type(version) is not str or not 0 < len(version) <= MAX_NAME:
+            return _name_problem("model_version", version)
+
+        time = get("timestamp")
+        if type(time) is not int:
+            parsed = _timestamp(time)
+            if type(parsed) is Rejection:
+                return parsed
+            event["timestamp"] = time = parsed
+            raw = orjson.dumps(event)
+        if not 0 <= time <= kafka_time + self._max_future:
+            if (refused := self._out_of_time(time, kafka_time)) is not None:
+                return refused
+
+        answer = get("prediction")
+        if type(answer) not in _LABELS:
+            return _label_problem("prediction", answer)
+
+        score = get("score")
+        if score is not None and (type(score) not in _NUMBERS or not 0 <= score <= 1):
+            return _number_problem("score", score, "a number in [0, 1]")
+        scores = get("scores")
+        if scores is not None and not _are_probabilities(scores):
+            return _wrong_type("scores", scores, "an object of class -> probability in [0, 1]")
+        features = get("features")
+        if features is not None and (type(features) is not dict or not _FEATURES.issuperset(map(type, features.values()))):
+            return _wrong_type("features", features, "an object of name -> number, string, boolean or null")
+        slices = get("slices")
+        if slices is not None and (type(slices) is not dict or not _STRINGS.issuperset(map(type, slices.values()))):
+            return _wrong_type("slices", slices, "an object of name -> string")
+        weight = get("weight")
+        if weight is not None and (type(weight) not in _NUMBERS or weight <= 0):
+            return _number_problem("weight", weight, "a number above 0")
+        latency = get("latency_ms")
+        if latency is not None and (type(latency) not in _NUMBERS or latency < 0):
+            return _number_problem("latency_ms", latency, "a number not below 0")
+
+        name = model.encode()
+        if self._prediction_fields:
+            raw = orjson.dumps(event)
+        return Accepted(key, HEAD.pack(VERSION, PREDICTION, time, _NO_DIGEST, len(name)) + name + raw)  # type: ignore[operator]
+
+    def feedback(self, raw: bytes | None, kafka_time: int) -> Accepted | Rejection:
+        """The journal record of a message of the feedback topic; `kafka_time` is the message's timestamp, ms."""
+        event = self._load(raw, self._feedback_fields)
+        if type(event) is Rejection:
+            return event
+        get = event.get
+
+        request_id = get("request_id")
+        if type(request_id) is not str or not request_id:
+            return _name_problem("request_id", request_id)
+        key = request_id.encode()
+        if len(key) > self._max_id:
+            return _too_long("request_id", self._max_id, "bytes")
+
+        time = get("timestamp")
+        if type(time) is not int:
+            parsed = _timestamp(time)
+            if type(parsed) is Rejection:
+                return parsed
+            event["timestamp"] = time = parsed
+            raw = orjson.dumps(event)
+        if not 0 <= time <= kafka_time + self._max_future:
+            if (refused := self._out_of_time(time, kafka_time)) is not None:
+                return refused
+
+        label = get("label")
+        if type(label) not in _LABELS:
+            return _label_problem("label", label)
+        weight = get("weight")
+        if weight is not None and (type(weight) not in _NUMBERS or weight <= 0):
+            return _number_problem("weight", weight, "a number above 0")
+
+        if self._feedback_fields:
+            raw = orjson.dumps(event)
+        return Accepted(key, HEAD.pack(VERSION, FEEDBACK, time, self._digest(label), 0) + raw)  # type: ignore[operator]
+
+    def _load(self, raw: bytes | None, fields: Mapping[str, str]) -> dict[str, Any] | Rejection:
+        if raw is None:
+            return Rejection(Reason.NULL_VALUE, "the message has no value; tombstones mean nothing here")
+        if len(raw) > self._max_bytes:
+            return Rejection(
+                Reason.TOO_LARGE, f"the value has {len(raw)} bytes; events.max_event_bytes allows {self._max_bytes}"
+            )
+        try:
+            event = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            return _undecodable(raw, error)
+        if type(event) is not dict:
+            return Rejection(Reason.NOT_AN_OBJECT, f"the value is JSON, but {_what(event)}, not an object")
+        if fields:
+            _map(event, fields)
+        return event
+
+    def _out_of_time(self, time: int, kafka_time: int) -> Rejection | None:
+        if not 0 <= time <= MAX_TIME:
+            return Rejection(Reason.OUT_OF_RANGE, f"timestamp is {time}; ms since the epoch, not below 0, are expected")
+        if kafka_time <= 0:  # the broker gave no timestamp to hold it against
+            return None
+        ahead = (time - kafka_time) / 1000
+        return Rejection(
+            Reason.IN_THE_FUTURE,
+            f"timestamp is {ahead:.0f} s after the message was written; events.max_future allows"
+            f" {self._max_future / 1000:.0f} s; is the unit milliseconds and the producer's clock right?",
+        )
+
+    def _digest(self, label: Any) -> bytes:
+        # Classes repeat: remember the digest of each. The type is part of the key because 1 == 1.0 == True.
+        cached = self._digests.get((type(label), label))
+        if cached is None:
+            if len(self._digests) >= _DIGEST_CACHE:
+                self._digests.clear()
+            cached = self._digests[type(label), label] = label_digest(label)
+        return cached
+
+
+class Head(NamedTuple):
+    """A journal value's head, unpacked, and where its JSON starts."""
+
+    kind: int
+    time: int
+    digest: bytes
+    model: bytes
+    body: int
+
+
+def read_head(value: bytes) -> Head:
+    """Unpacks a journal value's head. Raises ValueError for a version this program does not know."""
+    version, kind, time, digest, length = HEAD.unpack_from(value)
+    if version != VERSION:
+        raise ValueError(f"journal record of version {version}; this program reads version {VERSION}")
+    body = HEAD.size + length
+    return Head(kind, time, digest, value[HEAD.size : body], body)
+
+
+def _map(event: dict[str, Any], fields: Mapping[str, str]) -> None:
+    """Puts each mapped field, found at its dotted path, under our name; a path that leads nowhere leaves it missing."""
+    found = {}
+    for name, path in fields.items():
+        at: Any = event
+        for step in path.split("."):
+            at = at.get(step) if type(at) is dict else None
+        found[name] = at
+    for name, at in found.items():
+        if at is None:
+            event.pop(name, None)
+        else:
+            event[name] = at
+
+
+def _timestamp(value: Any) -> int | Rejection:
+    if value is None:
+        return Rejection(Reason.MISSING_FIELD, "timestamp is missing")
+    if type(value) is not str:
+        return _wrong_type("timestamp", value, "an integer (ms since the epoch) or an RFC 3339 string")
+    if _RFC3339.fullmatch(value):
+        try:
+            moment = datetime.fromisoformat(value.upper())
+            # Not .timestamp(): integers stay exact.
+            return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND
+        except (ValueError, OverflowError):
+            pass
+    return Rejection(Reason.WRONG_TYPE, f"timestamp {value[:40]!r} is not RFC 3339, for example 2024-03-05T14:10:00Z")
+
+
+_MILLISECOND = datetime.resolution * 1000
+
+
+def _are_probabilities(scores: Any) -> bool:
+    return type(scores) is dict and all(type(p) in _NUMBERS and 0 <= p <= 1 for p in scores.values())
+
+
+def _undecodable(raw: bytes, error: Exception) -> Rejection:
+    try:
+        raw.decode()
+    except UnicodeDecodeError as wrong:
+        return Rejection(Reason.NOT_UTF8, f"the value is not UTF-8: {wrong.reason} at byte {wrong.start}")
+    return Rejection(Reason.NOT_JSON, f"the value is not JSON: {error}")
+
+
+def _what(value: Any) -> str:
+    """A short name for a JSON value, for messages; never the value itself, which may be private."""
+    kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return kinds.get(type(value), "null")
+
+
+def _name_problem(field: str, value: Any) -> Rejection:
+    if value is None:
+        return Rejection(Reason.MISSING_FIELD, f"{field} is missing")
+    if value == "":
+        return Rejection(Reason.MISSING_FIELD, f"{field} is empty")
+    if type(value) is str:
+        return _too_long(field, MAX_NAME, "characters")
+    return _wrong_type(field, value, "a string")
+
+
+def _label_problem(field: str, value: Any) -> Rejection:
+    if value is None:
+        return Rejection(Reason.MISSING_FIELD, f"{field} is missing")
+    return _wrong_type(field, value, "a string, a number or a boolean")
+
+
+def _number_problem(field: str, value: Any, wanted: str) -> Rejection:
+    if type(value) in _NUMBERS:
+        return Rejection(Reason.OUT_OF_RANGE, f"{field} is {value}; {wanted} is expected")
+    return _wrong_type(field, value, wanted)
+
+
+def _wrong_type(field: str, value: Any, wanted: str) -> Rejection:
+    return Rejection(Reason.WRONG_TYPE, f"{field} is {_what(value)}; {wanted} is expected")
+
+
+def _too_long(field: str, limit: int, unit: str) -> Rejection:
+    return Rejection(Reason.TOO_LARGE, f"{field} is longer than {limit} {unit}")

@@ -1,0 +1,228 @@
+"""The join: a fold over one partition of the journal, and what to emit for each of its verdicts.
+
+    S(n), the bucket's state after n records, and v(o), the verdict on the record at offset o, are functions of the
+    journal's prefix. A store keeps S(at) and answers a `Call` by going to S(max(at, to)); for offsets below `at` it
+    repeats v(o) from its outbox. Sent twice, by a zombie, or after a loss, a call does no harm; one that would leave a gap
+    is answered `Behind`.
+
+`Fold` is that store in memory. The store in Redis is the same algorithm in Lua (io/join.lua); the two are tested against
+each other. `emit` turns verdicts into observation records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+import orjson
+
+from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, PREDICTION, VERSION, Head, read_head
+from stream_monitor.core.settings import JoinSettings
+
+
+class Verdict(IntEnum):
+    """What applying a record found. NEW is never noted: an offset without an answer was NEW."""
+
+    NEW = 0
+    JOINED = 1
+    DUPLICATE = 2
+    CONFLICT = 3
+    LATE = 4
+
+
+class Record(NamedTuple):
+    """A record of the journal. `time` is its append time, ms."""
+
+    offset: int
+    time: int
+    key: bytes
+    value: bytes
+
+
+class Call(NamedTuple):
+    """One call of the store for one bucket: the records in [start, end), and the group's committed offset.
+
+    `start` is the previous call's `end`, because transaction markers leave holes in the offsets. `epoch` is set only on the
+    first call of a rebuild: it lets a store without state begin at `start`.
+    """
+
+    bucket: int
+    start: int
+    end: int
+    committed: int
+    records: Sequence[Record]
+    epoch: str = ""
+
+
+Answers = Mapping[int, tuple[int, bytes]]
+"""offset -> verdict, and the journal value of the other side where there is one."""
+
+
+class Applied(NamedTuple):
+    """The store went to S(at); `trim` is the highest committed offset it was ever told."""
+
+    at: int
+    trim: int
+    answers: Answers
+
+
+class Behind(NamedTuple):
+    """The store refused: it knows only S(at), or nothing at all (None). Nothing was changed."""
+
+    at: int | None
+
+
+class Emission(NamedTuple):
+    """One observation record to publish: keyed by model, its type in the header `record`."""
+
+    model: bytes
+    record: bytes
+    value: bytes
+
+
+def emit(records: Iterable[Record], answers: Answers, committed: int) -> list[Emission]:
+    """What the records at offsets >= `committed` have to publish, in their order."""
+    out: list[Emission] = []
+    new = Verdict.NEW, b""
+    for offset, _, _, value in records:
+        if offset < committed:
+            continue
+        verdict, other = answers.get(offset, new)
+        if value[1] == PREDICTION:
+            if verdict == Verdict.DUPLICATE:
+                continue
+            body = HEAD.size + ((value[18] << 8) | value[19])
+            model, prediction = value[HEAD.size : body], value[body:]
+            out.append(Emission(model, b"prediction", b'{"record":"prediction","prediction":%b}' % prediction))
+            if verdict == Verdict.NEW:
+                continue
+            feedback = other[HEAD.size :]
+            delay = int.from_bytes(other[2:10], "big", signed=True) - int.from_bytes(value[2:10], "big", signed=True)
+        else:
+            if verdict == Verdict.NEW or verdict == Verdict.DUPLICATE:
+                continue
+            body = HEAD.size + ((other[18] << 8) | other[19])
+            model, prediction = other[HEAD.size : body], other[body:]
+            feedback = value[HEAD.size :]
+            delay = int.from_bytes(value[2:10], "big", signed=True) - int.from_bytes(other[2:10], "big", signed=True)
+        if verdict == Verdict.JOINED:
+            out.append(
+                Emission(
+                    model,
+                    b"outcome",
+                    b'{"record":"outcome","label_delay_ms":%d,"prediction":%b,"feedback":%b}' % (delay, prediction, feedback),
+                )
+            )
+        elif model:  # a conflict between two feedbacks that still wait has no model to be told to; it is only counted
+            out.append(Emission(model, b"feedback_issue", _issue(verdict, model, prediction, feedback)))
+    return out
+
+
+def _issue(verdict: int, model: bytes, prediction: bytes, feedback: bytes) -> bytes:
+    kind = b"late" if verdict == Verdict.LATE else b"conflicting"
+    return b'{"record":"feedback_issue","issue":"%b","model":%b,"prediction":%b,"feedback":%b}' % (
+        kind,
+        _json_string(model),
+        prediction or b"null",
+        feedback,
+    )
+
+
+def _json_string(text: bytes) -> bytes:
+    return orjson.dumps(text.decode())
+
+
+class Fold:
+    """One bucket's state in memory: the definition of what the store in Redis does.
+
+    `counters` say what came and what became of it; what waits is in `slots`, per slot of log time.
+    """
+
+    def __init__(self, settings: JoinSettings) -> None:
+        self._settings = settings
+        self.at: int | None = None
+        self.trim = 0
+        self.clock = 0
+        self.origin = 0
+        self.entries: dict[bytes, tuple[int, bytes]] = {}
+        self.outbox: list[tuple[int, dict[int, tuple[int, bytes]]]] = []
+        self.slots: dict[tuple[int, int], int] = {}
+        self.counters: dict[str, int] = {}
+
+    def apply(self, call: Call) -> Applied | Behind:
+        """Goes from S(at) to S(max(at, call.end)), or refuses."""
+        if self.at is None:
+            if not call.epoch:
+                return Behind(None)
+            self.__init__(self._settings)  # type: ignore[misc]  # whatever survived a loss belongs to another epoch
+            self.at = self.origin = call.start
+        if self.at < call.start:
+            return Behind(self.at)
+        answers: dict[int, tuple[int, bytes]] = {}
+        if call.start < self.at:
+            for _, noted in self.outbox:
+                answers.update(noted)
+        notes: dict[int, tuple[int, bytes]] = {}
+        before = self._horizon_slot()
+        for record in call.records:
+            if record.offset >= self.at:
+                answer = self._take(record)
+                if answer is not None:
+                    notes[record.offset] = answer
+        if self._horizon_slot() > before:
+            self._expire()
+        self.at = max(self.at, call.end)
+        if notes:
+            self.outbox.append((self.at, notes))
+            answers.update(notes)
+        if call.committed > self.trim:
+            self.trim = call.committed
+            self.outbox = [(end, noted) for end, noted in self.outbox if end > self.trim]
+        return Applied(self.at, self.trim, answers)
+
+    def waiting(self) -> tuple[int, int]:
+        """How many predictions, and how many feedbacks, wait for their other side."""
+        return tuple(sum(n for (kind, _), n in self.slots.items() if kind == side) for side in (PREDICTION, FEEDBACK))  # type: ignore[return-value]
+
+    def _take(self, record: Record) -> tuple[int, bytes] | None:
+        self.clock = clock = max(self.clock, record.time)
+        kind = record.value[1]
+        self._count("predictions" if kind == PREDICTION else "feedback")
+        known = self.entries.get(record.key)
+        if known is None or clock - known[0] > self._settings.window_ms + self._settings.slack_ms:
+            self.entries[record.key] = clock, record.value
+            self._wait(kind, clock, 1)
+            return None
+        born, other = known
+        if other[1] not in (kind, JOINED):
+            prediction, feedback = (record.value, other) if kind == PREDICTION else (other, record.value)
+            head, label = read_head(prediction), read_head(feedback)
+            self.entries[record.key] = clock, _joined(head, label.digest)
+            self._wait(other[1], born, -1)
+            late = clock - born > self._settings.window_ms
+            self._count("late" if late else "joined")
+            return Verdict.LATE if late else Verdict.JOINED, other
+        if kind == FEEDBACK and record.value[10:18] != other[10:18]:
+            self._count("conflicting")
+            return Verdict.CONFLICT, other[: read_head(other).body]
+        self._count("duplicate_predictions" if kind == PREDICTION else "duplicate_feedback")
+        return Verdict.DUPLICATE, b""
+
+    def _wait(self, kind: int, born: int, n: int) -> None:
+        slot = kind, born // self._settings.slot_ms
+        self.slots[slot] = self.slots.get(slot, 0) + n
+
+    def _horizon_slot(self) -> int:
+        return (self.clock - self._settings.window_ms - self._settings.slack_ms) // self._settings.slot_ms
+
+    def _expire(self) -> None:
+        for slot in [slot for slot in self.slots if slot[1] < self._horizon_slot()]:
+            self._count("expired" if slot[0] == PREDICTION else "orphan", self.slots.pop(slot))
+
+    def _count(self, name: str, n: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + n
+
+
+def _joined(prediction: Head, digest: bytes) -> bytes:
+    return HEAD.pack(VERSION, JOINED, prediction.time, digest, len(prediction.model)) + prediction.model

@@ -1,0 +1,70 @@
+"""Routing: one message of an input topic -> one journal record, or one dead letter.
+
+The journal's partition is `crc32(request id) mod N`, so the input topics need not be keyed or co-partitioned. N is fixed for the
+life of the journal. A dead letter keeps the original key and bytes and says in its headers, named as Kafka Streams' dead-letter
+queue names them (KIP-1034), why it was refused and where it stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from stream_monitor.core.codec import Codec, Rejection
+from stream_monitor.core.hashing import partition_of
+from stream_monitor.core.joining import Record
+
+Headers = list[tuple[str, bytes]]
+Input = Literal["predictions", "feedback"]
+
+MAX_DEAD_BYTES = 256 * 1024  # a longer value is cut, so that the dead letter itself fits into a message
+
+
+class JournalRecord(NamedTuple):
+    """A record for the journal's `partition`."""
+
+    partition: int
+    key: bytes
+    value: bytes
+
+
+class DeadLetter(NamedTuple):
+    """A refused message. `key` and `value` are the original bytes, the value cut after MAX_DEAD_BYTES."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    reason: str
+
+
+def route(
+    codec: Codec, source: Input, topic: str, partition: int, records: Sequence[Record], partitions: int
+) -> tuple[list[JournalRecord], list[DeadLetter]]:
+    """Routes a run of records of one partition of an input topic, in order, to a journal of `partitions` partitions."""
+    decode = codec.prediction if source == "predictions" else codec.feedback
+    journal: list[JournalRecord] = []
+    dead: list[DeadLetter] = []
+    for offset, time, key, value in records:
+        result = decode(value, time)
+        if type(result) is Rejection:
+            dead.append(_dead_letter(result, topic, partition, offset, key, value))
+        else:
+            name, body = result
+            journal.append(JournalRecord(partition_of(name, partitions), name, body))  # type: ignore[arg-type]
+    return journal, dead
+
+
+def _dead_letter(
+    why: Rejection, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None
+) -> DeadLetter:
+    headers = [
+        ("__streams.errors.exception", why.reason.encode()),
+        ("__streams.errors.message", why.message.encode()),
+        ("__streams.errors.topic", topic.encode()),
+        ("__streams.errors.partition", b"%d" % partition),
+        ("__streams.errors.offset", b"%d" % offset),
+    ]
+    if value is not None and len(value) > MAX_DEAD_BYTES:
+        headers.append(("stream-monitor.original-size", b"%d" % len(value)))
+        value = value[:MAX_DEAD_BYTES]
+    return DeadLetter(key, value, headers, why.reason)

@@ -1,0 +1,146 @@
+#!lua
+-- The join, one call a batch and bucket: takes the bucket's state from S(at) to S(max(at, to)), or refuses.
+--
+-- The fold itself is `stream_monitor.core.joining.Fold`, line for line; tests hold the two together. What it must be: atomic,
+-- a function of the log alone (no clock, no randomness), idempotent (offsets below `at` are answered from the outbox), and
+-- free of writes until everything it needs has been read (a slot migration may fail a read midway).
+--
+-- KEYS[1]  the bucket: a hash of at, trim, epoch, clock, origin and the counters. The other keys live under its hash tag:
+--            :outbox       a stream, one entry a call, id = the first offset after the call, what the call answered
+--            :slots        a hash, "P:slot" or "F:slot" -> how many of that slot of log time still wait
+--            :<epoch>:<id> an entry: 8 bytes of log time, then a journal value whose kind may be J (joined)
+-- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, offsets, times}
+-- ARGV[2..] key and value of each record
+-- Returns  {"OK", at, trim, {packed answers, ...}} or {"BEHIND", at or -1}; answers are flat triples of offset, verdict, the other side's entry.
+local P, F, J = 80, 70, 74
+local JOINED, DUPLICATE, CONFLICT, LATE = 1, 2, 3, 4
+local CHUNK = 4000
+
+local byte, sub, format = string.byte, string.sub, string.format
+local pack, unpack64, floor = struct.pack, struct.unpack, math.floor
+
+local bucket = KEYS[1]
+local call = cmsgpack.unpack(ARGV[1])
+local from, to, committed, init = call[1], call[2], call[3], call[4]
+local window, horizon, slot, ttl = call[5], call[6], call[7], call[8]
+local offsets, times = call[9], call[10]
+
+local state = redis.call('HMGET', bucket, 'at', 'trim', 'epoch', 'clock')
+local at, trim, epoch, clock = tonumber(state[1]), tonumber(state[2] or 0), state[3], tonumber(state[4] or 0)
+local fresh = false
+if not at then
+  if init == '' then return { 'BEHIND', -1 } end
+  at, trim, epoch, clock, fresh = from, 0, init, 0, true
+end
+if at < from then return { 'BEHIND', at } end
+
+-- Read everything first.
+local answers = {}
+if not fresh and from < at then
+  for _, entry in ipairs(redis.call('XRANGE', bucket .. ':outbox', '-', '+')) do answers[#answers + 1] = entry[2][2] end
+end
+local count = #offsets
+local first = count + 1
+for i = 1, count do
+  if offsets[i] >= at then first = i break end
+end
+local prefix = bucket .. ':' .. epoch .. ':'
+local entries, keys = {}, {}
+for start = first, count, CHUNK do
+  local chunk = {}
+  for i = start, math.min(start + CHUNK - 1, count) do
+    local key = prefix .. ARGV[2 * i]
+    keys[i], chunk[#chunk + 1] = key, key
+  end
+  local values = redis.call('MGET', unpack(chunk))
+  for i = 1, #chunk do entries[chunk[i]] = values[i] end
+end
+local before = floor((clock - horizon) / slot)
+
+-- Fold. Numbers are counted in locals and tables with numeric keys: formatting a key for each record would cost as much as the SET.
+local dirty, notes, noted = {}, {}, 0
+local waiting = { [P] = {}, [F] = {} }
+local predictions, feedback, joined, late, conflicting, duplicate_p, duplicate_f = 0, 0, 0, 0, 0, 0, 0
+for i = first, count do
+  local key, value = keys[i], ARGV[2 * i + 1]
+  if times[i] > clock then clock = times[i] end
+  local kind, known = byte(value, 2), entries[key]
+  local is_p = kind == P
+  if is_p then predictions = predictions + 1 else feedback = feedback + 1 end
+  local age = known and clock - unpack64('>I8', known)
+  if not known or age > horizon then
+    entries[key], dirty[key] = pack('>I8', clock) .. value, true
+    local side, s = waiting[kind], floor(clock / slot)
+    side[s] = (side[s] or 0) + 1
+  else
+    local other = byte(known, 10)
+    if other ~= kind and other ~= J then
+      if is_p then
+        entries[key] = pack('>I8', clock) .. '\1J' .. sub(value, 3, 10) .. sub(known, 19, 26)
+          .. sub(value, 19, 20 + byte(value, 19) * 256 + byte(value, 20))
+      else
+        entries[key] = pack('>I8', clock) .. '\1J' .. sub(known, 11, 18) .. sub(value, 11, 18)
+          .. sub(known, 27, 28 + byte(known, 27) * 256 + byte(known, 28))
+      end
+      dirty[key] = true
+      local side, s = waiting[other], floor((clock - age) / slot)
+      side[s] = (side[s] or 0) - 1
+      local verdict = JOINED
+      if age > window then verdict, late = LATE, late + 1 else joined = joined + 1 end
+      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = offsets[i], verdict, known, noted + 3
+    elseif not is_p and sub(value, 11, 18) ~= sub(known, 19, 26) then
+      conflicting = conflicting + 1
+      local head = sub(known, 1, 28 + byte(known, 27) * 256 + byte(known, 28))
+      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = offsets[i], CONFLICT, head, noted + 3
+    else
+      if is_p then duplicate_p = duplicate_p + 1 else duplicate_f = duplicate_f + 1 end
+      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = offsets[i], DUPLICATE, '', noted + 3
+    end
+  end
+end
+local moves = {}
+for kind, side in pairs(waiting) do
+  for s, n in pairs(side) do
+    if n ~= 0 then moves[(kind == P and 'P:' or 'F:') .. format('%.0f', s)] = n end
+  end
+end
+local gone, expired, orphan, horizon_slot = {}, 0, 0, floor((clock - horizon) / slot)
+if horizon_slot > before then
+  local slots = fresh and {} or redis.call('HGETALL', bucket .. ':slots')
+  local left = {}
+  for i = 1, #slots, 2 do left[slots[i]] = tonumber(slots[i + 1]) end
+  for name, n in pairs(moves) do left[name] = (left[name] or 0) + n end
+  for name, n in pairs(left) do
+    if tonumber(sub(name, 3)) < horizon_slot then
+      if byte(name, 1) == P then expired = expired + n else orphan = orphan + n end
+      gone[#gone + 1], moves[name] = name, nil
+    end
+  end
+end
+
+-- Write.
+if fresh then
+  redis.call('DEL', bucket, bucket .. ':outbox', bucket .. ':slots')
+  redis.call('HSET', bucket, 'epoch', epoch, 'origin', from)
+end
+for key in pairs(dirty) do redis.call('SET', key, entries[key], 'PX', ttl) end
+for name, n in pairs(moves) do redis.call('HINCRBY', bucket .. ':slots', name, n) end
+for _, name in ipairs(gone) do redis.call('HDEL', bucket .. ':slots', name) end
+for name, n in pairs({
+  predictions = predictions, feedback = feedback, joined = joined, late = late, conflicting = conflicting, expired = expired,
+  duplicate_predictions = duplicate_p, duplicate_feedback = duplicate_f, orphan = orphan,
+}) do
+  if n ~= 0 then redis.call('HINCRBY', bucket, name, n) end
+end
+if noted > 0 then
+  local blob = cmsgpack.pack(notes)
+  redis.call('XADD', bucket .. ':outbox', format('%.0f-0', math.max(at, to)), 'answers', blob)
+  answers[#answers + 1] = blob
+end
+at = math.max(at, to)
+if committed > trim then
+  trim = committed
+  redis.call('XTRIM', bucket .. ':outbox', 'MINID', format('%.0f-0', trim + 1))
+end
+redis.call('HSET', bucket, 'at', at, 'trim', trim, 'clock', clock)
+return { 'OK', at, trim, answers }

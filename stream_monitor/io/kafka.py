@@ -1,0 +1,339 @@
+"""Kafka: a consumer that hands out runs of records with their exact positions, and a producer of transactions.
+
+The consumer reads committed records only and never commits by itself: the offsets of what was processed go into the producer's
+transaction, together with the group's metadata as it was when those records were handed out. Metadata taken afresh
+at the commit would let a worker commit a partition that another one already owns.
+
+Errors of the client are told apart once, here: retriable ones are tried again, abortable ones become `Aborted` (the
+transaction is rolled back and its input read again), all others `FatalError` (the process ends and is restarted).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from stream_monitor.core.joining import Record
+from stream_monitor.errors import FatalError, LogGapError, SetupError
+from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place
+
+CALL_TIMEOUT = 30.0  # seconds for a question to the broker
+
+# What the guarantees need, whatever the operator's own properties are.
+_CONSUMER: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "isolation.level": "read_committed",
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,
+}
+_PRODUCER: dict[str, Any] = {"enable.idempotence": True, "acks": "all"}
+
+# What makes it fast (benchmarks/README.md has the figures); the operator's properties override these.
+_CONSUMER_TUNING: dict[str, Any] = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "fetch.queue.backoff.ms": 5,
+    "queued.min.messages": 100_000,
+    "queued.max.messages.kbytes": 65_536,
+    "fetch.wait.max.ms": 50,
+    "check.crcs": False,
+}
+_PRODUCER_TUNING: dict[str, Any] = {
+    "linger.ms": 5,
+    "batch.num.messages": 10_000,
+    "batch.size": 1_000_000,
+    "queue.buffering.max.messages": 500_000,
+    "queue.buffering.max.kbytes": 262_144,
+    "delivery.report.only.error": True,
+    "transaction.timeout.ms": 30_000,
+    "compression.type": "lz4",
+}
+
+
+class KafkaSource:
+    """A member of a consumer group that knows exactly where it reads."""
+
+    def __init__(self, properties: Mapping[str, Any], group: str, log: Callable[[str], None]) -> None:
+        self.metadata: Any = None  # the group's, as of the last poll
+        self._log = log
+        self._listener: Listener
+        self._topics: list[str] = []
+        self._next: dict[Place, int] = {}
+        self._rebalances = 0
+        self._skewed: set[Place] = set()  # the client is ahead of `_next` here
+        self._properties = _CONSUMER_TUNING | dict(properties) | _CONSUMER | {"group.id": group}
+        self._cooperative = (
+            self._properties.get("group.protocol") == "consumer"
+            or "cooperative" in self._properties["partition.assignment.strategy"]
+        )
+        if self._properties.get("group.protocol") == "consumer":
+            del self._properties["partition.assignment.strategy"]  # the broker assigns (KIP-848)
+        self._consumer = Consumer(self._properties | {"error_cb": lambda e: log(f"kafka: {e}")})
+
+    def attach(self, topics: Sequence[str], listener: Listener) -> None:
+        """What will be read, and who is told of rebalances."""
+        self._topics, self._listener = list(topics), listener
+
+    def subscribe(self) -> None:
+        """Joins the group."""
+        self._consumer.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    def ends(self) -> dict[Place, int]:
+        """The end of every partition of the subscribed topics, as of now."""
+        places = [(topic, p) for topic in self._topics for p in range(self.partitions(topic))]
+        return {place: self.bounds(place)[1] for place in places}
+
+    def poll(self, most: int, timeout: float) -> list[Chunk]:
+        """At most `most` records, as soon as there are as many, else what came within `timeout` seconds.
+
+        Rebalances happen in here. The chunks of one call may be empty of records where only transaction markers were passed.
+        """
+        before = self._rebalances
+        messages = self._consumer.consume(most, timeout)
+        if not messages:
+            return []
+        self.metadata = self._consumer.consumer_group_metadata()
+        if self._rebalances != before:
+            # Dropped: they were read under the old assignment. Without a seek they would be lost.
+            self._skewed.update((m.topic(), m.partition()) for m in messages)
+            return []
+        runs: dict[Place, list[Record]] = {}
+        ends: dict[Place, int] = {}
+        for m in messages:
+            place = m.topic(), m.partition()
+            if m.error() is not None:
+                self._event(m, place, ends)
+                continue
+            run = runs.get(place)
+            if run is None:
+                run = runs[place] = []
+            kind, when = m.timestamp()
+            run.append(Record(m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value()))  # type: ignore[arg-type]
+        chunks = []
+        for place in runs.keys() | ends.keys():
+            records = runs.get(place, [])
+            start = self._next.get(place)
+            if start is None:
+                continue  # revoked meanwhile
+            end = max(start, ends.get(place, 0), records[-1].offset + 1 if records else 0)
+            if records and records[0].offset < start:
+                records = [r for r in records if r.offset >= start]
+            if end > start:
+                self._next[place] = end
+                chunks.append(Chunk(place, start, end, records))
+        chunks.sort(key=lambda chunk: chunk.place)
+        return chunks
+
+    def seek(self, place: Place, offset: int) -> None:
+        """Goes on from `offset`."""
+        self._next[place] = offset
+        self._skewed.discard(place)
+        _patiently(lambda: self._consumer.seek(TopicPartition(*place, offset)))
+
+    def owned(self) -> list[Place]:
+        return sorted(self._next)
+
+    def committed(self, places: Sequence[Place]) -> dict[Place, int | None]:
+        """The group's committed offsets, after earlier transactions are resolved."""
+        found = _patiently(lambda: self._consumer.committed([TopicPartition(*p) for p in places], CALL_TIMEOUT))
+        for tp in found:
+            if tp.error is not None:
+                raise FatalError(f"the committed offset of {tp.topic}/{tp.partition} cannot be read: {tp.error}")
+        return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in found}
+
+    def bounds(self, place: Place) -> tuple[int, int]:
+        """The first offset that the topic still holds, and the one after the last (of committed and open records)."""
+        low, high = _patiently(lambda: self._consumer.get_watermark_offsets(TopicPartition(*place), CALL_TIMEOUT))
+        return low, high
+
+    def offset_at(self, place: Place, when: int) -> int | None:
+        """The first offset with a timestamp >= `when` (ms), None where there is none."""
+        [found] = _patiently(lambda: self._consumer.offsets_for_times([TopicPartition(*place, when)], CALL_TIMEOUT))
+        return found.offset if found.offset >= 0 else None
+
+    def time_at(self, place: Place, offset: int) -> int | None:
+        """The append time (ms) of the record at `offset`, or of the last one before it; None where the log is empty."""
+        low, high = self.bounds(place)
+        reach = 1
+        while True:
+            first = max(low, offset - reach)
+            time = _last_time(self._properties, place, first, min(offset + 1, high))
+            if time is not None or first == low:
+                return time
+            reach *= 16  # transaction markers and aborted records leave holes: look further back
+
+    def position(self, place: Place) -> int | None:
+        """The offset that the next poll reads, None where only a seek can say."""
+        return None if place in self._skewed else self._next[place]
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises SetupError where it does not exist."""
+        found = _patiently(lambda: self._consumer.list_topics(topic, CALL_TIMEOUT)).topics[topic]
+        if found.error is not None or not found.partitions:
+            raise SetupError(f"topic {topic} does not exist", "create it: stream-monitor topics create")
+        return len(found.partitions)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._rebalances += 1
+        starts = self._listener.assigned([(tp.topic, tp.partition) for tp in partitions])
+        self._next.update(starts)
+        places = [TopicPartition(*place, offset) for place, offset in starts.items()]
+        if self._cooperative:
+            consumer.incremental_assign(places)
+        else:
+            consumer.assign(places)
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._rebalances += 1
+        gone = [(tp.topic, tp.partition) for tp in partitions]
+        for place in gone:
+            self._next.pop(place, None)
+            self._skewed.discard(place)
+        self._listener.revoked(gone)
+        if self._cooperative:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    def _event(self, message: Message, place: Place, ends: dict[Place, int]) -> None:
+        error = message.error()
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            ends[place] = message.offset()
+        elif code == KafkaError._AUTO_OFFSET_RESET:
+            raise LogGapError(
+                f"{place[0]}/{place[1]}: the position {self._next.get(place)} lies outside what the topic still holds: {error.str()}",
+                "see what would be skipped and accept it with: stream-monitor reset",
+            )
+        elif error.fatal():
+            raise FatalError(f"kafka consumer: {error.str()}")
+        elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            raise SetupError(f"kafka: {error.str()}", "create the topics: stream-monitor topics create")
+        elif code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+            raise SetupError(f"kafka: {error.str()}", "grant this client the rights of ARCHITECTURE.md, Operations")
+        else:
+            self._log(f"kafka consumer: {error.str()}")
+
+
+def _last_time(properties: Mapping[str, Any], place: Place, first: int, end: int) -> int | None:
+    """The timestamp of the last committed record in [first, end), read by a consumer of its own."""
+    reader = Consumer({**properties, "auto.offset.reset": "earliest"})
+    last = None
+    try:
+        reader.assign([TopicPartition(*place, first)])
+        deadline = time.monotonic() + CALL_TIMEOUT
+        while time.monotonic() < deadline:
+            message = reader.poll(0.2)
+            if message is None:
+                continue
+            if message.error() is not None:
+                if message.error().code() == KafkaError._PARTITION_EOF:
+                    return last
+                continue
+            if message.offset() >= end:
+                return last
+            last = message.timestamp()[1]
+            if message.offset() + 1 >= end:
+                return last
+        raise FatalError(f"{place[0]}/{place[1]}: the record at offset {first} could not be read in {CALL_TIMEOUT:.0f} s")
+    finally:
+        reader.close()
+
+
+class KafkaSink:
+    """A transactional producer. One transaction at a time; `commit` makes outputs and offsets visible together."""
+
+    def __init__(self, properties: Mapping[str, Any], transactional_id: str, log: Callable[[str], None]) -> None:
+        self._producer = Producer(
+            _PRODUCER_TUNING
+            | dict(properties)
+            | _PRODUCER
+            | {"transactional.id": transactional_id, "error_cb": lambda e: log(f"kafka: {e}")}
+        )
+        self.open = False
+
+    def start(self) -> None:
+        """Fences older producers of the same transactional id and finishes what they left open."""
+        _patiently(lambda: self._producer.init_transactions(CALL_TIMEOUT))
+
+    def produce(self, records: Iterable[Out]) -> None:
+        """Adds records to the transaction, which it opens if there is none."""
+        if not self.open:
+            _patiently(self._producer.begin_transaction)
+            self.open = True
+        produce = self._producer.produce
+        for topic, partition, key, value, headers in records:
+            while True:
+                try:
+                    if headers is None:
+                        produce(topic, value, key, partition)
+                    else:
+                        produce(topic, value, key, partition, headers=headers)
+                    break
+                except BufferError:
+                    self._producer.poll(0.05)
+                except KafkaException as error:
+                    raise _failure(error) from error
+        self._producer.poll(0)
+
+    def commit(self, offsets: Mapping[Place, int], metadata: Any) -> None:
+        """Commits the outputs and the input offsets (the next to be read), as the group member that `metadata` describes."""
+        if not self.open:
+            _patiently(self._producer.begin_transaction)
+            self.open = True
+        places = [TopicPartition(*place, offset) for place, offset in offsets.items()]
+        _patiently(lambda: self._producer.send_offsets_to_transaction(places, metadata, CALL_TIMEOUT))
+        _patiently(lambda: self._producer.commit_transaction(CALL_TIMEOUT))
+        self.open = False
+
+    def abort(self) -> None:
+        """Rolls the transaction back, if there is one."""
+        if self.open:
+            _patiently(lambda: self._producer.abort_transaction(CALL_TIMEOUT))
+            self.open = False
+
+    def close(self) -> None:
+        self._producer.purge()
+        self._producer.close()
+
+
+_PATIENCE = 120.0  # seconds for which retriable errors are tried again
+
+
+def _patiently(call: Callable[[], Any]) -> Any:
+    """Calls until it works, while the client says that trying again may help."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            failure = _failure(error)
+            retriable = error.args[0].retriable() or error.args[0].code() in _PASSING
+            if isinstance(failure, Aborted) or not retriable or time.monotonic() > deadline:
+                raise failure from error
+            time.sleep(0.05)
+
+
+_PASSING = frozenset((KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD))
+
+
+def _failure(error: KafkaException) -> Exception:
+    cause = error.args[0]
+    if cause.txn_requires_abort():
+        return Aborted(cause.str())
+    return FatalError(f"kafka: {cause.str()}", "the process ends so that a supervisor starts a fresh one")
+

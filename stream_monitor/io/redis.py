@@ -1,0 +1,176 @@
+"""The join's state in Redis: one script call a batch and bucket (`join.lua`), made on a thread of its own.
+
+`submit` hands a batch of calls to that thread and returns at once, so that the next batch is read and the last one produced
+while Redis works; the GIL is free while the thread waits. Calls are idempotent (core.joining), so a call whose answer
+was lost is simply made again. What Redis must be: >= 7 (Valkey >= 8), `noeviction`; `io/checks.py` looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.resources import files
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgpack
+import redis
+from redis.exceptions import BusyLoadingError, ConnectionError, NoScriptError, OutOfMemoryError, ReadOnlyError, TimeoutError
+
+from stream_monitor.core.joining import Answers, Applied, Behind, Call
+from stream_monitor.core.settings import JoinSettings
+from stream_monitor.ports import Status
+
+if TYPE_CHECKING:
+    from stream_monitor.config import RedisConfig
+
+T = TypeVar("T")
+
+SCRIPT = files("stream_monitor.io").joinpath("join.lua").read_bytes()
+
+_UNANSWERED = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
+_BORN = 8  # bytes of log time before the journal value in an entry
+_PIECE = 500  # records a script call: larger ones cost the server up to twice as much a record
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
+
+
+def connect(config: RedisConfig) -> Any:
+    """A client for one server, a Sentinel-watched primary or a Cluster, from the [redis] table."""
+    options = config.client_options()
+    if config.mode == "cluster":
+        return redis.RedisCluster.from_url(config.url, **options)
+    if config.mode == "sentinel":
+        sentinel = redis.Sentinel([tuple(s.rsplit(":", 1)) for s in config.sentinels], sentinel_kwargs=options, **options)
+        return sentinel.master_for(config.sentinel_service)
+    return redis.Redis.from_url(config.url, **options)
+
+
+def _parts(call: Call) -> list[Call]:
+    """The same call in pieces that fit the server's caches; one after the other they do what the whole does."""
+    records = call.records
+    if len(records) <= _PIECE:
+        return [call]
+    cuts = [call.start, *(records[i].offset for i in range(_PIECE, len(records), _PIECE)), call.end]
+    return [
+        call._replace(start=start, end=end, records=records[i * _PIECE : (i + 1) * _PIECE])
+        for i, (start, end) in enumerate(pairwise(cuts))
+    ]
+
+
+def _merge(answers: list[Applied | Behind]) -> Applied | Behind:
+    merged: dict[int, tuple[int, bytes]] = {}
+    for answer in answers:
+        if isinstance(answer, Behind):
+            return answer
+        merged.update(answer.answers)
+    return answer._replace(answers=merged)
+
+
+class Waiting(Exception):
+    """The caller asked to stop while Redis did not answer."""
+
+
+class RedisStore:
+    """The buckets of one journal. `client` is any redis-py client; `pause(seconds)` sleeps and returns True to give up."""
+
+    def __init__(
+        self,
+        client: Any,
+        prefix: str,
+        settings: JoinSettings,
+        pause: Callable[[float], bool],
+        troubled: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._settings = settings
+        self._pause = pause
+        self._troubled = troubled
+        self._sha = ""
+        self._thread = ThreadPoolExecutor(1, "redis")
+
+    def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
+        """Makes the calls, in order; the future gives their answers."""
+        return self._thread.submit(self._make, calls)
+
+    def status(self, bucket: int) -> Status:
+        """How far a bucket is."""
+        at, trim = self._retry(lambda: self._client.hmget(self._key(bucket), "at", "trim"))
+        return Status(None if at is None else int(at), int(trim or 0))
+
+    def counters(self, bucket: int) -> dict[str, int]:
+        """The join's accounting of one bucket since its origin (the journal offset its epoch began at)."""
+        found = self._retry(lambda: self._client.hgetall(self._key(bucket)))
+        slots = self._retry(lambda: self._client.hgetall(self._key(bucket) + b":slots"))
+        counters = {name.decode(): int(value) for name, value in found.items() if name != b"epoch"}
+        for side, name in ((b"P", "waiting_predictions"), (b"F", "waiting_feedback")):
+            counters[name] = sum(int(n) for slot, n in slots.items() if slot[:1] == side)
+        return counters
+
+    def forget(self, bucket: int) -> None:
+        """Drops a bucket's state, so that it is rebuilt under a new epoch; its old entries die by TTL."""
+        self._retry(lambda: self._client.delete(self._key(bucket)))
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._client.close()
+
+    def _make(self, calls: Sequence[Call]) -> list[Applied | Behind]:
+        return self._retry(lambda: self._send(calls))
+
+    def _send(self, calls: Sequence[Call]) -> list[Applied | Behind]:
+        if not self._sha:
+            self._sha = self._client.script_load(SCRIPT)
+        try:
+            pipeline = self._client.pipeline(transaction=False)
+            parts = [_parts(call) for call in calls]
+            for part in chain.from_iterable(parts):
+                pipeline.evalsha(self._sha, 1, self._key(part.bucket), *self._arguments(part))
+            replies = iter(pipeline.execute())
+            return [_merge([self._answer(next(replies)) for _ in group]) for group in parts]
+        except NoScriptError:  # SCRIPT FLUSH, a restart, a new node: load it again and repeat
+            self._sha = ""
+            return self._send(calls)
+
+    def _arguments(self, call: Call) -> list[bytes]:
+        s = self._settings
+        head = (
+            call.start,
+            call.end,
+            call.committed,
+            call.epoch,
+            s.window_ms,
+            s.window_ms + s.slack_ms,
+            s.slot_ms,
+            str(s.ttl_ms),  # a string: Redis formats Lua numbers slowly
+            [r[0] for r in call.records],
+            [r[1] for r in call.records],
+        )
+        arguments = [msgpack.packb(head)]
+        for _, _, key, value in call.records:
+            arguments += (key, value)
+        return arguments
+
+    def _answer(self, reply: list[Any]) -> Applied | Behind:
+        if reply[0] != b"OK":
+            return Behind(None if reply[1] < 0 else reply[1])
+        answers: dict[int, tuple[int, bytes]] = {}
+        for blob in reply[3]:
+            flat = msgpack.unpackb(blob, raw=True)
+            others = [entry[_BORN:] for entry in flat[2::3]]
+            answers.update(zip(flat[::3], zip(flat[1::3], others, strict=True), strict=True))
+        return Applied(reply[1], reply[2], answers)
+
+    def _key(self, bucket: int) -> bytes:
+        return f"{{{self._prefix}:{bucket}}}".encode()
+
+    def _retry(self, attempt: Callable[[], T]) -> T:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return attempt()
+            except _UNANSWERED as error:
+                self._troubled(f"{type(error).__name__}: {error}")
+                if self._pause(pause):
+                    raise Waiting from error
+                pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,0 +1,218 @@
+"""The loop of a stage: poll, process, produce, commit.
+
+    chunks --stage.begin--> ticket --stage.finish--> records --sink--> transaction with the offsets of what was processed
+
+One ticket is in flight at a time: while the store works on a batch, the next one is read and the last one produced. A rebalance,
+an abort or a store that forgot all lead to the same place, `_restart`: drop what is in flight, roll the transaction back, and let
+the stage say where to read from. What was processed but not committed is answered again from the stage's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stream_monitor.errors import FatalError
+from stream_monitor.ports import Aborted, Chunk, Place, Sink, Source
+from stream_monitor.stages import Rewind, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much is done at once: records a poll, and the most a transaction holds, in seconds and in records."""
+
+    batch: int = 5_000
+    poll_s: float = 0.05
+    transaction_s: float = 0.25
+    transaction_records: int = 20_000
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a worker has done. `first` and `last`: clock of the first record read and of the last commit, seconds."""
+
+    records: int = 0
+    committed: int = 0
+    transactions: int = 0
+    restarts: int = 0
+    first: float | None = None
+    last: float | None = None
+
+
+@dataclass(slots=True)
+class _Cursor:
+    committed: int  # the group's offset: nothing below it is emitted again
+    done: int  # processed up to here, and produced into the open transaction
+
+
+@dataclass(slots=True)
+class _Flight:
+    ticket: Any
+    ends: dict[Place, int]
+    records: int
+    metadata: Any
+
+
+class Worker:
+    """One stage, one consumer, one producer. `turn` is one step; `clock` is monotonic seconds."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        source: Source,
+        sink: Sink,
+        pace: Pace,
+        clock: Callable[[], float],
+        log: Callable[[str], None],
+    ) -> None:
+        self.stage = stage
+        self.progress = Progress()
+        self.source = source
+        self._sink = sink
+        self._pace = pace
+        self._clock = clock
+        self._log = log
+        self._cursors: dict[Place, _Cursor] = {}
+        self._committed: dict[Place, int] = {}  # the view of `_cursors` that stages read
+        self._flight: _Flight | None = None
+        self._metadata: Any = None
+        self._pending = 0  # records in the open transaction
+        self._since: float | None = None  # when the oldest uncommitted record was processed
+        self._void = False  # a rebalance happened: positions and transaction are not to be trusted
+
+    # -- what the source calls during a rebalance ------------------------------------------------------------------
+
+    def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        self._void = True
+        return self._find(places)
+
+    def revoked(self, places: Sequence[Place]) -> None:
+        # The transaction ends before the consumer rejoins: whoever owns the partition next reads committed offsets only.
+        self._void = True
+        self._drop()
+        for place in places:
+            self._cursors.pop(place, None)
+            self._committed.pop(place, None)
+            self.stage.revoked(place)
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def turn(self) -> bool:
+        """Reads, processes and produces a batch, and commits where it is time. False where nothing came."""
+        try:
+            chunks = self.source.poll(self._pace.batch, self._pace.poll_s)
+            if self._void:
+                self._restart("rebalance")
+                return True
+            flight = self._launch(chunks) if chunks else None
+            self._land()
+            self._flight = flight
+            if self._due(idle=not chunks):
+                self._land()
+                self._commit()
+            return bool(chunks)
+        except Aborted as why:
+            self._restart(f"transaction aborted: {why}")
+        except Rewind as why:
+            self._restart(str(why))
+        return True
+
+    def finish(self) -> None:
+        """Ends cleanly: what was processed is committed."""
+        try:
+            self._land()
+            self._commit()
+        except (Aborted, Rewind) as why:
+            self._log(f"{self.stage.name}: the last transaction was rolled back: {why}")
+            self._drop()
+
+    def abandon(self) -> None:
+        """Ends after a failure: the open transaction is rolled back, if that is still possible."""
+        self._flight = None
+        try:
+            self._sink.abort()
+        except (Aborted, FatalError) as error:
+            self._log(f"{self.stage.name}: the transaction could not be rolled back and will time out: {error}")
+
+    def reached(self, ends: Mapping[Place, int]) -> bool:
+        """Whether everything below `ends` is committed, by this worker or by others of its group."""
+        missing = [
+            place
+            for place, end in ends.items()
+            if (cursor := self._cursors.get(place)) is None or cursor.committed < end
+        ]
+        if not missing:
+            return True
+        if any(place in self._cursors for place in missing):
+            return False
+        group = self.source.committed(missing)
+        return all((group[place] or 0) >= ends[place] for place in missing)
+
+    def _launch(self, chunks: Sequence[Chunk]) -> _Flight:
+        records = sum(len(chunk.records) for chunk in chunks)
+        if records and self.progress.first is None:
+            self.progress.first = self._clock()
+        ticket = self.stage.begin(chunks, self._committed)
+        return _Flight(ticket, {chunk.place: chunk.end for chunk in chunks}, records, self.source.metadata)
+
+    def _land(self) -> None:
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return
+        out = self.stage.finish(flight.ticket)
+        if out:
+            self._sink.produce(out)
+        for place, end in flight.ends.items():
+            self._cursors[place].done = end
+        self._metadata = flight.metadata
+        self._pending += flight.records
+        self.progress.records += flight.records
+        if self._since is None:
+            self._since = self._clock()
+
+    def _due(self, idle: bool) -> bool:
+        if self._since is None:
+            return False
+        full = self._pending >= self._pace.transaction_records
+        return full or self._clock() - self._since >= self._pace.transaction_s or (idle and self._flight is None)
+
+    def _commit(self) -> None:
+        self._since, self._pending = None, 0
+        offsets = {place: cursor.done for place, cursor in self._cursors.items() if cursor.done > cursor.committed}
+        if not offsets:
+            return
+        self._sink.commit(offsets, self._metadata)
+        for place, offset in offsets.items():
+            self._cursors[place].committed = self._committed[place] = offset
+            self.stage.trim(place, offset)
+        self.progress.transactions += 1
+        self.progress.committed = self.progress.records
+        self.progress.last = self._clock()
+
+    # -- finding the place ------------------------------------------------------------------------------------------
+
+    def _find(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Where to read each partition from, and what is committed, by the log and the stage's cache."""
+        starts: dict[Place, int] = {}
+        committed = self.source.committed(places) if places else {}
+        for place in places:
+            start, commit = self.stage.resume(place, committed[place], self.source)
+            self._cursors[place] = _Cursor(commit, start)
+            self._committed[place] = commit
+            starts[place] = start
+        return starts
+
+    def _drop(self) -> None:
+        self._flight = None
+        self._since, self._pending = None, 0
+        self._sink.abort()
+
+    def _restart(self, why: str) -> None:
+        self._void = False
+        self.progress.restarts += 1
+        self._log(f"{self.stage.name}: {why}; going on from the last commit")
+        self._drop()
+        for place, start in self._find(self.source.owned()).items():
+            if self.source.position(place) != start:
+                self.source.seek(place, start)

@@ -1,0 +1,209 @@
+"""`stream-monitor run`: puts stages, sources, sinks and the store together, one thread a stage, and runs them until told to stop.
+
+The main thread only waits for signals. A stage that fails stops the others; each ends by committing what it has processed, or by
+rolling back, within `shutdown_timeout`. `until_end` runs until all that the input topics held at the start has gone through every
+stage: a stage's ends are read once its predecessor here has finished.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stream_monitor.core.codec import Codec
+from stream_monitor.errors import FatalError, SetupError, StreamMonitorError
+from stream_monitor.io.kafka import KafkaSink, KafkaSource
+from stream_monitor.io.redis import RedisStore, Waiting, connect
+from stream_monitor.live import Pace, Progress, Worker
+from stream_monitor.stages import Detect, Join, Route, Stage
+
+if TYPE_CHECKING:
+    from stream_monitor.config import Config
+
+STAGES = ("route", "join", "detect")
+
+Log = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class StageRun:
+    """One stage's thread, as the outside sees it."""
+
+    name: str
+    worker: Worker | None = None
+    failure: BaseException | None = None
+    finished: threading.Event = field(default_factory=threading.Event)
+    cpu_s: float = 0.0  # of the stage's own thread
+
+    @property
+    def progress(self) -> Progress:
+        return self.worker.progress if self.worker else Progress()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return dict(self.worker.stage.counters) if self.worker else {}
+
+
+class Run:
+    """The stages of one process. `start`, then `wait`; `stop` may be called from any thread or signal handler."""
+
+    def __init__(self, config: Config, stages: Sequence[str] = STAGES, until_end: bool = False, log: Log = print) -> None:
+        self.stages = [StageRun(name) for name in STAGES if name in stages]
+        self._config = config
+        self._until_end = until_end
+        self._log = log
+        self._stop = threading.Event()
+        self._instance = config.instance_id or uuid.uuid4().hex[:12]
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        before: StageRun | None = None
+        for stage in self.stages:
+            thread = threading.Thread(target=self._work, args=(stage, before), name=stage.name, daemon=True)
+            self._threads.append(thread)
+            before = stage
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def wait(self, tick: Callable[[], None] | None = None, every_s: float = 0.2) -> None:
+        """Returns when every stage has ended; raises the first failure. `tick` is called meanwhile."""
+        deadline: float | None = None
+        while any(thread.is_alive() for thread in self._threads):
+            if self._stop.is_set():
+                deadline = deadline or time.monotonic() + self._config.run.shutdown_timeout_s
+                if time.monotonic() > deadline:
+                    raise FatalError(
+                        f"the stages did not end within {self._config.run.shutdown_timeout_s:.0f} s of the stop",
+                        "their open transactions will be rolled back by the broker; raise run.shutdown_timeout if this recurs",
+                    )
+            self._threads[0].join(every_s) if self._threads[0].is_alive() else time.sleep(every_s)
+            if tick is not None:
+                tick()
+        for stage in self.stages:
+            if stage.failure is not None:
+                raise stage.failure
+
+    def _work(self, stage: StageRun, before: StageRun | None) -> None:
+        started = time.thread_time()
+        try:
+            self._loop(stage, before)
+        except Waiting:
+            self._log(f"{stage.name}: stopped while Redis did not answer; nothing was lost, the transaction is rolled back")
+        except StreamMonitorError as failure:
+            stage.failure = failure
+            self._stop.set()
+        except BaseException as failure:  # a bug: it must end the process, not only this thread
+            stage.failure = failure
+            self._stop.set()
+        finally:
+            stage.cpu_s = time.thread_time() - started
+            stage.finished.set()
+
+    def _loop(self, stage: StageRun, before: StageRun | None) -> None:
+        worker, source, close = self._assemble(stage.name)
+        stage.worker = worker
+        try:
+            source.subscribe()
+            ends: dict[tuple[str, int], int] | None = None
+            while not self._stop.is_set():
+                busy = worker.turn()
+                if not self._until_end or (busy and ends is None):
+                    continue
+                if ends is None and (before is None or before.finished.is_set()):
+                    ends = source.ends()
+                if ends is not None and worker.reached(ends):
+                    break
+            worker.finish()
+        except BaseException:
+            worker.abandon()
+            raise
+        finally:
+            close()
+
+    def _assemble(self, name: str) -> tuple[Worker, KafkaSource, Callable[[], None]]:
+        config, log = self._config, self._log
+        run, topics = config.run, config.topics
+        closers: list[Callable[[], None]] = []
+
+        def close() -> None:
+            for closer in closers:
+                closer()
+
+        consumer = dict(config.kafka_consumer())
+        if config.instance_id:
+            consumer["group.instance.id"] = f"{config.instance_id}-{name}"
+        source = KafkaSource(consumer, f"{config.groups.prefix}-{name}", log)
+        closers.append(source.close)
+        try:
+            stage = self._stage(name, source, closers)
+            sink = KafkaSink(
+                config.kafka_producer(), f"{config.groups.prefix}-{name}-{self._instance}", log
+            )
+            closers.append(sink.close)
+            sink.start()
+            pace = Pace(run.batch, run.poll_s, run.transaction_interval_s, run.transaction_messages)
+            worker = Worker(stage, source, sink, pace, time.monotonic, log)
+            source.attach(stage.topics, worker)
+        except BaseException:
+            close()
+            raise
+        log(f"{name}: reading {', '.join(stage.topics)} as group {config.groups.prefix}-{name}, instance {self._instance}")
+        return worker, source, close
+
+    def _stage(self, name: str, source: KafkaSource, closers: list[Callable[[], None]]) -> Stage:
+        config = self._config
+        topics = config.topics
+        if name == "route":
+            return Route(
+                Codec(config.events),
+                topics.predictions,
+                topics.feedback,
+                topics.journal,
+                source.partitions(topics.journal),
+                topics.dead_letter,
+                source.partitions(topics.dead_letter),
+            )
+        if name == "join":
+            store = RedisStore(
+                connect(config.redis),
+                f"{config.redis.key_prefix}:{topics.journal}",
+                config.join,
+                self._stop.wait,
+                lambda trouble: self._log(f"join: Redis does not answer, waiting: {trouble}"),
+            )
+            closers.append(store.close)
+            return Join(
+                store,
+                config.join,
+                topics.journal,
+                topics.observations,
+                source.partitions(topics.observations),
+                lambda: uuid.uuid4().hex[:8],
+            )
+        if name == "detect":
+            return Detect(config.detect, topics.observations, topics.alerts, source.partitions(topics.alerts))
+        raise SetupError(f"there is no stage {name}", f"the stages are {', '.join(STAGES)}")
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What each stage did, for `--until-end` and the benchmarks. Seconds and counts."""
+    report: dict[str, Any] = {}
+    for stage in run.stages:
+        p = stage.progress
+        report[stage.name] = {
+            "records": p.records,
+            "committed": p.committed,
+            "transactions": p.transactions,
+            "restarts": p.restarts,
+            "seconds": round(p.last - p.first, 3) if p.first is not None and p.last is not None else 0.0,
+            "cpu_seconds": round(stage.cpu_s, 3),
+            "counters": stage.counters,
+        }
+    return report

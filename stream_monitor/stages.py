@@ -1,0 +1,265 @@
+"""The three stages behind one interface: a fold over the chunks of a log, whose answers can be asked for again.
+
+    begin(chunks)   starts the work (for the join: the call to Redis) and returns a ticket
+    finish(ticket)  ends it and returns the records to produce, for offsets >= the committed one
+
+Between the two the loop reads the next chunks and produces the last ones. `resume` says where to read from after an assignment or
+an abort: at the committed offset, or before it where the cached state is behind; what lies below the committed offset is
+applied silently.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple, Protocol
+
+from stream_monitor.core.codec import Codec
+from stream_monitor.core.hashing import partition_of
+from stream_monitor.core.joining import Applied, Behind, Call, emit
+from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.publishing import publish
+from stream_monitor.core.routing import route
+from stream_monitor.core.settings import DetectSettings, JoinSettings
+from stream_monitor.errors import LogGapError
+from stream_monitor.ports import Chunk, Log, Out, Place, Store
+
+
+class Rewind(Exception):
+    """The cached state is behind the log (it was lost, wholly or in part): find the place again."""
+
+
+class Stage(Protocol):
+    """What the loop needs of a stage."""
+
+    name: str
+    topics: Sequence[str]
+    counters: dict[str, int]
+
+    def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Any: ...
+    def finish(self, ticket: Any) -> list[Out]: ...
+    def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
+        """Where to read from, and the committed offset below which nothing is emitted."""
+
+    def trim(self, place: Place, committed: int) -> None: ...
+    def revoked(self, place: Place) -> None: ...
+
+
+def _count(counters: dict[str, int], name: str, n: int = 1) -> None:
+    counters[name] = counters.get(name, 0) + n
+
+
+def _start(place: Place, committed: int | None, log: Log) -> int:
+    """The committed offset, or the log's first; a gap between the two is an operator's decision."""
+    low, high = log.bounds(place)
+    if committed is None:
+        return low
+    if not low <= committed <= high:
+        raise LogGapError(
+            f"{place[0]}/{place[1]}: the committed offset is {committed}, but the topic holds {low} to {high}",
+            "see what would be skipped, and accept it, with: stream-monitor reset",
+        )
+    return committed
+
+
+class Route:
+    """predictions, feedback -> journal, dead letters."""
+
+    name = "route"
+
+    def __init__(
+        self,
+        codec: Codec,
+        predictions: str,
+        feedback: str,
+        journal: str,
+        journal_partitions: int,
+        dead_letter: str,
+        dead_letter_partitions: int,
+    ) -> None:
+        self.topics = (predictions, feedback)
+        self.counters: dict[str, int] = {}
+        self._codec = codec
+        self._predictions = predictions
+        self._journal = journal
+        self._partitions = journal_partitions
+        self._dead_letter = dead_letter
+        self._dead_letter_partitions = dead_letter_partitions
+
+    def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Sequence[Chunk]:
+        return chunks
+
+    def finish(self, ticket: Sequence[Chunk]) -> list[Out]:
+        out: list[Out] = []
+        topic = self._journal
+        for (source, partition), _, _, records in ticket:
+            kind = "predictions" if source == self._predictions else "feedback"
+            routed, dead = route(self._codec, kind, source, partition, records, self._partitions)  # type: ignore[arg-type]
+            out += [(topic, to, key, value, None) for to, key, value in routed]  # type: ignore[misc]
+            for letter in dead:
+                to = partition_of(letter.key or b"", self._dead_letter_partitions)
+                out.append(Out(self._dead_letter, to, letter.key, letter.value, letter.headers))
+                _count(self.counters, f"dead_letter:{letter.reason}")
+            _count(self.counters, kind, len(records))
+        return out
+
+    def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
+        start = _start(place, committed, log)
+        return start, start
+
+    def trim(self, place: Place, committed: int) -> None:
+        pass
+
+    def revoked(self, place: Place) -> None:
+        pass
+
+
+class _Calls(NamedTuple):
+    calls: list[Call]
+    answers: Future[list[Applied | Behind]]
+
+
+class Join:
+    """journal -> observations, through the store."""
+
+    name = "join"
+
+    def __init__(
+        self,
+        store: Store,
+        settings: JoinSettings,
+        journal: str,
+        observations: str,
+        observation_partitions: int,
+        new_epoch: Callable[[], str],
+    ) -> None:
+        self.topics = (journal,)
+        self.counters: dict[str, int] = {}
+        self._store = store
+        self._settings = settings
+        self._observations = observations
+        self._partitions = observation_partitions
+        self._new_epoch = new_epoch
+        self._epochs: dict[int, str] = {}  # of buckets that are being rebuilt, until their first call is answered
+        self._headers = {kind: [("record", kind)] for kind in (b"prediction", b"outcome", b"feedback_issue")}
+        self._homes: dict[bytes, int] = {}  # model -> partition of observations
+
+    def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> _Calls:
+        calls = [
+            Call(place[1], start, end, committed[place], records, self._epochs.get(place[1], ""))
+            for place, start, end, records in chunks
+        ]
+        return _Calls(calls, self._store.submit(calls))
+
+    def finish(self, ticket: _Calls) -> list[Out]:
+        out: list[Out] = []
+        topic, headers, homes = self._observations, self._headers, self._homes
+        for call, answer in zip(ticket.calls, ticket.answers.result(), strict=True):
+            if isinstance(answer, Behind):
+                _count(self.counters, "healed")
+                raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
+            self._epochs.pop(call.bucket, None)
+            for model, record, value in emit(call.records, answer.answers, call.committed):
+                home = homes.get(model)
+                if home is None:
+                    if len(homes) > 10_000:
+                        homes.clear()
+                    home = homes[model] = partition_of(model, self._partitions)
+                out.append((topic, home, model, value, headers[record]))  # type: ignore[arg-type]
+                _count(self.counters, record.decode())
+        return out
+
+    def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
+        bucket = place[1]
+        commit = _start(place, committed, log)
+        low, high = log.bounds(place)
+        status = self._store.status(bucket)
+        if status.at is not None and (status.at > high or status.trim > commit):
+            raise LogGapError(
+                f"bucket {bucket}: the store has applied the journal up to {status.at} and seen {status.trim} committed, but the"
+                f" group's committed offset is {commit} and the journal ends at {high}: the offsets were moved or the journal is a new one",
+                "drop the join's state and rebuild it from the journal with: stream-monitor reset --join",
+            )
+        if status.at is not None and min(status.at, commit) >= low:
+            self._epochs.pop(bucket, None)
+            return min(status.at, commit), commit
+        if status.at is not None:
+            self._store.forget(bucket)
+        self._epochs[bucket] = self._new_epoch()
+        return self._window_start(place, commit, low, log), commit
+
+    def _window_start(self, place: Place, commit: int, low: int, log: Log) -> int:
+        """The first offset that a record at `commit` or later may still meet, by the log's own time."""
+        when = log.time_at(place, commit) if commit > low else None
+        if when is None:
+            return commit
+        first = log.offset_at(place, when - self._settings.window_ms - self._settings.slack_ms)
+        return max(low, min(commit, commit if first is None else first))
+
+    def trim(self, place: Place, committed: int) -> None:
+        pass  # the next call tells the store
+
+    def revoked(self, place: Place) -> None:
+        self._epochs.pop(place[1], None)
+
+
+class Detect:
+    """observations -> alerts. The state is in memory; what it answered and is not committed yet is in an outbox."""
+
+    name = "detect"
+
+    def __init__(self, settings: DetectSettings, observations: str, alerts: str, alert_partitions: int) -> None:
+        self.topics = (observations,)
+        self.counters: dict[str, int] = {}
+        self._settings = settings
+        self._alerts = alerts
+        self._partitions = alert_partitions
+        self._monitors: dict[Place, Monitor] = {}
+        self._outboxes: dict[Place, deque[tuple[int, Out]]] = {}
+
+    def begin(
+        self, chunks: Sequence[Chunk], committed: Mapping[Place, int]
+    ) -> tuple[Sequence[Chunk], Mapping[Place, int]]:
+        return chunks, {chunk.place: committed[chunk.place] for chunk in chunks}
+
+    def finish(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]]) -> list[Out]:
+        out: list[Out] = []
+        for place, start, end, records in ticket[0]:
+            monitor, outbox = self._monitors[place], self._outboxes[place]
+            committed, at = ticket[1][place], monitor.at
+            out += [record for offset, record in outbox if max(start, committed) <= offset < min(end, at)]
+            step = monitor.step
+            for offset, _, _, value in records:
+                if offset < at:
+                    continue
+                alerts = step(offset, value or b"")
+                for alert in alerts:
+                    key, body, headers = publish(alert)
+                    record = Out(self._alerts, partition_of(key, self._partitions), key, body, headers)
+                    if offset >= committed:
+                        outbox.append((offset, record))
+                        out.append(record)
+                        _count(self.counters, alert.status.value)
+            monitor.at = max(monitor.at, end)
+            _count(self.counters, "observations", len(records))
+        return out
+
+    def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
+        commit = _start(place, committed, log)
+        monitor = self._monitors.get(place)
+        if monitor is None:
+            monitor = self._monitors[place] = Monitor(self._settings, *place)
+            monitor.at = log.bounds(place)[0]
+            self._outboxes[place] = deque()
+        self.trim(place, commit)
+        return min(monitor.at, commit), commit
+
+    def trim(self, place: Place, committed: int) -> None:
+        outbox = self._outboxes.get(place)
+        while outbox and outbox[0][0] < committed:
+            outbox.popleft()
+
+    def revoked(self, place: Place) -> None:
+        self._monitors.pop(place, None)
+        self._outboxes.pop(place, None)

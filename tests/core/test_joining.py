@@ -1,0 +1,191 @@
+"""The join as a specification: what each record finds, what is counted, what is published."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import orjson
+import pytest
+
+from stream_monitor.core.codec import Accepted, Codec
+from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record, Verdict, emit
+from stream_monitor.core.settings import EventSettings, JoinSettings
+
+SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=10_000)
+CODEC = Codec(EventSettings())
+
+
+def prediction(request_id: str, at: int = 100, **fields: Any) -> tuple[bytes, bytes]:
+    event = {"request_id": request_id, "model": "m", "model_version": "1", "timestamp": at, "prediction": 1, **fields}
+    return accepted(CODEC.prediction(orjson.dumps(event), 0))
+
+
+def feedback(request_id: str, label: Any = 1, at: int = 150) -> tuple[bytes, bytes]:
+    return accepted(CODEC.feedback(orjson.dumps({"request_id": request_id, "label": label, "timestamp": at}), 0))
+
+
+def accepted(result: Any) -> tuple[bytes, bytes]:
+    assert isinstance(result, Accepted), result
+    return result
+
+
+def log(*steps: tuple[int, tuple[bytes, bytes]]) -> list[Record]:
+    """Records at offsets 0, 1, ...: each step is (append time, (key, value))."""
+    return [Record(offset, time, *event) for offset, (time, event) in enumerate(steps)]
+
+
+def fold(records: list[Record]) -> tuple[Fold, Applied]:
+    state = Fold(SETTINGS)
+    answer = state.apply(Call(0, 0, len(records), 0, records, "e1"))
+    assert isinstance(answer, Applied)
+    return state, answer
+
+
+def verdicts(records: list[Record]) -> list[Verdict]:
+    _, answer = fold(records)
+    return [Verdict(answer.answers.get(record.offset, (0, b""))[0]) for record in records]
+
+
+def published(records: list[Record]) -> list[dict[str, Any]]:
+    _, answer = fold(records)
+    return [orjson.loads(emission.value) for emission in emit(records, answer.answers, 0)]
+
+
+NEW, JOINED, DUPLICATE, CONFLICT, LATE = Verdict
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        pytest.param([(0, prediction("a")), (5, feedback("a"))], [NEW, JOINED], id="feedback after prediction"),
+        pytest.param([(0, feedback("a")), (5, prediction("a"))], [NEW, JOINED], id="feedback first"),
+        pytest.param([(0, prediction("a")), (1, prediction("a"))], [NEW, DUPLICATE], id="prediction twice"),
+        pytest.param([(0, feedback("a")), (1, feedback("a"))], [NEW, DUPLICATE], id="feedback twice before the prediction"),
+        pytest.param([(0, feedback("a", 1)), (1, feedback("a", 2))], [NEW, CONFLICT], id="contradiction before the prediction"),
+        pytest.param(
+            [(0, prediction("a")), (1, feedback("a")), (2, feedback("a")), (3, prediction("a")), (4, feedback("a", 7))],
+            [NEW, JOINED, DUPLICATE, DUPLICATE, CONFLICT],
+            id="repeats after the join",
+        ),
+        pytest.param([(0, prediction("a")), (1000, feedback("a"))], [NEW, JOINED], id="at the edge of the window"),
+        pytest.param([(0, prediction("a")), (1001, feedback("a"))], [NEW, LATE], id="after the window"),
+        pytest.param([(0, feedback("a")), (1001, prediction("a"))], [NEW, LATE], id="prediction after the window"),
+        pytest.param([(0, prediction("a")), (1300, feedback("a"))], [NEW, LATE], id="at the edge of the slack"),
+        pytest.param([(0, prediction("a")), (1301, feedback("a"))], [NEW, NEW], id="forgotten after the slack"),
+        pytest.param(
+            [(0, prediction("a")), (900, prediction("b")), (10, feedback("a"))],
+            [NEW, NEW, JOINED],
+            id="the log's clock never goes back",
+        ),
+        pytest.param([(0, prediction("a")), (1, prediction("b")), (2, feedback("b"))], [NEW, NEW, JOINED], id="by request id"),
+    ],
+)
+def test_what_a_record_finds(steps: list[tuple[int, tuple[bytes, bytes]]], expected: list[Verdict]) -> None:
+    assert verdicts(log(*steps)) == expected
+
+
+def test_an_outcome_carries_both_sides_as_they_came_and_the_label_delay_in_event_time() -> None:
+    first, second = published(log((0, prediction("a", at=100, extra="x")), (5, feedback("a", "no", at=175))))
+    assert first == {"record": "prediction", "prediction": orjson.loads(prediction("a", extra="x")[1][21:])}
+    assert second["record"] == "outcome"
+    assert second["label_delay_ms"] == 75
+    assert second["prediction"]["extra"] == "x"
+    assert second["feedback"] == {"request_id": "a", "label": "no", "timestamp": 175}
+
+
+def test_a_prediction_that_completes_a_join_publishes_itself_and_then_the_outcome() -> None:
+    records = published(log((0, feedback("a", at=90)), (5, prediction("a", at=100))))
+    assert [record["record"] for record in records] == ["prediction", "outcome"]
+    assert records[1]["label_delay_ms"] == -10
+
+
+def test_late_and_conflicting_feedback_is_told_to_its_model() -> None:
+    late = published(log((0, prediction("a")), (1001, feedback("a"))))
+    assert late[1]["record"] == "feedback_issue"
+    assert (late[1]["issue"], late[1]["model"], late[1]["feedback"]["label"]) == ("late", "m", 1)
+    assert late[1]["prediction"]["request_id"] == "a"
+    conflicting = published(log((0, prediction("a")), (1, feedback("a")), (2, feedback("a", 9))))
+    assert (conflicting[2]["issue"], conflicting[2]["model"], conflicting[2]["feedback"]["label"]) == ("conflicting", "m", 9)
+
+
+def test_duplicates_and_contradictions_without_a_model_publish_nothing() -> None:
+    assert published(log((0, feedback("a", 1)), (1, feedback("a", 2)), (2, feedback("a", 1)))) == []
+
+
+def test_nothing_is_published_below_the_committed_offset() -> None:
+    records = log((0, prediction("a")), (5, feedback("a")), (6, prediction("b")))
+    _, answer = fold(records)
+    assert [e.record for e in emit(records, answer.answers, 1)] == [b"outcome", b"prediction"]
+
+
+def test_a_store_without_state_or_with_a_gap_refuses_and_changes_nothing() -> None:
+    state = Fold(SETTINGS)
+    assert state.apply(Call(0, 5, 6, 5, [], "")) == Behind(None)
+    state.apply(Call(0, 5, 8, 5, [], "e1"))
+    assert state.apply(Call(0, 9, 10, 9, [Record(9, 0, *prediction("a"))])) == Behind(8)
+    assert state.at == 8
+    assert not state.entries
+
+
+def test_an_offset_that_was_applied_is_answered_again_until_it_is_committed() -> None:
+    records = log((0, prediction("a")), (5, feedback("a")))
+    state, first = fold(records)
+    again = state.apply(Call(0, 0, 2, 0, records))
+    assert again == first
+    state.apply(Call(0, 2, 2, 2, []))
+    assert state.outbox == []
+    assert state.trim == 2
+
+
+def test_the_counters_add_up_to_what_was_read() -> None:
+    rng = random.Random(1)
+    steps, time = [], 0
+    for _ in range(5_000):
+        time += rng.choice([0, 1, 5, 60])
+        name = f"r{rng.randrange(400)}"
+        steps.append((time, prediction(name) if rng.random() < 0.5 else feedback(name, rng.choice([1, 2]))))
+    state, _ = fold(log(*steps))
+    n = Counter(state.counters)
+    waiting_predictions, waiting_feedback = state.waiting()
+    pairs = n["joined"] + n["late"]
+    assert n["predictions"] + n["feedback"] == 5_000
+    assert n["predictions"] == pairs + n["duplicate_predictions"] + n["expired"] + waiting_predictions
+    assert n["feedback"] == pairs + n["duplicate_feedback"] + n["conflicting"] + n["orphan"] + waiting_feedback
+    assert min(n.values()) > 0, f"the workload does not reach every counter: {n}"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_state_is_a_function_of_the_log_however_it_is_cut_and_repeated(seed: int) -> None:
+    rng = random.Random(seed)
+    steps, time = [], 0
+    for _ in range(300):
+        time += rng.choice([0, 1, 30, 200])
+        name = f"r{rng.randrange(25)}"
+        steps.append((time, prediction(name) if rng.random() < 0.5 else feedback(name, rng.choice([1, 2]))))
+    records = log(*steps)
+    whole, answer = fold(records)
+    expected = emit(records, answer.answers, 0)
+
+    pieces, position, committed, out = Fold(SETTINGS), 0, 0, []
+    while committed < len(records):
+        end = min(len(records), position + rng.randrange(1, 40))
+        part = pieces.apply(Call(0, position, end, committed, records[position:end], "e1"))
+        assert isinstance(part, Applied)
+        if rng.random() < 0.4:
+            position = committed  # a crash: what was not committed is read again
+            continue
+        position = end
+        out += emit(records[committed:end], _all(pieces, records, committed, end), committed)
+        committed = end
+    assert out == expected
+    assert pieces.entries == whole.entries
+    assert pieces.counters == whole.counters
+    assert pieces.waiting() == whole.waiting()
+
+
+def _all(state: Fold, records: list[Record], start: int, end: int) -> Any:
+    answer = state.apply(Call(0, start, end, start, records[start:end]))
+    assert isinstance(answer, Applied)
+    return answer.answers
