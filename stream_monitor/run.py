@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stream_monitor.core.codec import Codec
+from stream_monitor.core.monitor import Monitor
 from stream_monitor.errors import FatalError, SetupError, StreamMonitorError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
 from stream_monitor.io.redis import RedisStore, Waiting, connect
@@ -188,7 +189,12 @@ class Run:
                 lambda: uuid.uuid4().hex[:8],
             )
         if name == "detect":
-            return Detect(config.detect, topics.observations, topics.alerts, source.partitions(topics.alerts))
+            return Detect(
+                topics.observations,
+                topics.alerts,
+                source.partitions(topics.alerts),
+                lambda topic, partition: Monitor(config.detect, topic, partition),
+            )
         raise SetupError(f"there is no stage {name}", f"the stages are {', '.join(STAGES)}")
 
 

@@ -16,14 +16,22 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 from stream_monitor.core.codec import Codec
+from stream_monitor.core.events import Alert
 from stream_monitor.core.hashing import partition_of
 from stream_monitor.core.joining import Applied, Behind, Call, emit
-from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.routing import route
-from stream_monitor.core.settings import DetectSettings, JoinSettings
+from stream_monitor.core.settings import JoinSettings
 from stream_monitor.errors import LogGapError
 from stream_monitor.ports import Chunk, Log, Out, Place, Store
+
+
+class Monitor(Protocol):
+    """What the stage needs of a partition's detectors (core.monitor.Monitor)."""
+
+    at: int
+
+    def step(self, offset: int, value: bytes) -> Sequence[Alert]: ...
 
 
 class Rewind(Exception):
@@ -209,10 +217,16 @@ class Detect:
 
     name = "detect"
 
-    def __init__(self, settings: DetectSettings, observations: str, alerts: str, alert_partitions: int) -> None:
+    def __init__(
+        self,
+        observations: str,
+        alerts: str,
+        alert_partitions: int,
+        new_monitor: Callable[[str, int], Monitor],
+    ) -> None:
         self.topics = (observations,)
         self.counters: dict[str, int] = {}
-        self._settings = settings
+        self._new_monitor = new_monitor
         self._alerts = alerts
         self._partitions = alert_partitions
         self._monitors: dict[Place, Monitor] = {}
@@ -249,7 +263,7 @@ class Detect:
         commit = _start(place, committed, log)
         monitor = self._monitors.get(place)
         if monitor is None:
-            monitor = self._monitors[place] = Monitor(self._settings, *place)
+            monitor = self._monitors[place] = self._new_monitor(*place)
             monitor.at = log.bounds(place)[0]
             self._outboxes[place] = deque()
         self.trim(place, commit)

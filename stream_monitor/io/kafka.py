@@ -64,7 +64,13 @@ _PRODUCER_TUNING: dict[str, Any] = {
 class KafkaSource:
     """A member of a consumer group that knows exactly where it reads."""
 
-    def __init__(self, properties: Mapping[str, Any], group: str, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        group: str,
+        log: Callable[[str], None],
+        client: Callable[[dict[str, Any]], Any] = Consumer,
+    ) -> None:
         self.metadata: Any = None  # the group's, as of the last poll
         self._log = log
         self._listener: Listener
@@ -79,7 +85,8 @@ class KafkaSource:
         )
         if self._properties.get("group.protocol") == "consumer":
             del self._properties["partition.assignment.strategy"]  # the broker assigns (KIP-848)
-        self._consumer = Consumer(self._properties | {"error_cb": lambda e: log(f"kafka: {e}")})
+        self._client = client
+        self._consumer = client(self._properties | {"error_cb": lambda e: log(f"kafka: {e}")})
 
     def attach(self, topics: Sequence[str], listener: Listener) -> None:
         """What will be read, and who is told of rebalances."""
@@ -168,7 +175,7 @@ class KafkaSource:
         reach = 1
         while True:
             first = max(low, offset - reach)
-            time = _last_time(self._properties, place, first, min(offset + 1, high))
+            time = _last_time(self._client, self._properties, place, first, min(offset + 1, high))
             if time is not None or first == low:
                 return time
             reach *= 16  # transaction markers and aborted records leave holes: look further back
@@ -229,9 +236,11 @@ class KafkaSource:
             self._log(f"kafka consumer: {error.str()}")
 
 
-def _last_time(properties: Mapping[str, Any], place: Place, first: int, end: int) -> int | None:
+def _last_time(
+    client: Callable[[dict[str, Any]], Any], properties: Mapping[str, Any], place: Place, first: int, end: int
+) -> int | None:
     """The timestamp of the last committed record in [first, end), read by a consumer of its own."""
-    reader = Consumer({**properties, "auto.offset.reset": "earliest"})
+    reader = client({**properties, "auto.offset.reset": "earliest"})
     last = None
     try:
         reader.assign([TopicPartition(*place, first)])
@@ -257,8 +266,14 @@ def _last_time(properties: Mapping[str, Any], place: Place, first: int, end: int
 class KafkaSink:
     """A transactional producer. One transaction at a time; `commit` makes outputs and offsets visible together."""
 
-    def __init__(self, properties: Mapping[str, Any], transactional_id: str, log: Callable[[str], None]) -> None:
-        self._producer = Producer(
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        transactional_id: str,
+        log: Callable[[str], None],
+        client: Callable[[dict[str, Any]], Any] = Producer,
+    ) -> None:
+        self._producer = client(
             _PRODUCER_TUNING
             | dict(properties)
             | _PRODUCER

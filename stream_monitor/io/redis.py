@@ -8,7 +8,7 @@ was lost is simply made again. What Redis must be: >= 7 (Valkey >= 8), `noevicti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from importlib.resources import files
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,6 +80,7 @@ class RedisStore:
         settings: JoinSettings,
         pause: Callable[[float], bool],
         troubled: Callable[[str], None],
+        executor: Executor | None = None,
     ) -> None:
         self._client = client
         self._prefix = prefix
@@ -87,7 +88,7 @@ class RedisStore:
         self._pause = pause
         self._troubled = troubled
         self._sha = ""
-        self._thread = ThreadPoolExecutor(1, "redis")
+        self._thread = executor or ThreadPoolExecutor(1, "redis")
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
         """Makes the calls, in order; the future gives their answers."""
