@@ -20,14 +20,6 @@ Input = Literal["predictions", "feedback"]
 MAX_DEAD_BYTES = 256 * 1024  # a longer value is cut, so that the dead letter itself fits into a message
 
 
-class JournalRecord(NamedTuple):
-    """A record for the journal's `partition`."""
-
-    partition: int
-    key: bytes
-    value: bytes
-
-
 class DeadLetter(NamedTuple):
     """A refused message. `key` and `value` are the original bytes, the value cut after MAX_DEAD_BYTES."""
 
@@ -39,10 +31,13 @@ class DeadLetter(NamedTuple):
 
 def route(
     codec: Codec, source: Input, topic: str, partition: int, records: Sequence[Record], partitions: int
-) -> tuple[list[JournalRecord], list[DeadLetter]]:
-    """Routes a run of records of one partition of an input topic, in order, to a journal of `partitions` partitions."""
+) -> tuple[list[tuple[int, bytes, bytes]], list[DeadLetter]]:
+    """Routes a run of records of one partition of an input topic, in order, to a journal of `partitions` partitions.
+
+    Journal records are (partition, key, value).
+    """
     decode = codec.prediction if source == "predictions" else codec.feedback
-    journal: list[JournalRecord] = []
+    journal: list[tuple[int, bytes, bytes]] = []
     dead: list[DeadLetter] = []
     for offset, time, key, value in records:
         result = decode(value, time)
@@ -50,7 +45,7 @@ def route(
             dead.append(_dead_letter(result, topic, partition, offset, key, value))
         else:
             name, body = result
-            journal.append(JournalRecord(partition_of(name, partitions), name, body))  # type: ignore[arg-type]
+            journal.append((partition_of(name, partitions), name, body))  # type: ignore[arg-type]
     return journal, dead
 
 

@@ -61,7 +61,7 @@ class MonitorSettings:
     """What is watched for the models it matches; the first monitor whose `models` match applies, the defaults to all others.
 
     `models`: shell patterns (`fraud-*`). `task`: `auto` decides by the first predictions (a JSON float means regression).
-    `metrics`: shell patterns of metric names (`error`, `score`, `feature:*`, `share:*`), all by default.
+    `metrics`: shell patterns of metric names (`error`, `score`, `prediction`, `feature:NAME`, `missing:NAME`), all by default.
     `slices`: slice keys to watch, or `("*",)` for every key that appears. `slice_metrics`: metrics that are also watched per slice.
     `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
     `critical_effect`: shift from which an alert is critical.
@@ -83,10 +83,13 @@ class DetectSettings:
     """Everything that decides which alerts a log gives.
 
     `maturity_ms`: how long, in event time after a prediction, its label is waited for; None takes `maturity_quantile` of the
-    first `maturity_sample` label delays of the model version and freezes it. `max_waiting`: outcomes held for maturity per
-    model version. `max_slices`: slices watched per model version, the least recently seen goes first. `max_streams` bounds all.
+    first `maturity_sample` label delays of the model version and freezes it (core/maturity.py); 0 does not wait, and takes
+    outcomes as they come. `max_waiting`: outcomes held for maturity per model version.
+    `max_slices`: slices watched per model version, the least recently seen goes first. `max_versions`, `max_streams`: model
+    versions and streams of a partition; the version longest not heard of goes first, a stream too many is not watched.
     `warmup`: values before a stream is judged. `max_clock_step_ms`: the event clock moves at most so far per record.
-    `resolve_means` consecutive means of `resolve_width` values within half the shift of the old reference resolve an alert;
+    `resolve_means` consecutive means of `resolve_width` values (more where the shift is small) within half the shift of the old
+    reference resolve an alert;
     `silent_ms`: a version that is silent for so long, while another predicts, has its alerts resolved.
     """
 
@@ -95,6 +98,8 @@ class DetectSettings:
     maturity_sample: int = 500
     max_waiting: int = 100_000
     max_slices: int = 1_000
+    max_versions: int = 100
+    max_streams: int = 50_000
     max_features: int = 200
     max_categories: int = 20
     warmup: int = 1_000

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from confluent_kafka import (
@@ -27,6 +28,8 @@ from confluent_kafka import (
 from stream_monitor.core.joining import Record
 from stream_monitor.errors import FatalError, LogGapError, SetupError
 from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place
+
+_record = partial(tuple.__new__, Record)  # half the price of Record(...)
 
 CALL_TIMEOUT = 30.0  # seconds for a question to the broker
 
@@ -77,6 +80,7 @@ class KafkaSource:
         self._topics: list[str] = []
         self._next: dict[Place, int] = {}
         self._rebalances = 0
+        self._closing = False
         self._skewed: set[Place] = set()  # the client is ahead of `_next` here
         self._properties = _CONSUMER_TUNING | dict(properties) | _CONSUMER | {"group.id": group}
         self._cooperative = (
@@ -126,7 +130,7 @@ class KafkaSource:
             if run is None:
                 run = runs[place] = []
             kind, when = m.timestamp()
-            run.append(Record(m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value()))  # type: ignore[arg-type]
+            run.append(_record((m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value())))
         chunks = []
         for place in runs.keys() | ends.keys():
             records = runs.get(place, [])
@@ -192,9 +196,13 @@ class KafkaSource:
         return len(found.partitions)
 
     def close(self) -> None:
+        """Leaves the group."""
+        self._closing = True
         self._consumer.close()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closing:  # a rebalance that ends while we leave; no question to the broker is answered any more
+            return
         self._rebalances += 1
         starts = self._listener.assigned([(tp.topic, tp.partition) for tp in partitions])
         self._next.update(starts)
@@ -273,6 +281,7 @@ class KafkaSink:
         log: Callable[[str], None],
         client: Callable[[dict[str, Any]], Any] = Producer,
     ) -> None:
+        self._log = log
         self._producer = client(
             _PRODUCER_TUNING
             | dict(properties)
@@ -322,8 +331,12 @@ class KafkaSink:
             self.open = False
 
     def close(self) -> None:
-        self._producer.purge()
-        self._producer.close()
+        """Lets go without waiting: what is not committed by now is rolled back, here or by the broker."""
+        try:
+            self._producer.purge()
+            self._producer.close()
+        except KafkaException as error:  # a fenced producer says it once more; its failure has been raised already
+            self._log(f"kafka producer closed: {error.args[0].str()}")
 
 
 _PATIENCE = 120.0  # seconds for which retriable errors are tried again

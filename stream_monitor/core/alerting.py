@@ -1,0 +1,305 @@
+"""The life cycle of an alert, as a transition table, and what an alert says.
+
+    none --drift--> firing --recovered | silent | evicted | operator--> resolved
+
+One episode per fingerprint (model, version, slice, metric), whichever detector saw it; a change that lasts is one alert. A stream
+(core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. Warning, updated,
+acknowledged and silenced are to become further rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from stream_monitor.core.detectors import Detector, Evidence
+from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Status
+from stream_monitor.core.hashing import digest_of
+from stream_monitor.core.reference import salt_of
+
+
+class State(StrEnum):
+    NONE = "none"
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Event(StrEnum):
+    """What can happen to an alert; the value is the reason that a resolved alert gives."""
+
+    DRIFT = "drift"
+    RECOVERED = "recovered"
+    SILENT = "silent"
+    EVICTED = "evicted"
+    OPERATOR = "operator"
+
+
+class Transition(NamedTuple):
+    """Where an event leads, and the status that is published on the way, if any."""
+
+    to: State
+    publish: Status | None
+
+
+TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
+    (State.NONE, Event.DRIFT): Transition(State.FIRING, Status.FIRING),
+    (State.FIRING, Event.DRIFT): Transition(State.FIRING, None),
+    (State.FIRING, Event.RECOVERED): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.FIRING, Event.SILENT): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.FIRING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.FIRING, Event.OPERATOR): Transition(State.RESOLVED, Status.RESOLVED),
+}
+"""Every other pair is a mistake of the caller: KeyError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an alert is about. `minimum_effect`, `critical_effect`: in standard deviations of the reference."""
+
+    model: str
+    version: str
+    slice: Slice | None
+    metric: str
+    kind: Kind
+    minimum_effect: float
+    critical_effect: float
+    fingerprint: str
+    salt: int
+
+    @classmethod
+    def of(
+        cls, model: str, version: str, slice_: Slice | None, metric: str, kind: Kind, minimum_effect: float, critical_effect: float
+    ) -> Subject:
+        """The subject with its fingerprint, which leaves the detector out."""
+        fingerprint = digest_of(model, version, *(slice_ or ()), metric)
+        return cls(model, version, slice_, metric, kind, minimum_effect, critical_effect, fingerprint, salt_of(fingerprint))
+
+
+class Change(NamedTuple):
+    """A change of level: `effect` in standard deviations of the reference; `time` (ms) and `offset` of its first value."""
+
+    before: Level
+    after: Level
+    effect: float
+    time: int
+    offset: int
+
+
+class Episode:
+    """An alert that fires: the event it began with, and how near the stream came to its old level since.
+
+    All in the units that detectors read: `center` is the level to come back to, half the shift is near enough, `deviation` the
+    standard deviation of a value. A mean is taken over so many values that half the shift is three of its standard deviations, at least
+    `width`: a small shift that lasts must not look like its end by chance. What was measured at the alarm is the shift at its
+    luckiest, so the first mean after it that is not near corrects it.
+    """
+
+    __slots__ = (
+        "alert", "center", "corrected", "count", "deviation", "near", "near_count", "raw", "reach", "runs", "state", "total", "width",
+    )  # fmt: skip
+
+    def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int) -> None:
+        self.alert = alert
+        self.state = State.FIRING
+        self.center = center
+        self.deviation = deviation
+        self.reach = abs(shift) / 2
+        self.width = width
+        self.corrected = False
+        self.count = 0  # the mean that is being taken
+        self.total = 0.0
+        self.raw = 0.0
+        self.runs = 0  # consecutive means within reach, their values and the sum of these
+        self.near_count = 0
+        self.near = 0.0
+        self._widen()
+
+    def follow(self, value: float, raw: float) -> int:
+        """Takes a value, and itself in the signal's units. Answers how many means in a row were near, at the end of one, else 0."""
+        self.count += 1
+        self.total += value
+        self.raw += raw
+        if self.count < self.width:
+            return 0
+        gap = abs(self.total / self.count - self.center)
+        if gap <= self.reach:
+            self.runs, self.near, self.near_count = self.runs + 1, self.near + self.raw, self.near_count + self.count
+        else:
+            self.runs, self.near, self.near_count = 0, 0.0, 0
+            if not self.corrected:
+                self.corrected, self.reach = True, min(self.reach, gap / 2)
+                self._widen()
+        self.count, self.total, self.raw = 0, 0.0, 0.0
+        return self.runs
+
+    def _widen(self) -> None:
+        if self.reach > 0:
+            needed = (3 * self.deviation / self.reach) ** 2
+            self.width = max(self.width, int(min(needed, MAX_WIDENING * self.width)))
+
+    def level(self) -> Level:
+        """The means that were near, or else the values of the mean that is being taken."""
+        if self.near_count:
+            return Level(self.near / self.near_count, self.near_count)
+        return Level(self.raw / self.count, self.count) if self.count else self.alert.after
+
+    def saved(self) -> Any:
+        """Plain data."""
+        return [_plain(self.alert), *(getattr(self, name) for name in _EPISODE)]
+
+    @classmethod
+    def restored(cls, state: Any) -> Episode:
+        """The episode that gave `state`."""
+        episode = cls(_alert(state[0]), 0, 0, 0, 0)
+        for name, value in zip(_EPISODE, state[1:], strict=True):
+            setattr(episode, name, value)
+        return episode
+
+
+MAX_WIDENING = 20
+_EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near")
+
+
+class Desk:
+    """Where a partition's alert events are written: `out` collects them, `clock` (event time, ms) dates them."""
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.clock = 0
+        self.out: list[Alert] = []
+
+    def fire(self, subject: Subject, change: Change, detector: Detector, evidence: Evidence, offset: int) -> Alert:
+        """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once."""
+        position = Position(self.topic, self.partition, offset)
+        alert_id = digest_of(subject.fingerprint, _place(position))
+        before, after = change.before.value, change.after.value
+        alert = Alert(
+            id=alert_id,
+            event_id=digest_of(alert_id, Status.FIRING, _place(position)),
+            fingerprint=subject.fingerprint,
+            status=Status.FIRING,
+            severity=Severity.CRITICAL if abs(change.effect) >= subject.critical_effect else Severity.WARNING,
+            kind=subject.kind,
+            model=subject.model,
+            model_version=subject.version,
+            slice=subject.slice,
+            metric=subject.metric,
+            direction="up" if after > before else "down" if after < before else None,
+            before=change.before,
+            after=change.after,
+            statistic=evidence.statistic,
+            threshold=evidence.threshold,
+            detector=detector.name,
+            parameters=dict(detector.parameters),
+            assurance=detector.assurance,
+            first_seen=change.time,
+            detected_at=self.clock,
+            first_position=Position(self.topic, self.partition, change.offset),
+            position=position,
+            summary=_rise(subject, change),
+            details={"effect": change.effect},
+        )
+        self.out.append(alert)
+        return alert
+
+    def resolve(self, episode: Episode, event: Event, level: Level, offset: int) -> None:
+        """The event that ends an episode."""
+        transition = TRANSITIONS[episode.state, event]
+        episode.state = transition.to
+        position = Position(self.topic, self.partition, offset)
+        fired = episode.alert
+        self.out.append(
+            replace(
+                fired,
+                event_id=digest_of(fired.id, Status.RESOLVED, _place(position)),
+                status=Status.RESOLVED,
+                after=level,
+                detected_at=self.clock,
+                position=position,
+                summary=_return(fired, event, level),
+                details={"reason": event.value},
+            )
+        )
+
+
+def _place(position: Position) -> str:
+    return f"{position.topic}/{position.partition}/{position.offset}"
+
+
+_SHOWN = 80
+
+
+def safe(text: str) -> str:
+    """`text` for a line that people read: what does not print is escaped, what is long is cut."""
+    cut = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
+
+
+def _rise(subject: Subject, change: Change) -> str:
+    before, after = change.before.value, change.after.value
+    verb = "rose" if after > before else "fell" if after < before else "moved"
+    since = datetime.fromtimestamp(change.time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(change.time) else "?"
+    what = _what(subject.model, subject.version, subject.metric, subject.slice)
+    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since})"
+
+
+def _return(fired: Alert, event: Event, level: Level) -> str:
+    what = _what(fired.model, fired.model_version, fired.metric, fired.slice)
+    if event is Event.RECOVERED:
+        return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
+    reasons = {
+        Event.SILENT: "the version is no longer heard of",
+        Event.EVICTED: "it is no longer watched, more was seen than the limits allow",
+        Event.OPERATOR: "an operator resolved it",
+    }
+    return f"{what}: resolved, {reasons[event]}"
+
+
+def _what(model: str, version: str, metric: str, slice_: Slice | None) -> str:
+    name, _, category = metric.partition("=")
+    base, _, feature = name.partition(":")
+    if category:
+        said = f"share of {feature or base}={category}"
+    else:
+        said = {"feature": f"feature {feature}", "missing": f"missing share of {feature}"}.get(base, metric)
+    part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
+    return f"{safe(model)} {safe(version)}: {safe(said)}{part}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
+
+
+def _is_date(ms: int) -> bool:
+    return 0 <= ms < 253_402_300_800_000  # the year 10000
+
+
+def _plain(alert: Alert) -> dict[str, Any]:
+    return asdict(alert) | {
+        "slice": list(alert.slice) if alert.slice else None,
+        "first_position": list(alert.first_position),
+        "position": list(alert.position),
+        "status": alert.status.value,
+        "severity": alert.severity.value,
+        "kind": alert.kind.value,
+    }
+
+
+def _alert(state: Mapping[str, Any]) -> Alert:
+    return Alert(
+        **{
+            **state,
+            "slice": Slice(*state["slice"]) if state["slice"] else None,
+            "first_position": Position(*state["first_position"]),
+            "position": Position(*state["position"]),
+            "status": Status(state["status"]),
+            "severity": Severity(state["severity"]),
+            "kind": Kind(state["kind"]),
+            "before": Level(**state["before"]),
+            "after": Level(**state["after"]),
+        }
+    )

@@ -1,0 +1,149 @@
+"""Categories: their names in metrics, and the share of each frequent one as a binary stream.
+
+Which categories have a stream of their own is settled at the end of the warm-up: those with a share of 1% or more, at most a set number;
+the rest is pooled as `other`. Of two categories the rarer is watched, the other mirrors it. The stream for `other` begins with
+the first value that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from stream_monitor.core.streams import BinaryStream, Stream
+
+MIN_SHARE = 0.01
+MAX_TALLY = 1_000  # distinct categories counted during the warm-up
+MAX_TEXT = 200  # characters of a name or category; longer ones are cut and told apart by a digest
+_EXACT = 2**53
+
+Make = Callable[[str], BinaryStream | None]
+"""The stream of the category with this name, or None where there are too many streams."""
+
+
+def shorten(text: str) -> str:
+    """`text`, or its beginning and a digest where it is longer than 200 characters."""
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[:MAX_TEXT]}~{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+
+
+def category_name(key: Any) -> str:
+    """The name of a category in a metric: 1, "1", true and "other" keep apart from 1, true and the pool `other`."""
+    if type(key) is not str:
+        return orjson.dumps(key[1]).decode()
+    try:
+        orjson.loads(key)
+    except orjson.JSONDecodeError:
+        return f'"{key}"' if key == "other" else key
+    return f'"{key}"'  # it reads like a number, a boolean or a quoted string
+
+
+def _category(value: Any) -> Any:
+    """What tells a category apart as a dictionary key, where 1 == 1.0 == True."""
+    if type(value) is str:
+        return value if len(value) <= MAX_TEXT else shorten(value)
+    if type(value) is float and value.is_integer() and abs(value) < _EXACT:
+        value = int(value)
+    return type(value).__name__, value
+
+
+class Shares:
+    """A categorical quantity: a tally during the warm-up, then a binary stream for each frequent category."""
+
+    __slots__ = ("accepts", "count", "known", "limit", "make", "other", "refused", "tally", "warmup", "watched")
+
+    def __init__(self, make: Make, accepts: frozenset[type], warmup: int, limit: int) -> None:
+        self.make = make
+        self.accepts = accepts  # types of values that are categories here
+        self.warmup = warmup
+        self.limit = limit
+        self.count = 0
+        self.tally: dict[Any, int] | None = {}
+        self.known: dict[Any, BinaryStream | None] = {}  # each frequent category, and its stream if it has one
+        self.watched: list[BinaryStream] = []
+        self.other: BinaryStream | None = None
+        self.refused = False  # there was no room for `other`
+
+    def take(self, value: Any, unit: int, time: int, offset: int) -> bool:
+        if type(value) not in self.accepts:
+            return False
+        key = _category(value)
+        tally = self.tally
+        if tally is not None:
+            if key in tally or len(tally) < MAX_TALLY:
+                tally[key] = tally.get(key, 0) + 1
+            self.count += 1
+            if self.count >= self.warmup:
+                self._settle(tally)
+            return True
+        self.count += 1
+        unknown = key not in self.known
+        hit = None if unknown else self.known[key]
+        for stream in self.watched:
+            stream.push(1 if stream is hit else 0, unit, time, offset)
+        if self.other is not None:
+            self.other.push(1 if unknown else 0, unit, time, offset)
+        elif unknown and not self.refused:
+            self._pool(self.count - 1, unit, time, offset)
+        return True
+
+    def _pool(self, count: int, unit: int, time: int, offset: int) -> None:
+        """Begins the stream `other` with its first value, after `count` values that were known."""
+        other = self.make("other")
+        if other is None:
+            self.refused = True
+            return
+        self.other = other
+        other.prime(count, time, offset)
+        other.push(1, unit, time, offset)
+
+    def _settle(self, tally: dict[Any, int]) -> None:
+        ranked = sorted(tally.items(), key=lambda item: (-item[1], category_name(item[0])))
+        frequent = [(key, n) for key, n in ranked[: self.limit] if n >= MIN_SHARE * self.count]
+        rest = self.count - sum(n for _, n in frequent)
+        self.tally = None
+        self.known = {key: None for key, _ in frequent}
+        if not rest:
+            frequent = frequent[1:] if len(frequent) <= 2 else frequent
+        for key, n in frequent:
+            if stream := self.make(category_name(key)):
+                stream.seed(self.count, n)
+                self.known[key] = stream
+                self.watched.append(stream)
+        if rest and (other := self.make("other")):
+            other.seed(self.count, rest)
+            self.other = other
+
+    def streams(self) -> Iterator[Stream]:
+        yield from self.watched
+        if self.other is not None:
+            yield self.other
+
+    def state(self) -> Any:
+        tally = None if self.tally is None else [[key, n] for key, n in self.tally.items()]
+        known = [[key, stream and stream.state()] for key, stream in self.known.items()]
+        return [self.count, tally, known, self.other and self.other.state(), self.refused]
+
+    def restore(self, state: Any) -> None:
+        self.count, tally, known, other, self.refused = state
+        self.tally = None if tally is None else {_key(key): n for key, n in tally}
+        for saved, stream_state in known:
+            key = _key(saved)
+            stream = self.make(category_name(key)) if stream_state else None
+            self.known[key] = stream
+            if stream is not None:
+                stream.restore(stream_state)
+                self.watched.append(stream)
+        if other and (pooled := self.make("other")):
+            pooled.restore(other)
+            self.other = pooled
+
+
+def _key(saved: Any) -> Any:
+    return saved if type(saved) is str else tuple(saved)
+
+

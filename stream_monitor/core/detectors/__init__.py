@@ -1,0 +1,37 @@
+"""The detectors by name, one algorithm a file behind the contract of `base`.
+
+A new one is a class with that contract and a line in `_CLASSES`; `create` is the only way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from stream_monitor.core.detectors.adwin import Adwin
+from stream_monitor.core.detectors.base import Detector, Evidence
+from stream_monitor.core.detectors.page_hinkley import PageHinkley
+from stream_monitor.core.settings import DetectorSettings
+
+__all__ = ["Detector", "Evidence", "create", "names"]
+
+_CLASSES: dict[str, Callable[..., Detector]] = {"adwin": Adwin, "page_hinkley": PageHinkley}
+
+
+def names() -> list[str]:
+    """The names that `create` knows."""
+    return sorted(_CLASSES)
+
+
+def create(settings: DetectorSettings) -> Detector:
+    """A fresh detector. Raises ValueError, with a sentence, for a name or a parameter that does not exist."""
+    build = _CLASSES.get(settings.name)
+    if build is None:
+        raise ValueError(f"there is no detector {settings.name!r}; known are {', '.join(names())}")
+    known = signature(build).parameters
+    for name in settings.parameters:
+        if name not in known:
+            raise ValueError(f"{settings.name} has no parameter {name!r}; it has {', '.join(known)}")
+    parameters: dict[str, Any] = dict(settings.parameters)
+    return build(**parameters)

@@ -1,0 +1,53 @@
+"""The contract of a detector: values in, `True` at the value that shows a change.
+
+A detector watches the mean of one standardised stream. Which of its two forms it reads is `reads`:
+
+    value  a binary stream as it is, 0 or 1; a numeric stream as normal scores
+    score  always normal scores: N(0, 1) as long as nothing changes
+
+After `True` its owner asks for `evidence` and calls `reset`; from then on the new level is what the detector knows.
+It never reads a clock, draws nothing at random without a seed, and after `restore(state())` it is the same detector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+from stream_monitor.core.events import Level
+
+Parameter = float | int | str | bool
+Reads = Literal["value", "score"]
+Assurance = Literal["guaranteed", "calibrated", "uncalibrated"]
+
+
+class Evidence(NamedTuple):
+    """Why a detector fired: its statistic and the threshold that it passed."""
+
+    statistic: float
+    threshold: float
+
+
+class Detector(Protocol):
+    """See the head of this module. `parameters` are all of them, as they go into an alert."""
+
+    name: str
+    reads: Reads
+    parameters: Mapping[str, Parameter]
+    assurance: Assurance
+
+    @property
+    def update(self) -> Callable[[float], bool]:
+        """Takes the next value; true where it shows a change. `reset` may bind it anew, so it is looked up after each."""
+
+    def evidence(self, before: Level, after: Level) -> Evidence:
+        """Right after `update` was true. The means of what it read on the two sides of the most likely change point."""
+
+    def reset(self) -> None:
+        """Forgets every value."""
+
+    def state(self) -> Any:
+        """Plain data: numbers, strings, lists."""
+
+    def restore(self, state: Any) -> None:
+        """Takes up what `state` gave. Raises ValueError if it can not be that."""

@@ -1,0 +1,153 @@
+"""Label signals in the order of the predictions, not of their labels' arrival.
+
+Where wrong answers are labelled sooner than right ones, the order of arrival looks like drift. So an outcome waits until its
+prediction is mature: until the version's label clock has passed prediction time + `wait`. Then it is handed on, in the order of
+(prediction time, offset). What comes when its turn has passed is late: counted, not handed on.
+
+- The label clock is the running maximum of the feedback times of the version's outcomes (core `Clock`). Predictions do not move it: how far
+  the reading of the predictions runs ahead of the reading of the labels, in a backlog, must not make labels late.
+- A label's delay is what this clock shows at its arrival minus the prediction's time.
+- `wait` is configured, or learnt: everything is held until a sample of delays is complete, then `wait` is its quantile. The first
+  delays that can be seen are the short ones, so the sample grows (doubling) until what has been seen spans 1.5 times
+  the quantile it gives, or no more can be held. If later most of a sample's worth of outcomes come late, it is learnt anew.
+- At most `limit` outcomes are held; past it the oldest go first, before their time.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Any, NamedTuple
+
+SPAN = 1.5
+SETTLING = 100
+
+
+class Clock:
+    """A running maximum of event times (ms) that moves at most `step` a record, so that one wrong time does little harm.
+
+    The first 100 records move it freely: one wrong time at the start must not hold it back for years.
+    """
+
+    __slots__ = ("now", "records", "step")
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.now = 0
+        self.records = 0
+
+    def move(self, time: int) -> int:
+        """Takes the time of a record; answers what the clock shows then."""
+        if self.records < SETTLING:
+            self.records += 1
+            self.now = max(self.now, time) if self.records > 1 else time
+        elif time > self.now:
+            self.now = min(time, self.now + self.step)
+        return self.now
+
+
+class Outcome(NamedTuple):
+    """What a label signal needs of an outcome. Sorts by prediction time (ms), then offset."""
+
+    time: int
+    offset: int
+    prediction: Any
+    label: Any
+    request_id: str
+    slices: Any
+
+
+class Maturity:
+    """The outcomes of one model version that wait. Contract at the head of the module."""
+
+    __slots__ = ("clock", "delays", "early", "fixed", "heap", "late", "limit", "oldest", "quantile", "recent", "sample", "since", "turn", "wait")
+
+    def __init__(self, wait: int | None, quantile: float, sample: int, limit: int, step: int) -> None:
+        self.fixed = wait is not None
+        self.wait = wait
+        self.quantile = quantile
+        self.sample = max(1, sample)
+        self.limit = limit
+        self.clock = Clock(step)
+        self.heap: list[Outcome] = []
+        self.delays: list[int] = []  # while `wait` is learnt
+        self.oldest = 0  # time of the oldest prediction among them
+        self.turn = (-1, -1)  # (time, offset) of the last outcome that went before its time
+        self.since = 0  # outcomes below this offset were dealt with when `wait` was last learnt anew
+        self.recent = (0, 0)  # outcomes, and late ones among them, of the sample that watches over `wait`
+        self.late = 0
+        self.early = 0
+
+    def take(self, outcome: Outcome, labelled: int) -> list[Outcome]:
+        """An outcome came, labelled at event time `labelled` (ms). Answers those that are mature now, in their order."""
+        clock = self.clock.move(labelled)
+        if self.wait == 0:
+            return [outcome]
+        wait = self.wait
+        late = (wait is not None and outcome.time + wait < clock) or (outcome.time, outcome.offset) < self.turn
+        if late:
+            self.late += 1
+        else:
+            heappush(self.heap, outcome)
+        if wait is None:
+            self._learn(clock - outcome.time, outcome.time, clock)
+            wait = self.wait
+        elif not self.fixed and (again := self._watch(late, outcome.offset)):
+            return again
+        heap = self.heap
+        ready: list[Outcome] = []
+        if wait is not None:
+            mature = clock - wait
+            while heap and heap[0].time <= mature:
+                ready.append(heappop(heap))
+        while len(heap) > self.limit:
+            first = heappop(heap)
+            self.turn = first.time, first.offset
+            self.early += 1
+            ready.append(first)
+        return ready
+
+    def refill(self, outcome: Outcome) -> None:
+        """Puts an outcome back that waited when a snapshot without the waiting was taken; one that did not is left out."""
+        mature = self.wait is not None and outcome.time + self.wait <= self.clock.now
+        if not mature and outcome.offset >= self.since and (outcome.time, outcome.offset) > self.turn:
+            heappush(self.heap, outcome)
+
+    def _learn(self, delay: int, time: int, clock: int) -> None:
+        delays = self.delays
+        self.oldest = min(self.oldest, time) if delays else time
+        delays.append(max(0, delay))
+        count = len(delays)
+        if count < self.limit and (count % self.sample or (count // self.sample) & (count // self.sample - 1)):
+            return  # not the sample, nor its double, nor the double of that ...
+        wait = sorted(delays)[min(count - 1, int(self.quantile * count))]
+        if count >= self.limit or clock - self.oldest >= SPAN * wait:
+            self.wait = max(1, wait)
+            self.delays = []
+
+    def _watch(self, late: bool, offset: int) -> list[Outcome]:
+        """Counts the late; if most of a sample were, lets go of all that waits and learns `wait` anew."""
+        seen, missed = self.recent[0] + 1, self.recent[1] + late
+        self.recent = (0, 0) if seen >= self.sample else (seen, missed)
+        if seen < self.sample or 2 * missed <= seen:
+            return []
+        ready = sorted(self.heap)
+        self.heap = []
+        self.wait, self.turn, self.since = None, (-1, -1), offset + 1
+        self.early += len(ready)
+        return ready
+
+    def state(self, waiting: bool) -> Any:
+        """Plain data; without the outcomes that wait unless `waiting`."""
+        heap = [list(outcome) for outcome in sorted(self.heap)] if waiting else None
+        clock = [self.clock.now, self.clock.records]
+        return [
+            self.wait, clock, list(self.delays), self.oldest, list(self.turn), self.since, list(self.recent), self.late, self.early, heap,
+        ]  # fmt: skip
+
+    def restore(self, state: Any) -> None:
+        """Takes up what `state` gave."""
+        self.wait, (self.clock.now, self.clock.records), delays, self.oldest, turn, self.since, recent, self.late, self.early, heap = state
+        self.delays = list(delays)
+        self.turn, self.recent = (turn[0], turn[1]), (recent[0], recent[1])
+        self.heap = [Outcome(*saved) for saved in heap or ()]
+        heapify(self.heap)

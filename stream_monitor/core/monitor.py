@@ -1,0 +1,239 @@
+"""The fold of one partition of `observations`: records in, alerts out. The only module that knows the order of the steps.
+
+    record -> event clock -> model version -> signals that need no label
+                                           -> outcomes wait for maturity -> label signals
+           -> versions gone silent, operators' decisions
+
+The alerts are a function of the records alone: of neither their batches, nor when, where or how often they are read. The event clock
+is the running maximum of all event times read, an hour a record at most. Where no monitor asks for more than the
+error, `prediction` records tell nothing and are not even decoded; then a version is heard of by its outcomes.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import orjson
+
+from stream_monitor.core.alerting import Desk, Event
+from stream_monitor.core.detectors import create
+from stream_monitor.core.events import Alert
+from stream_monitor.core.maturity import Clock
+from stream_monitor.core.settings import DetectSettings, MonitorSettings
+from stream_monitor.core.signals import CLASSES, Budget, Plan, is_label_only
+from stream_monitor.core.versions import Version
+
+FORMAT = 1
+_PREDICTION = b'{"record":"prediction",'
+_LOOKS = 24  # how often silence is looked for within `silent_ms`
+
+
+class Monitor:
+    """The state after all records below `at`, which is the next offset to apply; holes in the offsets are normal.
+
+    `counters`: what came and what became of it, for metrics; never used for a decision.
+    """
+
+    def __init__(self, settings: DetectSettings, topic: str, partition: int) -> None:
+        self.at = 0
+        self._settings = settings
+        self._desk = Desk(topic, partition)
+        self._clock = Clock(settings.max_clock_step_ms)
+        self._budget = Budget(settings.max_streams)
+        self._versions: dict[tuple[str, str], Version] = {}
+        self._look = 0  # event time of the next look for silent versions
+        self._counts: dict[str, int] = {}
+        monitors = (*settings.monitors, settings.default)
+        for monitor in monitors:
+            for detector in monitor.detectors:
+                create(detector)  # a wrong name or parameter fails here, not with the first value
+        self._label_only = all(is_label_only(monitor.metrics) for monitor in monitors)
+
+    def step(self, offset: int, value: bytes) -> list[Alert]:
+        """Applies the record at `offset` (>= `at`). A record that makes no sense is counted and ignored."""
+        self.at = offset + 1
+        if self._label_only and value.startswith(_PREDICTION):
+            self._counts["predictions"] = self._counts.get("predictions", 0) + 1
+            return []
+        try:
+            record = orjson.loads(value)
+            kind = record["record"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            kind = None
+        if kind == "outcome":
+            understood = self._outcome(record, offset)
+        elif kind == "prediction":
+            understood = self._prediction(record.get("prediction"), offset)
+        elif kind == "feedback_issue":
+            understood = self._issue(record)
+        elif kind == "control":
+            understood = self._control(record, offset)
+        else:
+            understood = False
+        if not understood:
+            self._count("not_understood")
+        out = self._desk.out
+        if out:
+            self._desk.out = []
+            for alert in out:
+                self._count(f"alerts_{alert.status}")
+        return out if out else []
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Running totals; `versions`, `slices`, `streams`, `waiting` say how many there are now."""
+        versions = self._versions.values()
+        return {
+            **self._counts,
+            "too_late_for_maturity": self._counts.get("too_late_for_maturity", 0) + sum(v.maturity.late for v in versions),
+            "before_maturity": self._counts.get("before_maturity", 0) + sum(v.maturity.early for v in versions),
+            "streams_refused": self._budget.refused,
+            "versions": len(versions),
+            "slices": sum(len(v.slices) for v in versions),
+            "streams": self._budget.used,
+            "waiting": sum(len(v.maturity.heap) for v in versions),
+        }
+
+    def _prediction(self, prediction: Any, offset: int) -> bool:
+        if not _is_prediction(prediction):
+            return False
+        self._count("predictions")
+        time = prediction["timestamp"]
+        version = self._heard_of(prediction, time, offset)
+        version.predicted(prediction, time, offset)
+        return True
+
+    def _outcome(self, record: dict[str, Any], offset: int) -> bool:
+        prediction, feedback = record.get("prediction"), record.get("feedback")
+        if prediction is None or feedback is None or not _is_prediction(prediction) or not _is_feedback(feedback):
+            return False
+        self._count("outcomes")
+        labelled = feedback["timestamp"]
+        version = self._heard_of(prediction, max(prediction["timestamp"], labelled), offset)
+        matured = version.answered(version.outcome(prediction, feedback["label"], offset), labelled)
+        self._counts["matured"] = self._counts.get("matured", 0) + matured
+        return True
+
+    def _issue(self, record: dict[str, Any]) -> bool:
+        issue = record.get("issue")
+        if issue not in ("late", "conflicting"):
+            return False
+        self._count(f"feedback_{issue}")
+        return True
+
+    def _control(self, record: dict[str, Any], offset: int) -> bool:
+        action = record.get("action")
+        if action not in ("resolve", "acknowledge", "silence"):
+            return False
+        self._count(f"control_{action}")
+        if action == "resolve":
+            for version in self._versions.values():
+                for scope in version.scopes():
+                    for stream in scope.streams():
+                        if stream.episode is not None and stream.episode.alert.id == record.get("alert"):
+                            stream.end(Event.OPERATOR, offset)
+        return True
+
+    def _heard_of(self, prediction: dict[str, Any], time: int, offset: int) -> Version:
+        now = self._desk.clock = self._clock.move(time)
+        name = prediction["model"], prediction["model_version"]
+        version = self._versions.get(name)
+        if version is None:
+            version = self._admit(name, offset)
+        version.heard = now, offset
+        if now >= self._look:
+            self._look_for_silence(now, offset)
+        return version
+
+    def _admit(self, name: tuple[str, str], offset: int) -> Version:
+        if len(self._versions) >= max(1, self._settings.max_versions):
+            longest = min(self._versions, key=lambda known: self._versions[known].heard[1])
+            gone = self._versions.pop(longest)
+            gone.end(Event.EVICTED, offset)
+            self._budget.used -= sum(1 for scope in gone.scopes() for _ in scope.streams())
+            self._count("versions_evicted")
+            self._count("too_late_for_maturity", gone.maturity.late)
+            self._count("before_maturity", gone.maturity.early)
+        version = self._versions[name] = self._new(name)
+        return version
+
+    def _new(self, name: tuple[str, str]) -> Version:
+        settings = self._settings
+        monitor = next((m for m in settings.monitors if _matches(m, name[0])), settings.default)
+        return Version(Plan(*name, monitor, settings, self._desk, self._budget), self._counts)
+
+    def _look_for_silence(self, now: int, offset: int) -> None:
+        """Resolves the alerts of versions that have long been silent while another version of their model was heard of."""
+        silent = self._settings.silent_ms
+        self._look = now + max(1, silent // _LOOKS)
+        alive = {model for (model, _), version in self._versions.items() if now - version.heard[0] < silent}
+        for (model, _), version in self._versions.items():
+            if model in alive and now - version.heard[0] >= silent:
+                version.end(Event.SILENT, offset)
+
+    def _count(self, name: str, by: int = 1) -> None:
+        self._counts[name] = self._counts.get(name, 0) + by
+
+    def snapshot(self, waiting: bool = True) -> dict[str, Any]:
+        """The state as plain data. Without the outcomes that wait for maturity, unless `waiting`: then `refill_from` is the
+        offset to `refill` the restored monitor from, up to `at`; None if none waits."""
+        held = [outcome.offset for version in self._versions.values() for outcome in version.maturity.heap]
+        return {
+            "format": FORMAT,
+            "at": self.at,
+            "refill_from": min(held) if held and not waiting else None,
+            "clock": [self._clock.now, self._clock.records],
+            "look": self._look,
+            "refused": self._budget.refused,
+            "counts": dict(self._counts),
+            "versions": [[list(name), version.state(waiting)] for name, version in self._versions.items()],
+        }
+
+    @classmethod
+    def restore(cls, settings: DetectSettings, topic: str, partition: int, data: dict[str, Any]) -> Monitor:
+        """The monitor that gave `data`, under the same settings. Raises ValueError for a snapshot that it can not read."""
+        if data.get("format") != FORMAT:
+            raise ValueError(f"snapshot of format {data.get('format')!r}; this program reads format {FORMAT}")
+        monitor = cls(settings, topic, partition)
+        monitor.at = data["at"]
+        monitor._clock.now, monitor._clock.records = data["clock"]
+        monitor._desk.clock = monitor._clock.now
+        monitor._look = data["look"]
+        monitor._counts.update(data["counts"])
+        for name, state in data["versions"]:
+            version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
+            version.restore(state)
+        monitor._budget.refused = data["refused"]
+        return monitor
+
+    def refill(self, offset: int, value: bytes) -> None:
+        """Puts back the outcome at `offset` (< `at`) if it waited when a snapshot without the waiting was taken."""
+        if not value.startswith(b'{"record":"outcome",'):
+            return
+        record = orjson.loads(value)
+        prediction, feedback = record.get("prediction"), record.get("feedback")
+        if not _is_prediction(prediction) or not _is_feedback(feedback):
+            return
+        version = self._versions.get((prediction["model"], prediction["model_version"]))
+        if version is not None:
+            version.maturity.refill(version.outcome(prediction, feedback["label"], offset))
+
+
+def _matches(monitor: MonitorSettings, model: str) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in monitor.models)
+
+
+def _is_prediction(value: Any) -> bool:
+    get = value.get if type(value) is dict else {}.get
+    return (
+        type(get("model")) is str
+        and type(get("model_version")) is str
+        and type(get("timestamp")) is int
+        and type(get("request_id")) is str
+        and type(get("prediction")) in CLASSES
+    )
+
+
+def _is_feedback(value: Any) -> bool:
+    return type(value) is dict and type(value.get("timestamp")) is int and type(value.get("label")) in CLASSES

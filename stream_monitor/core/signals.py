@@ -1,0 +1,312 @@
+"""From an observation to named values: what is watched about a model version, as a whole and per slice.
+
+    metric            kind              value                                                              stream
+    error             concept drift     classes: 0 right, 1 wrong; numbers: absolute error                 binary, numeric
+    score             prediction drift  the score                                                          numeric
+    prediction        prediction drift  numbers: the prediction                                            numeric
+    prediction=CLASS  prediction drift  is it this class?                                                  binary
+    feature:NAME      data drift        numbers: the value                                                 numeric
+    feature:NAME=CAT  data drift        strings and booleans: is it this category?                         binary
+    missing:NAME      data quality      is a feature that was there before null, absent or of another type? binary
+
+A feature's type is that of its first value. Categories: see core/categories.py. The stream of missing values begins with the first that
+is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, Literal, Protocol
+
+from stream_monitor.core.alerting import Desk, Event, Subject
+from stream_monitor.core.categories import Shares, shorten
+from stream_monitor.core.detectors import create
+from stream_monitor.core.events import Kind, Slice
+from stream_monitor.core.settings import DetectSettings, MonitorSettings
+from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
+
+Task = Literal["classification", "regression"]
+
+NUMBERS = frozenset((int, float))
+CATEGORIES = frozenset((str, bool))
+CLASSES = frozenset((str, bool, int, float))
+
+_HUGE = 1e290  # sums of values up to here stay finite
+
+
+def is_wrong(prediction: Any, label: Any) -> int:
+    """1 if the classes differ, else 0. 1, "1" and true are three classes; 1 and 1.0 are one."""
+    a, b = type(prediction), type(label)
+    return 0 if prediction == label and (a is b or (a in NUMBERS and b in NUMBERS)) else 1
+
+
+class Plan:
+    """What is watched for one model version, and the place where its streams are made."""
+
+    def __init__(self, model: str, version: str, monitor: MonitorSettings, settings: DetectSettings, desk: Desk, budget: Budget) -> None:
+        self.model = model
+        self.version = version
+        self.monitor = monitor
+        self.settings = settings
+        self.desk = desk
+        self.budget = budget
+        self.all_slices = "*" in monitor.slices
+        self.slice_keys = frozenset(monitor.slices)
+        self.slices_judged = bool(monitor.slices) and self.wants("error", True)
+        self.slices_free = bool(monitor.slices) and any(not is_label_only((p,)) for p in monitor.slice_metrics)
+        self.free = not is_label_only(monitor.metrics)
+        self.reads_scores = any(create(detector).reads == "score" for detector in monitor.detectors)
+
+    def wants(self, metric: str, in_slice: bool) -> bool:
+        """Whether the settings name this metric."""
+        wanted = any(fnmatchcase(metric, pattern) for pattern in self.monitor.metrics)
+        return wanted and (not in_slice or any(fnmatchcase(metric, pattern) for pattern in self.monitor.slice_metrics))
+
+    def binary(self, slice_: Slice | None, metric: str, kind: Kind) -> BinaryStream | None:
+        """A new stream, or None where there are too many."""
+        return BinaryStream(*self._parts(slice_, metric, kind)) if self.budget.take() else None
+
+    def numeric(self, slice_: Slice | None, metric: str, kind: Kind) -> NumericStream | None:
+        """A new stream, or None where there are too many."""
+        return NumericStream(*self._parts(slice_, metric, kind)) if self.budget.take() else None
+
+    def _parts(self, slice_: Slice | None, metric: str, kind: Kind) -> Any:
+        monitor = self.monitor
+        subject = Subject.of(self.model, self.version, slice_, metric, kind, monitor.minimum_effect, monitor.critical_effect)
+        return subject, monitor.detectors, self.settings, self.desk
+
+
+def is_label_only(metrics: tuple[str, ...]) -> bool:
+    """Whether nothing but the error is asked for, literally."""
+    return all(metric == "error" for metric in metrics)
+
+
+class Budget:
+    """Counts the streams of a partition."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.refused = 0
+
+    def take(self) -> bool:
+        if self.used >= self.limit:
+            self.refused += 1
+            return False
+        self.used += 1
+        return True
+
+
+class Signal(Protocol):
+    """One quantity of an observation. `take` is false for a value that is not of its type."""
+
+    def take(self, value: Any, unit: int, time: int, offset: int) -> bool: ...
+    def streams(self) -> Iterator[Stream]: ...
+    def state(self) -> Any: ...
+    def restore(self, state: Any) -> None: ...
+
+
+class Nothing:
+    """A quantity that is not watched: the settings do not name it, or there are too many streams."""
+
+    def take(self, value: Any, unit: int, time: int, offset: int) -> bool:
+        return True
+
+    def push(self, x: float, unit: int, time: int, offset: int) -> None:
+        pass
+
+    def streams(self) -> Iterator[Stream]:
+        return iter(())
+
+    def state(self) -> Any:
+        return None
+
+    def restore(self, state: Any) -> None:
+        pass
+
+
+NOTHING = Nothing()
+
+
+class Numbers:
+    """A numeric quantity."""
+
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: NumericStream) -> None:
+        self.stream = stream
+
+    def take(self, value: Any, unit: int, time: int, offset: int) -> bool:
+        kind = type(value)
+        if kind is not float and kind is not int:
+            return False
+        if not -_HUGE < value < _HUGE:
+            value = _HUGE if value > 0 else -_HUGE
+        self.stream.push(value, unit, time, offset)
+        return True
+
+    def streams(self) -> Iterator[Stream]:
+        yield self.stream
+
+    def state(self) -> Any:
+        return self.stream.state()
+
+    def restore(self, state: Any) -> None:
+        self.stream.restore(state)
+
+
+class Scope:
+    """The signals of a model version: of all its traffic (`slice_` None), or of a slice."""
+
+    __slots__ = ("error", "features", "missing", "part", "plan", "prediction", "records", "score")
+
+    def __init__(self, plan: Plan, slice_: Slice | None) -> None:
+        self.plan = plan
+        self.part = slice_
+        self.records = 0  # predictions seen
+        self.error: BinaryStream | NumericStream | Nothing | None = None  # None: not met yet, here and below
+        self.score: Signal | None = None
+        self.prediction: Signal | None = None
+        self.features: dict[str, tuple[Signal, int]] = {}  # and `records` when it was first there
+        self.missing: dict[str, BinaryStream | Nothing] = {}
+
+    def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
+        """Takes the signals that need no label from a prediction. `task` None: not known yet."""
+        self.records += 1
+        score = prediction.get("score")
+        if score is not None:
+            if self.score is None:
+                self.score = self._numbers("score", Kind.PREDICTION_DRIFT)
+            self.score.take(score, unit, time, offset)
+        if task is not None:
+            if self.prediction is None:
+                self.prediction = self._signal("prediction", Kind.PREDICTION_DRIFT, task == "regression", CLASSES)
+            self.prediction.take(prediction.get("prediction"), unit, time, offset)
+        features = prediction.get("features")
+        if type(features) is not dict:
+            features = {}
+        taken = 0
+        known = self.features
+        for name, value in features.items():
+            entry = known.get(name)
+            if entry is None and (value is None or (entry := self._discover(name, value)) is None):
+                continue
+            if entry[0].take(value, unit, time, offset):
+                taken += 1
+        if taken < len(known) or self.missing:
+            self._note_missing(features, unit, time, offset)
+
+    def judged(self, error: float, numeric: bool, unit: int, time: int, offset: int) -> None:
+        """Takes the error of an outcome; `numeric` in a regression."""
+        stream = self.error
+        if stream is None:
+            stream = self.error = self._error(numeric)
+        stream.push(min(error, _HUGE), unit, time, offset)
+
+    def streams(self) -> Iterator[Stream]:
+        """Every stream, in an order that does not change."""
+        if isinstance(self.error, Stream):
+            yield self.error
+        for signal in (self.score, self.prediction, *(signal for signal, _ in self.features.values())):
+            if signal is not None:
+                yield from signal.streams()
+        for stream in self.missing.values():
+            if isinstance(stream, Stream):
+                yield stream
+
+    def end(self, event: Event, offset: int) -> None:
+        """Resolves every alert that fires here."""
+        for stream in self.streams():
+            stream.end(event, offset)
+
+    def _error(self, numeric: bool) -> BinaryStream | NumericStream | Nothing:
+        if not self._wants("error"):
+            return NOTHING
+        make = self.plan.numeric if numeric else self.plan.binary
+        return make(self.part, "error", Kind.CONCEPT_DRIFT) or NOTHING
+
+    def _signal(self, metric: str, kind: Kind, numeric: bool, categories: frozenset[type]) -> Signal:
+        if numeric:
+            return self._numbers(metric, kind)
+        if not self._wants(metric):
+            return NOTHING
+        plan, part = self.plan, self.part
+        settings = plan.settings
+        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind), categories, settings.warmup, settings.max_categories)
+
+    def _numbers(self, metric: str, kind: Kind) -> Signal:
+        stream = self.plan.numeric(self.part, metric, kind) if self._wants(metric) else None
+        return NOTHING if stream is None else Numbers(stream)
+
+    def _missing(self, name: str, numeric: bool = False) -> BinaryStream | Nothing:
+        metric = f"missing:{shorten(name)}"
+        return (self.plan.binary(self.part, metric, Kind.DATA_QUALITY) if self._wants(metric) else None) or NOTHING
+
+    def _wants(self, metric: str) -> bool:
+        return self.plan.wants(metric, self.part is not None)
+
+    def _discover(self, name: str, value: Any) -> tuple[Signal, int] | None:
+        """The signal of a feature that is new here, if there is room."""
+        if len(self.features) >= self.plan.settings.max_features or type(value) not in CLASSES:
+            return None
+        entry = self.features[name] = self._feature(name, type(value) in NUMBERS), self.records - 1
+        return entry
+
+    def _feature(self, name: str, numeric: bool) -> Signal:
+        return self._signal(f"feature:{shorten(name)}", Kind.DATA_DRIFT, numeric, CATEGORIES)
+
+    def _note_missing(self, features: dict[str, Any], unit: int, time: int, offset: int) -> None:
+        for name, (signal, born) in self.features.items():
+            if signal is NOTHING:
+                continue
+            absent = type(features.get(name)) not in (NUMBERS if type(signal) is Numbers else CATEGORIES)
+            stream = self.missing.get(name)
+            if stream is None:
+                if not absent:
+                    continue
+                stream = self.missing[name] = self._missing(name)
+                if isinstance(stream, BinaryStream):
+                    stream.prime(self.records - 1 - born, time, offset)
+            stream.push(1 if absent else 0, unit, time, offset)
+
+    def state(self) -> Any:
+        """Plain data."""
+        return [
+            self.records,
+            _saved(self.error),
+            _saved(self.score),
+            _saved(self.prediction),
+            [[name, born, _saved(signal)] for name, (signal, born) in self.features.items()],
+            [[name, _saved(stream)] for name, stream in self.missing.items()],
+        ]
+
+    @classmethod
+    def restored(cls, plan: Plan, slice_: Slice | None, state: Any) -> Scope:
+        """The scope that gave `state`."""
+        scope = cls(plan, slice_)
+        scope.records, error, score, prediction, features, missing = state
+        scope.error = _restored(error, scope._error)
+        scope.score = _restored(score, lambda _: scope._numbers("score", Kind.PREDICTION_DRIFT))
+        scope.prediction = _restored(
+            prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES)
+        )
+        for name, born, saved in features:
+            scope.features[name] = _restored(saved, partial(scope._feature, name)), born
+        for name, saved in missing:
+            scope.missing[name] = _restored(saved, partial(scope._missing, name))
+        return scope
+
+
+def _saved(part: Any) -> Any:
+    """None for what was not met yet, an empty list for `NOTHING`, else whether it is numeric, and its state."""
+    return part if part is None else [] if part is NOTHING else [type(part) in (Numbers, NumericStream), part.state()]
+
+
+def _restored(saved: Any, make: Callable[[bool], Any]) -> Any:
+    if not saved:
+        return None if saved is None else NOTHING
+    part = make(saved[0])
+    part.restore(saved[1])
+    return part

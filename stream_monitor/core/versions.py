@@ -1,0 +1,145 @@
+"""One model version: its signals as a whole and per slice, its waiting outcomes, and whether it classifies or estimates."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stream_monitor.core.alerting import Event
+from stream_monitor.core.categories import shorten
+from stream_monitor.core.events import Slice
+from stream_monitor.core.hashing import unit_of
+from stream_monitor.core.maturity import Maturity, Outcome
+from stream_monitor.core.signals import NUMBERS, Plan, Scope, Task, is_wrong
+
+UNDECIDED = 100  # whole numbers as answers until they are taken for classes
+
+
+class Version:
+    """What arrives for a model version. `heard`: clock and offset when it was last heard of; `counts` is the monitor's."""
+
+    def __init__(self, plan: Plan, counts: dict[str, int]) -> None:
+        settings, task = plan.settings, plan.monitor.task
+        self.plan = plan
+        self.counts = counts
+        self.heard = (0, 0)
+        self.task: Task | None = None if task == "auto" else task
+        self.answers = 0  # whole numbers while the task is not known
+        self.whole = Scope(plan, None)
+        self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
+        self.maturity = Maturity(
+            settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, settings.max_clock_step_ms
+        )
+
+    def predicted(self, prediction: dict[str, Any], time: int, offset: int) -> None:
+        """A prediction was made."""
+        if self.task is None:
+            self._decide(prediction["prediction"])
+        if not self.plan.free:
+            return
+        unit = unit_of(prediction["request_id"].encode())
+        self.whole.predicted(prediction, self.task, unit, time, offset)
+        if self.plan.slices_free:
+            for scope in self._scopes(prediction.get("slices"), offset):
+                scope.predicted(prediction, self.task, unit, time, offset)
+
+    def answered(self, outcome: Outcome, labelled: int) -> int:
+        """A label came, dated `labelled` (ms). Answers how many outcomes became mature by it."""
+        if self.task is None:
+            self._decide(outcome.prediction)
+        ready = self.maturity.take(outcome, labelled)
+        for one in ready:
+            self._judge(one)
+        return len(ready)
+
+    def outcome(self, prediction: dict[str, Any], label: Any, offset: int) -> Outcome:
+        """What is kept of an outcome while it waits: slices only as far as they are watched."""
+        slices = prediction.get("slices") if self.plan.slices_judged else None
+        if slices and not self.plan.all_slices:
+            slices = {key: value for key, value in slices.items() if key in self.plan.slice_keys}
+        return Outcome(prediction["timestamp"], offset, prediction["prediction"], label, prediction["request_id"], slices or None)
+
+    def end(self, event: Event, offset: int) -> None:
+        """Resolves every alert that fires."""
+        for scope in self.scopes():
+            scope.end(event, offset)
+
+    def scopes(self) -> Iterator[Scope]:
+        """The whole, then each slice."""
+        yield self.whole
+        yield from self.slices.values()
+
+    def _judge(self, outcome: Outcome) -> None:
+        time, offset, prediction, label, request_id, slices = outcome
+        numeric = self.task == "regression"
+        error: float
+        if not numeric:
+            error = is_wrong(prediction, label)
+        elif type(prediction) in NUMBERS and type(label) in NUMBERS:
+            error = abs(float(prediction) - float(label))
+        else:
+            self._count("labels_of_another_type")
+            return
+        unit = unit_of(request_id.encode()) if numeric or self.plan.reads_scores else 0
+        self.whole.judged(error, numeric, unit, time, offset)
+        if slices:
+            for scope in self._scopes(slices, offset):
+                scope.judged(error, numeric, unit, time, offset)
+
+    def _scopes(self, slices: Mapping[str, Any] | None, offset: int) -> Iterator[Scope]:
+        """The watched slices that a record belongs to; each is now the most recently seen."""
+        if type(slices) is not dict:
+            return
+        known, plan = self.slices, self.plan
+        for name in slices.items():
+            if type(name[1]) is not str or not (plan.all_slices or name[0] in plan.slice_keys):
+                continue
+            scope = known.get(name)
+            if scope is None:
+                name = shorten(name[0]), shorten(name[1])
+                scope = known.get(name) or self._admit(name, offset)
+                if scope is None:
+                    continue
+            known.move_to_end(name)
+            yield scope
+
+    def _admit(self, name: tuple[str, str], offset: int) -> Scope | None:
+        limit = self.plan.settings.max_slices
+        if limit < 1:
+            return None
+        if len(self.slices) >= limit:
+            _, gone = self.slices.popitem(last=False)
+            gone.end(Event.EVICTED, offset)
+            self.plan.budget.used -= sum(1 for _ in gone.streams())
+            self._count("slices_evicted")
+        scope = self.slices[name] = Scope(self.plan, Slice(*name))
+        return scope
+
+    def _decide(self, answer: Any) -> None:
+        """A JSON float means regression, text or a boolean classes; whole numbers are classes if nothing else comes."""
+        if type(answer) is float:
+            self.task = "regression"
+        elif type(answer) is int:
+            self.answers += 1
+            self.task = "classification" if self.answers >= UNDECIDED else None
+        else:
+            self.task = "classification"
+
+    def _count(self, name: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def state(self, waiting: bool) -> Any:
+        """Plain data; without the outcomes that wait unless `waiting`."""
+        slices = [[list(name), scope.state()] for name, scope in self.slices.items()]
+        return [list(self.heard), self.task, self.answers, self.whole.state(), slices, self.maturity.state(waiting)]
+
+    def restore(self, state: Any) -> None:
+        """Takes up what `state` gave."""
+        heard, self.task, self.answers, whole, slices, maturity = state
+        self.heard = heard[0], heard[1]
+        self.whole = Scope.restored(self.plan, None, whole)
+        for name, saved in slices:
+            key = name[0], name[1]
+            self.slices[key] = Scope.restored(self.plan, Slice(*key), saved)
+        self.maturity.restore(maturity)

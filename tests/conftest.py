@@ -1,0 +1,32 @@
+"""What every test may ask for. The servers are started once a run; `namespace` keeps tests out of each other's way."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.servers import KafkaServer, RedisServer, shared_kafka, shared_redis
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """A real Kafka; clients need its `.bootstrap`. Topics have to be created; name them after `namespace`."""
+    with shared_kafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real Redis with noeviction; clients need its `.url`. Keys begin with `namespace`."""
+    with shared_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> str:
+    """A prefix for topics, groups, transactional ids and keys that no other test or run has."""
+    readable = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
+    return f"{readable}-{uuid.uuid4().hex[:8]}"

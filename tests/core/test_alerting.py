@@ -1,0 +1,155 @@
+"""The life cycle of one stream's alert, and what it says."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import orjson
+import pytest
+
+from stream_monitor.core.alerting import TRANSITIONS, Desk, Event, State, Subject, safe
+from stream_monitor.core.events import Alert, Kind, Severity, Slice, Status
+from stream_monitor.core.settings import DetectorSettings, DetectSettings
+from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
+
+BOTH = (DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
+START = 1_709_640_000_000
+
+
+def stream(numeric: bool = False, minimum: float = 0.1, critical: float = 0.5, warmup: int = 1_000) -> Stream:
+    subject = Subject.of("credit", "v3", Slice("country", "DE"), "error", Kind.CONCEPT_DRIFT, minimum, critical)
+    build = NumericStream if numeric else BinaryStream
+    return build(subject, BOTH, DetectSettings(warmup=warmup), Desk("observations", 0))
+
+
+def feed(to: Stream, values: Iterable[float], start: int = 0) -> list[Alert]:
+    for offset, x in enumerate(values, start):
+        to.desk.clock = START + offset * 1_000
+        to.push(x, random.Random(offset).getrandbits(64), START + offset * 1_000, offset)
+    return to.desk.out
+
+
+def bits(count: int, p: float, seed: int = 1) -> list[float]:
+    rng = random.Random(seed)
+    return [int(rng.random() < p) for _ in range(count)]
+
+
+def test_a_lasting_change_is_one_alert_with_levels_place_and_time() -> None:
+    [alert] = feed(stream(), bits(5_000, 0.1) + bits(20_000, 0.3, seed=2))
+    assert alert.status is Status.FIRING
+    assert alert.direction == "up"
+    assert abs(alert.before.value - 0.1) < 0.02
+    assert abs(alert.after.value - 0.3) < 0.1
+    assert 5_000 < alert.position.offset < 5_300
+    assert abs(alert.first_position.offset - 5_000) <= 50
+    assert alert.first_seen == START + alert.first_position.offset * 1_000
+    assert alert.detected_at == START + alert.position.offset * 1_000
+    assert alert.statistic > 0 < alert.threshold
+    assert alert.severity is Severity.CRITICAL
+    assert alert.summary.startswith("credit v3: error for country=DE rose from 0.")
+    assert alert.summary.endswith("(since 2024-03-05 13:23 UTC)") or "(since 2024-03-05 13:2" in alert.summary
+
+
+def test_it_resolves_when_the_level_is_back_and_can_fire_again() -> None:
+    out = feed(stream(), bits(5_000, 0.1) + bits(3_000, 0.3, 2) + bits(10_000, 0.1, 3) + bits(3_000, 0.3, 4))
+    assert [a.status for a in out] == [Status.FIRING, Status.RESOLVED, Status.FIRING]
+    first, resolved, again = out
+    assert resolved.id == first.id != again.id
+    assert first.fingerprint == resolved.fingerprint == again.fingerprint
+    assert len({a.event_id for a in out}) == 3
+    assert 8_000 < resolved.position.offset < 9_000
+    assert resolved.details == {"reason": "recovered"}
+    assert abs(resolved.after.value - 0.1) < 0.05
+    assert "is back at" in resolved.summary
+
+
+def test_a_further_change_while_it_fires_is_no_second_alert() -> None:
+    out = feed(stream(), bits(5_000, 0.1) + bits(3_000, 0.3, 2) + bits(5_000, 0.6, 3))
+    assert [a.status for a in out] == [Status.FIRING]
+
+
+def test_nothing_fires_before_the_warm_up_is_over() -> None:
+    assert feed(stream(warmup=2_000), bits(500, 0.1) + bits(500, 0.9, 2) + bits(900, 0.1, 3)) == []
+
+
+def test_a_change_below_the_minimum_effect_is_no_alert() -> None:
+    values = bits(5_000, 0.1) + bits(10_000, 0.2, 2)  # a third of a standard deviation
+    assert feed(stream(minimum=0.5), values) == []
+    assert len(feed(stream(minimum=0.2), values)) == 1
+
+
+def test_severity_goes_by_the_size_of_the_effect() -> None:
+    values = bits(5_000, 0.1) + bits(5_000, 0.2, 2)
+    assert feed(stream(critical=0.6), values)[0].severity is Severity.WARNING
+    assert feed(stream(critical=0.2), values)[0].severity is Severity.CRITICAL
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_a_numeric_change_is_found_at_any_scale_and_resolves(scale: float) -> None:
+    rng = random.Random(5)
+    values = [scale * rng.lognormvariate(1.0 if 5_000 <= i < 9_000 else 0.0, 1.0) for i in range(15_000)]
+    fired, resolved = feed(stream(numeric=True), values)
+    assert fired.direction == "up"
+    assert abs(fired.details["effect"] - 0.9) < 0.4
+    assert 5_000 < fired.position.offset < 5_200
+    assert resolved.status is Status.RESOLVED
+    assert 9_000 < resolved.position.offset < 10_000
+
+
+def test_a_constant_that_changes_is_found() -> None:
+    [alert] = feed(stream(numeric=True), [1.0] * 3_000 + [2.0] * 1_000)
+    assert (alert.before.value, alert.direction) == (1.0, "up")
+
+
+def test_a_share_that_was_never_seen_before_is_found() -> None:
+    [alert] = feed(stream(), [0] * 5_000 + [1] * 500)
+    assert alert.position.offset < 5_100
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+@pytest.mark.parametrize("cut", [0, 10, 999, 1_000, 4_999, 5_100, 7_000, 8_500, 12_000])
+def test_a_restored_stream_goes_on_as_the_saved_one(numeric: bool, cut: int) -> None:
+    values = bits(5_000, 0.1) + bits(3_000, 0.4, 2) + bits(5_000, 0.1, 3) + bits(3_000, 0.4, 4)
+    one, other = stream(numeric), stream(numeric)
+    feed(one, values[:cut])
+    other.restore(orjson.loads(orjson.dumps(one.state())))
+    one.desk.out.clear()
+    assert feed(other, values[cut:], cut) == feed(one, values[cut:], cut) != []
+    assert other.state() == one.state()
+
+
+@pytest.mark.parametrize("event", [Event.SILENT, Event.EVICTED, Event.OPERATOR])
+def test_an_alert_ends_for_reasons_outside_its_values_and_the_new_level_stays_the_reference(event: Event) -> None:
+    of = stream()
+    feed(of, bits(5_000, 0.1) + bits(3_000, 0.3, 2))
+    of.end(event, 8_000)
+    of.end(event, 8_001)
+    fired, resolved = of.desk.out
+    assert (resolved.status, resolved.id, resolved.details) == (Status.RESOLVED, fired.id, {"reason": event.value})
+    assert len(feed(of, bits(10_000, 0.3, 3), 9_000)) == 2
+
+
+def test_every_way_out_of_firing_but_more_drift_resolves() -> None:
+    for event in Event:
+        expected = (State.FIRING, None) if event is Event.DRIFT else (State.RESOLVED, Status.RESOLVED)
+        assert TRANSITIONS[State.FIRING, event] == expected
+    assert {pair for pair in TRANSITIONS if pair[0] is not State.FIRING} == {(State.NONE, Event.DRIFT)}
+
+
+def test_fingerprints_tell_model_version_slice_and_metric_apart() -> None:
+    def of(*parts: str, part: Slice | None = None) -> str:
+        return Subject.of(*parts[:2], part, parts[2], Kind.CONCEPT_DRIFT, 0, 0).fingerprint  # type: ignore[misc]
+
+    different = [
+        of("a", "b", "c"), of("ab", "", "c"), of("a", "b", "d"), of("a", "b", "c", part=Slice("k", "v")), of("a", "b", "c", part=Slice("kv", "")),
+    ]  # fmt: skip
+    assert len(set(different)) == len(different)
+
+
+def test_hostile_names_are_made_safe_for_a_line() -> None:
+    hostile = "x\n\x1b[31m\u202e\ud800" + "y" * 10_000
+    line = safe(hostile)
+    assert line.isprintable()
+    assert len(line) < 200
+    assert safe("plain ünïcode=1") == "plain ünïcode=1"

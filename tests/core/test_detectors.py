@@ -1,0 +1,112 @@
+"""Every detector behind the protocol: it sees a change, keeps quiet without one, and survives being saved."""
+
+from __future__ import annotations
+
+import random
+
+import orjson
+import pytest
+
+from stream_monitor.core.detectors import create, names
+from stream_monitor.core.events import Level
+from stream_monitor.core.settings import DetectorSettings
+
+ALL = names()
+
+
+def first_alarm(name: str, values: list[float]) -> int | None:
+    detector = create(DetectorSettings(name))
+    return next((i for i, x in enumerate(values) if detector.update(x)), None)
+
+
+def normal(count: int, mean: float = 0.0, seed: int = 1) -> list[float]:
+    rng = random.Random(seed)
+    return [rng.gauss(mean, 1) for _ in range(count)]
+
+
+def test_river_s_two_are_there() -> None:
+    assert {"adwin", "page_hinkley"} <= set(ALL)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("shift", [0.7, -0.7])
+def test_a_shift_is_seen_soon_in_both_directions(name: str, shift: float) -> None:
+    at = first_alarm(name, normal(3_000) + normal(1_000, shift, seed=2))
+    assert at is not None
+    assert 3_000 < at < 3_250
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_hundred_thousand_stationary_values_raise_no_alarm(name: str) -> None:
+    assert first_alarm(name, normal(100_000)) is None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_constant_raises_no_alarm(name: str) -> None:
+    assert first_alarm(name, [0.0] * 10_000) is None
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("cut", [0, 1, 29, 31, 1_000, 3_010])
+def test_a_restored_detector_goes_on_as_the_saved_one(name: str, cut: int) -> None:
+    values = normal(3_000) + normal(1_000, 1.0, seed=2) + normal(2_000, -1.0, seed=3)
+    one = create(DetectorSettings(name))
+
+    def alarms(detector, part):  # type: ignore[no-untyped-def]
+        found = []
+        for i, x in enumerate(part):
+            if detector.update(x):
+                found.append(i)
+                detector.reset()
+        return found
+
+    alarms(one, values[:cut])
+    other = create(DetectorSettings(name))
+    other.restore(orjson.loads(orjson.dumps(one.state())))
+    assert alarms(other, values[cut:]) == alarms(one, values[cut:]) != []
+    assert other.state() == one.state()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_after_a_reset_nothing_of_the_past_is_left(name: str) -> None:
+    used, fresh = create(DetectorSettings(name)), create(DetectorSettings(name))
+    for x in normal(500, 3.0):
+        used.update(x)
+    used.reset()
+    assert used.state() == fresh.state()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_evidence_of_a_clear_change_passes_its_threshold(name: str) -> None:
+    detector = create(DetectorSettings(name))
+    values = normal(3_000) + normal(1_000, 1.0, seed=2)
+    at = next(i for i, x in enumerate(values) if detector.update(x))
+    after = values[3_000 : at + 1]
+    evidence = detector.evidence(Level(sum(values[:3_000]) / 3_000, 3_000), Level(sum(after) / len(after), len(after)))
+    assert evidence.statistic > evidence.threshold > 0
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("bad", ["AAAA", [1, 2], {"no": "state"}])
+def test_a_state_that_is_none_is_refused(name: str, bad: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        create(DetectorSettings(name)).restore(bad)
+
+
+def test_a_state_of_other_parameters_is_refused() -> None:
+    saved = create(DetectorSettings("adwin", {"delta": 0.01})).state()
+    with pytest.raises(ValueError, match="other parameters"):
+        create(DetectorSettings("adwin")).restore(saved)
+
+
+def test_only_settings_at_least_as_strict_as_the_simulated_ones_are_called_calibrated() -> None:
+    assert create(DetectorSettings("adwin")).assurance == "calibrated"
+    assert create(DetectorSettings("adwin", {"delta": 0.1})).assurance == "uncalibrated"
+    assert create(DetectorSettings("page_hinkley", {"threshold": 10.0})).assurance == "uncalibrated"
+
+
+def test_an_unknown_name_or_parameter_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="adwin, page_hinkley"):
+        create(DetectorSettings("adwim"))
+    with pytest.raises(ValueError, match="delta, clock"):
+        create(DetectorSettings("adwin", {"detla": 0.1}))

@@ -1,0 +1,157 @@
+"""The script in Redis does what `core.joining.Fold` defines: same answers, same counters, for any log and any order of calls."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+import redis
+
+from stream_monitor.core.codec import Accepted, Codec
+from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record
+from stream_monitor.core.settings import EventSettings, JoinSettings
+from stream_monitor.io.redis import RedisStore
+from tests.support.servers import RedisServer
+
+SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=1_000_000)
+CODEC = Codec(EventSettings())
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def store(client: Any, namespace: str) -> Iterator[RedisStore]:
+    store = open_store(client, namespace)
+    yield store
+    store.close()
+
+
+def open_store(client: Any, prefix: str, settings: JoinSettings = SETTINGS) -> RedisStore:
+    def fail(trouble: str) -> None:
+        raise AssertionError(trouble)
+
+    return RedisStore(client, prefix, settings, lambda seconds: False, fail)
+
+
+def call(store: RedisStore, call: Call) -> Applied | Behind:
+    [answer] = store.submit([call]).result()
+    return answer
+
+
+def random_log(rng: random.Random, length: int) -> list[Record]:
+    records, time, offset = [], 10**12, rng.choice([0, 7])
+    for _ in range(length):
+        time += rng.choice([0, 1, 10, 50, 400])
+        offset += rng.choice([1, 1, 1, 3])  # transaction markers leave holes
+        name, at = f"r{rng.randrange(30)}", rng.randrange(10**6)
+        if rng.random() < 0.5:
+            event: dict[str, Any] = {"model": "é" * rng.choice([1, 150]), "model_version": "1", "prediction": 1}
+            result = CODEC.prediction(orjson.dumps({"request_id": name, "timestamp": at, **event}), 0)
+        else:
+            result = CODEC.feedback(orjson.dumps({"request_id": name, "timestamp": at, "label": rng.choice([1, 2])}), 0)
+        assert isinstance(result, Accepted)
+        records.append(Record(offset, time - rng.choice([0, 0, 30]), *result))
+    return records
+
+
+def accounting(store: RedisStore) -> dict[str, int]:
+    state = {"at", "trim", "clock", "origin", "waiting_predictions", "waiting_feedback"}
+    return {name: n for name, n in store.counters(0).items() if name not in state}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_script_is_the_fold(store: RedisStore, seed: int) -> None:
+    rng = random.Random(seed)
+    records, fold = random_log(rng, 200), Fold(SETTINGS)
+    i, start, committed = 0, 0, 0
+    while i < len(records):
+        n = rng.randrange(20)
+        part = records[i : i + n]
+        end = part[-1].offset + 1 if part else start
+        request = Call(0, start, end, committed, part, "e1")
+        assert call(store, request) == fold.apply(request)
+        if rng.random() < 0.1:  # read again
+            i = max(0, i - 10)
+            start = records[i].offset
+        else:
+            i, start = i + n, end
+        if rng.random() < 0.5:
+            committed = max(committed, min(start, fold.at or 0))
+    found = store.counters(0)
+    assert accounting(store) == {name: n for name, n in fold.counters.items() if n}
+    assert (found["waiting_predictions"], found["waiting_feedback"]) == fold.waiting()
+    assert (found["at"], found["trim"], found["clock"]) == (fold.at, fold.trim, fold.clock)
+
+
+def test_a_call_of_many_records_is_made_in_pieces_that_do_what_the_whole_does(store: RedisStore) -> None:
+    records, fold = random_log(random.Random(1), 4_321), Fold(SETTINGS)
+    request = Call(0, 0, records[-1].offset + 1, 0, records, "e1")
+    assert call(store, request) == fold.apply(request)
+    assert accounting(store) == fold.counters
+
+
+def test_a_store_without_state_or_with_a_gap_refuses_and_changes_nothing(store: RedisStore, client: Any) -> None:
+    records = random_log(random.Random(1), 10)
+    assert call(store, Call(0, 5, 6, 5, records)) == Behind(None)
+    assert store.status(0).at is None
+    call(store, Call(0, 5, 8, 5, [], "e1"))
+    before = store.counters(0)
+    assert call(store, Call(0, 9, 99, 9, records)) == Behind(8)
+    assert store.counters(0) == before
+
+
+def test_a_rebuild_begins_from_nothing_although_the_old_entries_still_lie_there(store: RedisStore) -> None:
+    records = random_log(random.Random(2), 100)
+    request = Call(0, 0, records[-1].offset + 1, 0, records, "e1")
+    first = call(store, request)
+    store.forget(0)
+    assert store.status(0).at is None
+    again = call(store, request._replace(epoch="e2"))
+    assert again == first, "a leftover would have turned a record into a duplicate, that is, into a loss"
+
+
+def test_a_script_that_the_server_has_forgotten_is_loaded_again(store: RedisStore, client: Any) -> None:
+    call(store, Call(0, 0, 1, 0, [], "e1"))
+    client.script_flush()
+    assert call(store, Call(0, 1, 2, 0, [])) == Applied(2, 0, {})
+
+
+def test_the_outbox_keeps_what_is_not_committed_and_no_more(store: RedisStore, client: Any, namespace: str) -> None:
+    records = random_log(random.Random(3), 300)
+    position = 0
+    for i in range(0, 300, 30):
+        part = records[i : i + 30]
+        call(store, Call(0, position, part[-1].offset + 1, max(0, position - 40), part, "e1"))
+        position = part[-1].offset + 1
+    outbox = f"{{{namespace}:0}}:outbox"
+    assert 1 <= client.xlen(outbox) < 5
+    call(store, Call(0, position, position, position, []))
+    assert client.xlen(outbox) == 0
+
+
+def test_entries_die_by_ttl_so_that_memory_is_freed_without_anyone_asking(client: Any, namespace: str) -> None:
+    store = open_store(client, namespace, JoinSettings(window_ms=1, slack_ms=0, slot_ms=1, ttl_ms=60_000))
+    [record] = random_log(random.Random(4), 1)
+    call(store, Call(0, 0, record.offset + 1, 0, [record], "e1"))
+    [entry] = client.keys(f"{{{namespace}:0}}:e1:*")
+    assert 0 < client.pttl(entry) <= 60_000
+    store.close()
+
+
+def test_a_request_id_may_be_any_bytes_of_utf8(store: RedisStore) -> None:
+    fold = Fold(SETTINGS)
+    records = []
+    for offset, name in enumerate(["{x}", ":outbox", "\x00", "é" * 100, "a b\r\n", "*"]):
+        result = CODEC.feedback(orjson.dumps({"request_id": name, "timestamp": 1, "label": 1}), 0)
+        assert isinstance(result, Accepted)
+        records.append(Record(offset, 1, *result))
+    request = Call(0, 0, len(records), 0, records, "e1")
+    assert call(store, request) == fold.apply(request)
+    assert accounting(store) == fold.counters

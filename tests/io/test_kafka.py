@@ -1,0 +1,214 @@
+"""The edge to a real Kafka: exact positions, transactions with offsets, fencing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from stream_monitor.errors import FatalError, LogGapError, SetupError
+from stream_monitor.io.kafka import KafkaSink, KafkaSource
+from stream_monitor.ports import Aborted, Chunk, Out, Place
+from tests.support.servers import KafkaServer
+
+
+class Reader:
+    """A listener that starts each partition at its committed offset, or at the log's first."""
+
+    def __init__(self, source: KafkaSource) -> None:
+        self.source = source
+        self.lost: list[Place] = []
+
+    def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        committed = self.source.committed(places)
+        return {p: self.source.bounds(p)[0] if (offset := committed[p]) is None else offset for p in places}
+
+    def revoked(self, places: Sequence[Place]) -> None:
+        self.lost += places
+
+
+@pytest.fixture
+def topic(kafka: KafkaServer, namespace: str) -> str:
+    return create(kafka, namespace, 2)
+
+
+def create(kafka: KafkaServer, name: str, partitions: int, **config: str) -> str:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for future in admin.create_topics([NewTopic(name, partitions, 1, config=config)]).values():
+        future.result()
+    return name
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Any]]:
+    things: list[Any] = []
+    yield things
+    for thing in reversed(things):
+        thing.close()
+
+
+@pytest.fixture
+def source(kafka: KafkaServer, opened: list[Any], namespace: str) -> Callable[..., KafkaSource]:
+    def make(topic: str, group: str = namespace, **properties: Any) -> KafkaSource:
+        made = KafkaSource({"bootstrap.servers": kafka.bootstrap, **properties}, group, lambda line: None)
+        made.attach([topic], Reader(made))
+        made.subscribe()
+        opened.append(made)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def sink(kafka: KafkaServer, opened: list[Any]) -> Callable[[str], KafkaSink]:
+    def make(transactional_id: str) -> KafkaSink:
+        made = KafkaSink({"bootstrap.servers": kafka.bootstrap}, transactional_id, lambda line: None)
+        made.start()
+        opened.append(made)
+        return made
+
+    return make
+
+
+def read(source: KafkaSource, until: Callable[[list[Chunk]], bool], seconds: float = 30) -> list[Chunk]:
+    """Chunks until enough came; a first poll that only rebalances hands out nothing and its positions are sought again."""
+    chunks: list[Chunk] = []
+    deadline = time.monotonic() + seconds
+    while not until(chunks):
+        assert time.monotonic() < deadline, f"only {chunks} came"
+        chunks += source.poll(1000, 0.1)
+        for place in source.owned():
+            if source.position(place) is None:
+                committed = source.committed([place])[place]
+                source.seek(place, committed or 0)
+    return chunks
+
+
+def values(chunks: Sequence[Chunk]) -> list[bytes]:
+    return sorted(record.value for chunk in chunks for record in chunk.records)
+
+
+def outs(topic: str, *texts: bytes) -> list[Out]:
+    return [Out(topic, len(text) % 2, b"k", text, None) for text in texts]
+
+
+def test_outputs_become_visible_with_the_commit_and_not_before(topic: str, source: Any, sink: Any) -> None:
+    writer, reader = sink(f"{topic}-w"), source(topic)
+    writer.produce(outs(topic, b"a", b"bb"))
+    writer.commit({}, _no_member(reader))
+    writer.produce(outs(topic, b"rolled back", b"rolled back, too"))
+    writer.abort()
+    writer.produce(outs(topic, b"c"))
+    writer.commit({}, _no_member(reader))
+    assert values(read(reader, lambda chunks: len(values(chunks)) >= 3)) == [b"a", b"bb", b"c"]
+
+
+def _no_member(reader: KafkaSource) -> Any:
+    while reader.metadata is None:
+        reader.poll(10, 0.1)
+    return reader.metadata
+
+
+def test_positions_run_without_gaps_to_the_end_although_markers_take_offsets(
+    topic: str, source: Any, sink: Any
+) -> None:
+    writer, reader = sink(f"{topic}-w"), source(topic)
+    for text in (b"a", b"b", b"c"):
+        writer.produce(outs(topic, text))
+        writer.commit({}, _no_member(reader))
+    ends = reader.ends()
+    chunks = read(reader, lambda chunks: bool(chunks) and chunks[-1].end == ends[topic, 1])
+    assert ends[topic, 1] == 6, "three records and three markers"
+    assert chunks[0].start == 0
+    assert all(before.end == after.start for before, after in zip(chunks, chunks[1:], strict=False))
+
+
+def test_offsets_are_committed_with_the_transaction(topic: str, source: Any, sink: Any) -> None:
+    writer, reader = sink(f"{topic}-w"), source(topic)
+    writer.produce(outs(topic, b"a"))
+    writer.commit({}, _no_member(reader))
+    writer.commit({(topic, 1): 2}, reader.metadata)
+    assert reader.committed([(topic, 0), (topic, 1)]) == {(topic, 0): None, (topic, 1): 2}
+
+
+def test_a_worker_that_lost_its_partitions_cannot_commit_with_the_metadata_of_its_batch(
+    topic: str, source: Any, sink: Any, opened: list[Any]
+) -> None:
+    writer, zombie = sink(f"{topic}-w"), source(topic, **{"partition.assignment.strategy": "range"})
+    zombies_sink = sink(f"{topic}-z")
+    writer.produce(outs(topic, b"a", b"bb"))
+    writer.commit({}, _no_member(zombie))
+    old = read(zombie, lambda chunks: len(values(chunks)) == 2) and zombie.metadata
+    opened.remove(zombie)
+    zombie.close()  # its partitions go to somebody else ...
+    successor = source(topic, **{"partition.assignment.strategy": "range"})
+    read(successor, lambda chunks: len(values(chunks)) == 2)
+    with pytest.raises((Aborted, FatalError)):  # ... and its late commit is refused
+        zombies_sink.commit({(topic, 0): 1, (topic, 1): 1}, old)
+    assert successor.committed([(topic, 0)]) == {(topic, 0): None}
+
+
+def test_a_second_producer_of_the_same_transactional_id_fences_the_first(topic: str, source: Any, sink: Any) -> None:
+    reader, first = source(topic), sink(f"{topic}-same")
+    first.produce(outs(topic, b"of the first"))
+    second = sink(f"{topic}-same")
+    second.produce(outs(topic, b"of the second"))
+    second.commit({}, _no_member(reader))
+    with pytest.raises(FatalError):
+        first.commit({}, reader.metadata)
+    assert values(read(reader, lambda chunks: bool(values(chunks)))) == [b"of the second"]
+
+
+def test_the_append_time_at_an_offset_is_that_of_the_record_there_or_of_the_last_one_before(
+    kafka: KafkaServer, namespace: str, source: Any
+) -> None:
+    topic = create(kafka, namespace, 1)
+    plain = Producer({"bootstrap.servers": kafka.bootstrap})
+    for time_ms in (1000, 2000, 3000):
+        plain.produce(topic, b"x", timestamp=int(time.time() * 1000) - 10_000 + time_ms)
+    plain.flush()
+    reader = source(topic)
+    times = [reader.time_at((topic, 0), offset) for offset in range(4)]
+    assert times[1] - times[0] == 1000
+    assert times[3] == times[2], "nothing stands at the end; the last record before it does"
+    assert reader.offset_at((topic, 0), times[1]) == 1
+    assert reader.offset_at((topic, 0), times[2] + 1) is None
+
+
+def test_a_position_that_the_topic_no_longer_holds_is_an_operators_decision(
+    topic: str, kafka: KafkaServer, source: Any
+) -> None:
+    reader = source(topic)
+    while not reader.owned():
+        reader.poll(10, 0.1)
+    reader.seek((topic, 0), 99)
+    with pytest.raises(LogGapError, match="reset"):
+        read(reader, lambda chunks: False, seconds=10)
+
+
+def test_a_topic_that_does_not_exist_is_named(kafka: KafkaServer, namespace: str, opened: list[Any]) -> None:
+    made = KafkaSource(
+        {"bootstrap.servers": kafka.bootstrap, "allow.auto.create.topics": False}, namespace, lambda line: None
+    )
+    opened.append(made)
+    with pytest.raises(SetupError, match=f"{namespace}-nowhere"):
+        made.partitions(f"{namespace}-nowhere")
+
+
+def test_a_plain_consumer_sees_what_was_produced(topic: str, kafka: KafkaServer, source: Any, sink: Any) -> None:
+    writer = sink(f"{topic}-w")
+    writer.produce([Out(topic, 1, b"key", b"value", [("record", b"outcome")])])
+    writer.commit({}, _no_member(source(topic)))
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"{topic}-c", "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    deadline, message = time.monotonic() + 30, None
+    while message is None and time.monotonic() < deadline:
+        message = consumer.poll(0.5)
+    assert message is not None
+    assert (message.partition(), message.key(), message.value()) == (1, b"key", b"value")
+    assert message.headers() == [("record", b"outcome")]
+    consumer.close()

@@ -1,0 +1,69 @@
+"""Observation records as the join stage writes them, and logs of them with known truth."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from stream_monitor.core.events import Alert
+from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.settings import DetectSettings
+
+START = 1_709_640_000_000  # 2024-03-05 12:00 UTC
+STEP = 100  # ms between predictions
+
+
+def prediction(i: int, **fields: Any) -> dict[str, Any]:
+    """The i-th prediction of model credit v3; `fields` replace or add."""
+    return {
+        "request_id": f"req-{i}",
+        "model": "credit",
+        "model_version": "v3",
+        "timestamp": START + i * STEP,
+        "prediction": "yes",
+        **fields,
+    }
+
+
+def predicted(event: dict[str, Any]) -> bytes:
+    """The record of a prediction."""
+    return b'{"record":"prediction","prediction":%b}' % orjson.dumps(event)
+
+
+def outcome(event: dict[str, Any], label: Any, delay: int = 0) -> bytes:
+    """The record of a prediction with its label, `delay` ms later."""
+    time = event["timestamp"] + delay
+    feedback = orjson.dumps({"request_id": event["request_id"], "label": label, "timestamp": time})
+    return b'{"record":"outcome","label_delay_ms":%d,"prediction":%b,"feedback":%b}' % (delay, orjson.dumps(event), feedback)
+
+
+def control(alert: str, action: str = "resolve") -> bytes:
+    """The record of an operator's decision."""
+    return orjson.dumps({"record": "control", "action": action, "model": "credit", "alert": alert, "timestamp": START})
+
+
+def judged(count: int, error: Callable[[int, str], float], seed: int = 1, start: int = 0) -> Iterator[bytes]:
+    """Outcomes without delay, over four countries and two devices; `error(i, country)` is the probability of a wrong answer."""
+    rng = random.Random(seed)
+    for i in range(start, start + count):
+        country = rng.choice(("DE", "FR", "US", "BR"))
+        slices = {"country": country, "device": rng.choice(("phone", "desktop"))}
+        yield outcome(prediction(i, slices=slices), "no" if rng.random() < error(i, country) else "yes")
+
+
+def by_arrival(outcomes: Iterable[tuple[dict[str, Any], Any, int]]) -> list[bytes]:
+    """Records of (prediction, label, delay) in the order in which the labels come."""
+    ordered = sorted(outcomes, key=lambda one: (one[0]["timestamp"] + one[2], one[0]["timestamp"]))
+    return [outcome(*one) for one in ordered]
+
+
+def run(settings: DetectSettings, records: Iterable[bytes], monitor: Monitor | None = None) -> tuple[Monitor, list[Alert]]:
+    """The monitor after the records, at the offsets that follow its `at`, and every alert."""
+    monitor = monitor or Monitor(settings, "observations", 0)
+    alerts: list[Alert] = []
+    for value in records:
+        alerts += monitor.step(monitor.at, value)
+    return monitor, alerts

