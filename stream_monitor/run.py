@@ -83,10 +83,10 @@ class Run:
         deadline: float | None = None
         while any(thread.is_alive() for thread in self._threads):
             if self._stop.is_set():
-                deadline = deadline or time.monotonic() + self._config.run.shutdown_timeout_s
+                deadline = deadline or time.monotonic() + self._config.run.shutdown_timeout / 1000
                 if time.monotonic() > deadline:
                     raise FatalError(
-                        f"the stages did not end within {self._config.run.shutdown_timeout_s:.0f} s of the stop",
+                        f"the stages did not end within {self._config.run.shutdown_timeout / 1000:.0f} s of the stop",
                         "their open transactions will be rolled back by the broker; raise run.shutdown_timeout if this recurs",
                     )
             self._threads[0].join(every_s) if self._threads[0].is_alive() else time.sleep(every_s)
@@ -145,22 +145,22 @@ class Run:
         consumer = dict(config.kafka_consumer())
         if config.instance_id:
             consumer["group.instance.id"] = f"{config.instance_id}-{name}"
-        source = KafkaSource(consumer, f"{config.groups.prefix}-{name}", log)
+        source = KafkaSource(consumer, f"{config.kafka.group}-{name}", log)
         closers.append(source.close)
         try:
             stage = self._stage(name, source, closers)
             sink = KafkaSink(
-                config.kafka_producer(), f"{config.groups.prefix}-{name}-{self._instance}", log
+                config.kafka_producer(), f"{config.kafka.group}-{name}-{self._instance}", log
             )
             closers.append(sink.close)
             sink.start()
-            pace = Pace(run.batch, run.poll_s, run.transaction_interval_s, run.transaction_messages)
+            pace = Pace(run.batch, run.poll / 1000, run.transaction_interval / 1000, run.transaction_messages)
             worker = Worker(stage, source, sink, pace, time.monotonic, log)
             source.attach(stage.topics, worker)
         except BaseException:
             close()
             raise
-        log(f"{name}: reading {', '.join(stage.topics)} as group {config.groups.prefix}-{name}, instance {self._instance}")
+        log(f"{name}: reading {', '.join(stage.topics)} as group {config.kafka.group}-{name}, instance {self._instance}")
         return worker, source, close
 
     def _stage(self, name: str, source: KafkaSource, closers: list[Callable[[], None]]) -> Stage:
@@ -168,7 +168,7 @@ class Run:
         topics = config.topics
         if name == "route":
             return Route(
-                Codec(config.events),
+                Codec(config.events.settings()),
                 topics.predictions,
                 topics.feedback,
                 topics.journal,
@@ -180,25 +180,26 @@ class Run:
             store = RedisStore(
                 connect(config.redis),
                 f"{config.redis.key_prefix}:{topics.journal}",
-                config.join,
+                config.join.settings(),
                 self._stop.wait,
                 lambda trouble: self._log(f"join: Redis does not answer, waiting: {trouble}"),
             )
             closers.append(store.close)
             return Join(
                 store,
-                config.join,
+                config.join.settings(),
                 topics.journal,
                 topics.observations,
                 source.partitions(topics.observations),
                 lambda: uuid.uuid4().hex[:8],
             )
         if name == "detect":
+            settings = config.detect_settings()
             return Detect(
                 topics.observations,
                 topics.alerts,
                 source.partitions(topics.alerts),
-                lambda topic, partition: Monitor(config.detect, topic, partition),
+                lambda topic, partition: Monitor(settings, topic, partition),
             )
         raise SetupError(f"there is no stage {name}", f"the stages are {', '.join(STAGES)}")
 

@@ -1,0 +1,410 @@
+"""The whole configuration: one TOML file and the environment, parsed and validated at once, every error with its path and a hint.
+
+    monitor.toml --tomllib--> tables --environment overrides--> pydantic --> Config, or one ConfigurationError with all problems
+
+The environment overrides the file: STREAM_MONITOR__KAFKA__BOOTSTRAP_SERVERS is `kafka.bootstrap_servers`; values are read as TOML where
+they are TOML, else as text. What decides about alerts and pairs becomes the core's frozen settings (core/settings.py), whose
+defaults are the ones here. Properties of librdkafka pass through, but for those that the guarantees rest on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stream_monitor.core.detectors import create
+from stream_monitor.core.settings import DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
+from stream_monitor.errors import ConfigurationError
+from stream_monitor.units import Duration, Size
+
+ENVIRONMENT = "STREAM_MONITOR__"
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+# Properties that the guarantees rest on, and why each is not the operator's to set.
+REFUSED: Mapping[str, str] = {
+    "bootstrap.servers": "set kafka.bootstrap_servers",
+    "group.id": "each stage has a group of its own, named after kafka.group",
+    "group.instance.id": "it comes from instance_id",
+    "transactional.id": "it comes from kafka.group and instance_id; a shared one would make two processes fence each other",
+    "enable.idempotence": "without it a retry doubles records",
+    "acks": "a record that not all in-sync replicas have can be lost",
+    "enable.auto.commit": "offsets are committed in the transaction of the outputs they stand for",
+    "enable.auto.offset.store": "offsets are committed in the transaction of the outputs they stand for",
+    "isolation.level": "records of aborted transactions must not be read",
+    "auto.offset.reset": "a gap in the log is an operator's decision (stream-monitor reset)",
+    "enable.partition.eof": "the end of a partition is how transaction markers are passed",
+    "delivery.report.only.error": "reports of successes cost time and are not read",
+    "max.in.flight.requests.per.connection": "more than 5 break the order of an idempotent producer; the default is right",
+    "message.timeout.ms": "a transaction bounds it already (transaction.timeout.ms)",
+}
+
+
+def _names(value: Any) -> Any:
+    return (value,) if type(value) is str else value
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_names)]
+"""One string or a list of strings."""
+
+
+class _Table(BaseModel):
+    """A table of the file: unknown keys are errors, values are taken as they are, defaults are in their final units."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+_Properties = dict[str, str | int | float | bool]
+
+
+class KafkaConfig(_Table):
+    """[kafka]. `properties` go to every client, `consumer` and `producer` to theirs."""
+
+    bootstrap_servers: str = Field(min_length=1)
+    group: str = Field("stream-monitor", min_length=1)
+    properties: _Properties = {}
+    consumer: _Properties = {}
+    producer: _Properties = {}
+
+    @field_validator("properties", "consumer", "producer")
+    @classmethod
+    def _allowed(cls, value: _Properties) -> _Properties:
+        refused = [f"{name} cannot be set: {REFUSED[name]}" for name in value if name in REFUSED]
+        if refused:
+            raise ValueError("; ".join(refused))
+        return value
+
+
+class TopicsConfig(_Table):
+    """[topics]. The names, and how those are made that stream monitor owns (all but `predictions` and `feedback`)."""
+
+    predictions: str = "predictions"
+    feedback: str = "feedback"
+    journal: str = "stream-monitor.journal"
+    observations: str = "stream-monitor.observations"
+    alerts: str = "stream-monitor.alerts"
+    dead_letter: str = "stream-monitor.dead-letter"
+    state: str = "stream-monitor.state"
+    create: bool = False
+    partitions: int = Field(4, ge=1, le=10_000)
+    replication_factor: int = Field(-1, ge=-1, le=100)
+    journal_retention: Duration = Field(10 * 86_400_000, ge=1)
+    observations_retention: Duration = Field(30 * 86_400_000, ge=1)
+    properties: dict[str, str] = {}
+
+    def names(self) -> dict[str, str]:
+        """Role -> topic."""
+        roles = ("predictions", "feedback", "journal", "observations", "alerts", "dead_letter", "state")
+        return {role: getattr(self, role) for role in roles}
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        names = self.names()
+        for role, name in names.items():
+            if not _TOPIC.fullmatch(name) or name in (".", ".."):
+                raise ValueError(f"{role} = {name!r} is no name for a topic; letters, digits, '.', '_' and '-' are")
+        if twice := sorted({name for name in names.values() if list(names.values()).count(name) > 1}):
+            raise ValueError(f"each role needs a topic of its own; used twice: {', '.join(twice)}")
+        return self
+
+
+class RedisConfig(_Table):
+    """[redis]. One server, a primary that Sentinels watch, or a Cluster. `rediss://` in the url means TLS."""
+
+    url: str = "redis://localhost:6379/0"
+    mode: Literal["single", "sentinel", "cluster"] = "single"
+    sentinels: tuple[str, ...] = ()
+    sentinel_service: str = "mymaster"
+    username: str | None = None
+    password: str | None = None
+    tls_ca_file: str | None = None
+    key_prefix: str = Field("stream-monitor", min_length=1, pattern=r"^[^{}]+$")
+    timeout: Duration = Field(5_000, ge=1)
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("redis://host:port/db, rediss:// (TLS) or unix:///path is expected")
+        return url
+
+    @field_validator("sentinels", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.mode == "sentinel" and not self.sentinels:
+            raise ValueError('mode = "sentinel" needs sentinels = ["host:26379", ...]')
+        if wrong := [s for s in self.sentinels if not re.fullmatch(r".+:\d+", s)]:
+            raise ValueError(f"host:port is expected for each of the sentinels, not {', '.join(wrong)}")
+        return self
+
+    def client_options(self) -> dict[str, Any]:
+        """Arguments for redis-py beside the url."""
+        seconds = self.timeout / 1000
+        options: dict[str, Any] = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+        if self.url.startswith("unix://"):
+            del options["socket_connect_timeout"]
+        optional = {"username": self.username, "password": self.password, "ssl_ca_certs": self.tls_ca_file}
+        return options | {name: value for name, value in optional.items() if value is not None}
+
+
+class RunConfig(_Table):
+    """[run]. How much is done at once; nothing here changes what comes out."""
+
+    batch: int = Field(5_000, ge=1, le=1_000_000)
+    poll: Duration = Field(50, ge=1)
+    transaction_interval: Duration = Field(250, ge=1, le=20_000)
+    transaction_messages: int = Field(20_000, ge=1)
+    shutdown_timeout: Duration = Field(30_000, ge=1)
+
+
+_EVENTS, _JOIN, _DETECT, _MONITOR = EventSettings(), JoinSettings(), DetectSettings(), MonitorSettings()
+
+
+class EventsConfig(_Table):
+    """[events]. What is accepted; see core.settings.EventSettings."""
+
+    max_event_bytes: Size = Field(_EVENTS.max_event_bytes, ge=100, le=900_000)
+    max_id_bytes: int = Field(_EVENTS.max_id_bytes, ge=1, le=10_000)
+    max_future: Duration = Field(_EVENTS.max_future_ms, ge=0)
+    prediction_fields: dict[str, str] = {}
+    feedback_fields: dict[str, str] = {}
+
+    @field_validator("prediction_fields", "feedback_fields")
+    @classmethod
+    def _known(cls, value: dict[str, str], info: Any) -> dict[str, str]:
+        known = _PREDICTION_FIELDS if info.field_name == "prediction_fields" else _FEEDBACK_FIELDS
+        if unknown := [name for name in value if name not in known]:
+            raise ValueError(f"there is no field {', '.join(unknown)}; the fields are {', '.join(known)}")
+        return value
+
+    def settings(self) -> EventSettings:
+        return EventSettings(self.max_event_bytes, self.max_id_bytes, self.max_future, self.prediction_fields, self.feedback_fields)
+
+
+_PREDICTION_FIELDS = (
+    "request_id", "model", "model_version", "timestamp", "prediction", "score", "scores", "features", "slices", "weight", "latency_ms",
+)  # fmt: skip
+_FEEDBACK_FIELDS = ("request_id", "label", "timestamp", "weight")
+
+
+class JoinConfig(_Table):
+    """[join]. How long a prediction waits for its feedback; see core.settings.JoinSettings."""
+
+    window: Duration = Field(_JOIN.window_ms, ge=1)
+    slack: Duration = Field(_JOIN.slack_ms, ge=0)
+    ttl: Duration | None = None
+
+    def settings(self) -> JoinSettings:
+        horizon = self.window + self.slack
+        ttl = max(2 * horizon, horizon + 3_600_000) if self.ttl is None else self.ttl
+        return JoinSettings(self.window, self.slack, max(1, min(_JOIN.slot_ms, horizon // 100)), ttl)
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if self.ttl is not None and self.ttl <= self.window + self.slack:
+            raise ValueError("ttl only frees memory, so it must be longer than window + slack; leave it out for twice that")
+        return self
+
+
+def _detector(value: Any) -> Any:
+    """`"adwin"`, or `{name = "adwin", delta = 0.001}`."""
+    if type(value) is str:
+        value = {"name": value}
+    if type(value) is not dict or type(value.get("name")) is not str:
+        raise ValueError('"adwin" or {name = "adwin", delta = 0.001} is expected')
+    settings = DetectorSettings(value["name"], {name: v for name, v in value.items() if name != "name"})
+    try:
+        create(settings)
+    except TypeError as error:
+        raise ValueError(f"{value['name']}: {error}") from error
+    return settings
+
+
+class MonitorConfig(_Table):
+    """[detect.default] and [monitors.NAME]. What is watched; see core.settings.MonitorSettings."""
+
+    models: Patterns = _MONITOR.models
+    task: Literal["auto", "classification", "regression"] = _MONITOR.task
+    metrics: Patterns = _MONITOR.metrics
+    slices: Patterns = _MONITOR.slices
+    slice_metrics: Patterns = _MONITOR.slice_metrics
+    detectors: tuple[Annotated[DetectorSettings, BeforeValidator(_detector)], ...] = _MONITOR.detectors
+    minimum_effect: float = Field(_MONITOR.minimum_effect, ge=0)
+    critical_effect: float = Field(_MONITOR.critical_effect, ge=0)
+
+    @field_validator("models", "metrics", "slices", "slice_metrics", "detectors", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    def settings(self, name: str, base: MonitorSettings = _MONITOR) -> MonitorSettings:
+        """`base` with what this table sets."""
+        said = {field: getattr(self, field) for field in self.model_fields_set}
+        everything = {field: getattr(base, field) for field in type(self).model_fields}
+        return MonitorSettings(name=name, **everything | {"models": _MONITOR.models} | said)
+
+
+def _maturity(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+class DetectConfig(_Table):
+    """[detect]. See core.settings.DetectSettings. `maturity`: a duration, or "auto" for a quantile of the label delay."""
+
+    maturity: Annotated[Duration | None, BeforeValidator(_maturity)] = None
+    maturity_quantile: float = Field(_DETECT.maturity_quantile, gt=0, lt=1)
+    maturity_sample: int = Field(_DETECT.maturity_sample, ge=1)
+    max_waiting: int = Field(_DETECT.max_waiting, ge=1)
+    max_slices: int = Field(_DETECT.max_slices, ge=0)
+    max_versions: int = Field(_DETECT.max_versions, ge=1)
+    max_streams: int = Field(_DETECT.max_streams, ge=1)
+    max_features: int = Field(_DETECT.max_features, ge=0)
+    max_categories: int = Field(_DETECT.max_categories, ge=1)
+    warmup: int = Field(_DETECT.warmup, ge=30)
+    max_clock_step: Duration = Field(_DETECT.max_clock_step_ms, ge=1)
+    resolve_means: int = Field(_DETECT.resolve_means, ge=1)
+    resolve_width: int = Field(_DETECT.resolve_width, ge=1)
+    silent_after: Duration = Field(_DETECT.silent_ms, ge=1)
+    default: MonitorConfig = MonitorConfig()
+
+
+class Config(_Table):
+    """A valid configuration. `instance_id` is stable over restarts (a StatefulSet's ordinal), or empty for a random one."""
+
+    instance_id: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+    kafka: KafkaConfig
+    topics: TopicsConfig = TopicsConfig()
+    redis: RedisConfig = RedisConfig()
+    events: EventsConfig = EventsConfig()
+    join: JoinConfig = JoinConfig()
+    detect: DetectConfig = DetectConfig()
+    monitors: dict[str, MonitorConfig] = {}
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        horizon = self.join.window + self.join.slack
+        if self.topics.journal_retention < horizon:
+            raise ValueError(
+                "topics.journal_retention is shorter than join.window + join.slack; what Redis forgets could not be rebuilt"
+                " from the journal: make it at least that, plus the longest outage to survive"
+            )
+        return self
+
+    def detect_settings(self) -> DetectSettings:
+        d = self.detect
+        default = d.default.settings("default")
+        return DetectSettings(
+            maturity_ms=d.maturity,
+            maturity_quantile=d.maturity_quantile,
+            maturity_sample=d.maturity_sample,
+            max_waiting=d.max_waiting,
+            max_slices=d.max_slices,
+            max_versions=d.max_versions,
+            max_streams=d.max_streams,
+            max_features=d.max_features,
+            max_categories=d.max_categories,
+            warmup=d.warmup,
+            max_clock_step_ms=d.max_clock_step,
+            resolve_means=d.resolve_means,
+            resolve_width=d.resolve_width,
+            silent_ms=d.silent_after,
+            monitors=tuple(monitor.settings(name, default) for name, monitor in self.monitors.items()),
+            default=default,
+        )
+
+    def kafka_client(self) -> dict[str, Any]:
+        """Properties of any client."""
+        return {"bootstrap.servers": self.kafka.bootstrap_servers, **self.kafka.properties}
+
+    def kafka_consumer(self) -> dict[str, Any]:
+        return self.kafka_client() | self.kafka.consumer
+
+    def kafka_producer(self) -> dict[str, Any]:
+        return self.kafka_client() | self.kafka.producer
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """The configuration of a file under the environment's overrides. Raises ConfigurationError with every problem."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path}: cannot be read: {error}"], "name a TOML file with --config") from error
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError([f"{path}: not TOML: {error}"], 'text goes in quotes, for example group = "monitor"') from error
+    return parse(override(tables, environment))
+
+
+def parse(tables: Mapping[str, Any]) -> Config:
+    """The configuration in plain tables. Raises ConfigurationError with every problem."""
+    try:
+        return Config.model_validate(dict(tables))
+    except ValidationError as error:
+        problems = [_problem(one) for one in error.errors()]
+        raise ConfigurationError(problems, "monitor.example.toml has every key with its meaning and default") from error
+
+
+def override(tables: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The tables with what the environment sets: STREAM_MONITOR__TABLE__KEY=value. Deeper keys follow behind further `__`."""
+    result: dict[str, Any] = _copy(tables)
+    for name, text in sorted(environment.items()):
+        if not name.startswith(ENVIRONMENT):
+            continue
+        *above, key = name.removeprefix(ENVIRONMENT).lower().split("__")
+        at = result
+        for table in above:
+            below = at.setdefault(table, {})
+            if not isinstance(below, dict):
+                raise ConfigurationError([f"{name}: {table} is a value, not a table"], "name a table and a key of it")
+            at = below
+        if len(above) == 2 and above[0] == "kafka":
+            key = key.replace("_", ".")  # properties of librdkafka are written with dots, which a variable's name cannot have
+        at[key] = _value(text)
+    return result
+
+
+def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in table.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _problem(error: Any) -> str:
+    path = ".".join(str(step) for step in error["loc"] if step not in ("function-before", "tuple")) or "the file"
+    kind, message = error["type"], error["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(error["loc"][:-1]), 1, 0.5)
+        return f"{path}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
+    if kind == "missing":
+        return f"{path}: is required"
+    return f"{path}: {message}"
+
+
+def _known_keys(path: Iterable[Any]) -> list[str]:
+    model: Any = Config
+    for step in path:
+        if model is Config and step == "monitors":
+            return list(MonitorConfig.model_fields)
+        field = model.model_fields.get(step)
+        model = field.annotation if field is not None else None
+        if model is None or not hasattr(model, "model_fields"):
+            return []
+    return list(model.model_fields)

@@ -1,0 +1,46 @@
+"""Durations and sizes as people write them in a configuration: `7d`, `1h 30m`, `250ms`, `256KiB`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_DURATIONS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+
+
+def milliseconds(text: Any) -> int:
+    """`1h 30m` in ms. Raises ValueError, with an example, for anything else than such a string."""
+    return _sum(text, _DURATIONS, 'a duration such as "250ms", "30s", "1h 30m" or "7d" is expected')
+
+
+def size_in_bytes(text: Any) -> int:
+    """`256KiB` in bytes; a plain whole number is bytes too. Raises ValueError, with an example."""
+    if type(text) is int and text >= 0:
+        return text
+    return _sum(text, _SIZES, 'a size such as "512B", "256KiB" or "10MB" is expected')
+
+
+def _sum(text: Any, units: dict[str, int], wanted: str) -> int:
+    if type(text) is not str:
+        raise ValueError(wanted)
+    total, at = 0.0, 0
+    while at < len(text.rstrip()):
+        part = _PART.match(text, at)
+        if part is None or part[2] not in units:
+            raise ValueError(wanted)
+        total += float(part[1]) * units[part[2]]
+        at = part.end()
+    if not at:
+        raise ValueError(wanted)
+    return round(total)
+
+
+Duration = Annotated[int, BeforeValidator(milliseconds)]
+"""Milliseconds; in the file a string with units."""
+
+Size = Annotated[int, BeforeValidator(size_in_bytes)]
+"""Bytes; in the file a string with units or a whole number."""
