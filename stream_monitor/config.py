@@ -174,7 +174,7 @@ _EVENTS, _JOIN, _DETECT, _MONITOR = EventSettings(), JoinSettings(), DetectSetti
 class EventsConfig(_Table):
     """[events]. What is accepted; see core.settings.EventSettings."""
 
-    max_event_bytes: Size = Field(_EVENTS.max_event_bytes, ge=100, le=900_000)
+    max_event_bytes: Size = Field(_EVENTS.max_event_bytes, ge=100, le=100_000_000)
     max_id_bytes: int = Field(_EVENTS.max_id_bytes, ge=1, le=10_000)
     max_future: Duration = Field(_EVENTS.max_future_ms, ge=0)
     prediction_fields: dict[str, str] = {}
@@ -332,7 +332,12 @@ class Config(_Table):
         return self.kafka_client() | self.kafka.consumer
 
     def kafka_producer(self) -> dict[str, Any]:
-        return self.kafka_client() | self.kafka.producer
+        return self.kafka_client() | {"message.max.bytes": self.max_message_bytes} | self.kafka.producer
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest record that is written: an outcome carries two events."""
+        return max(1_048_588, 2 * self.events.max_event_bytes + 65_536)
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:

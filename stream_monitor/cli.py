@@ -1,0 +1,207 @@
+"""The commands. Together with run.py and demo/ the only place where concrete parts are put together.
+
+Results go to standard output, everything else to standard error. A `StreamMonitorError` becomes one clear message and its exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import stream_monitor
+from stream_monitor import config as configuration
+from stream_monitor.config import Config
+from stream_monitor.core.alerting import safe
+from stream_monitor.errors import SetupError, StreamMonitorError
+from stream_monitor.io import alerts as alert_topic
+from stream_monitor.io import checks
+from stream_monitor.io import topics as topic_setup
+from stream_monitor.run import STAGES, Run, summary
+
+app = typer.Typer(
+    name="stream-monitor",
+    help="Joins delayed labels on a Kafka stream, detects drift online and publishes alerts, each exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+topics_app = typer.Typer(help="The topics that stream monitor needs.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file (TOML).", show_default=False)]
+
+_STATUS_EVERY = 10.0  # seconds between two lines of progress
+_log = logging.getLogger("stream_monitor")
+
+
+def main() -> None:
+    """The entry point: runs a command and turns a failure into its message and exit code."""
+    try:
+        app()
+    except StreamMonitorError as failure:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"stream-monitor: {failure}", style="bold red")
+        sys.exit(failure.exit_code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"stream-monitor {stream_monitor.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None: ...
+
+
+@app.command()
+def demo(seed: Annotated[int, typer.Option(help="Another seed, another stream.")] = 1) -> None:
+    """Shows the whole thing on embedded servers: nothing to install or start, no network, under a minute."""
+    from stream_monitor.demo import demo as show  # its generators take a second to load
+
+    raise typer.Exit(show(Console(), seed=seed))
+
+
+@app.command()
+def run(
+    config: ConfigOption,
+    stage: Annotated[str, typer.Option(help=f"{', '.join(STAGES)} or all.")] = "all",
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Stop when all that the input topics held at the start has gone through.")
+    ] = False,
+) -> None:
+    """Runs the stages until SIGTERM or SIGINT."""
+    if stage not in (*STAGES, "all"):
+        raise typer.BadParameter(f"{stage!r} is none of {', '.join(STAGES)}, all", param_hint="--stage")
+    settings = configuration.load(config)
+    _start_logging()
+    _prepare(settings)
+    running = Run(settings, STAGES if stage == "all" else [stage], until_end, _log.info)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: (_log.info("%s: ending", signal.Signals(number).name), running.stop()))
+    running.start()
+    running.wait(_Status(running))
+    _log.info("ended")
+    if until_end:
+        print(json.dumps(summary(running), indent=2))
+
+
+@app.command()
+def check(config: ConfigOption) -> None:
+    """Checks the configuration, brokers, topics and Redis; lists every problem with what to do. Exit code 0 or 1."""
+    try:
+        settings = configuration.load(config)
+    except StreamMonitorError as failure:
+        for line in str(failure).splitlines():
+            print(f"  problem  {line}" if not line.startswith("  ") else f"           {line.strip()}")
+        raise typer.Exit(1) from None
+    print(f"  ok       {config}")
+    problems = checks.everything(settings, lambda line: print(f"  ok       {line}"))
+    for problem in problems:
+        print(f"  problem  {problem.what}\n           {problem.hint}")
+    if problems:
+        raise typer.Exit(1)
+
+
+@topics_app.command("create")
+def topics_create(
+    config: ConfigOption,
+    inputs: Annotated[bool, typer.Option("--inputs", help="Also the predictions and feedback topics.")] = False,
+) -> None:
+    """Creates the topics that do not exist yet, as the guarantees need them."""
+    settings = configuration.load(config)
+    made = _create_topics(settings, inputs)
+    for name in made:
+        print(f"created {name}")
+    if not made:
+        print("every topic exists already; `stream-monitor check` says whether they are as needed")
+
+
+@app.command()
+def alerts(
+    config: ConfigOption,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new ones.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The records as they are, one a line.")] = False,
+) -> None:
+    """Reads the alert topic."""
+    settings = configuration.load(config)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    read = alert_topic.read(settings.kafka_consumer(), settings.topics.alerts, follow)
+    try:
+        for published in read:
+            if published is None:
+                continue
+            if as_json:
+                sys.stdout.buffer.write(published.raw + b"\n")
+                sys.stdout.buffer.flush()
+            elif published.alert is None:
+                console.print("(a record that is no alert)", style="dim")
+            else:
+                console.print(_line(published.alert), style=_STYLES.get(_look(published.alert), ""))
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise typer.Exit(0) from None
+
+
+_STYLES = {"resolved": "green", "critical": "bold red", "warning": "yellow"}
+
+
+def _look(alert: dict[str, Any] | Any) -> str:
+    return str(alert["status"] if alert["status"] == "resolved" else alert.get("severity", ""))
+
+
+def _line(alert: Any) -> str:
+    when = datetime.fromtimestamp(min(max(int(alert.get("detected_at", 0)), 0), 253_402_300_799_999) / 1000, UTC)
+    return f"{when:%Y-%m-%d %H:%M:%S}  {_look(alert):<8}  {str(alert['summary'])}  [{safe(str(alert.get('id', '?')))[:12]}]"
+
+
+def _create_topics(settings: Config, inputs: bool) -> list[str]:
+    wanted = [topic for topic in topic_setup.wanted(settings) if inputs or not topic.is_input]
+    return topic_setup.create(topic_setup.admin(settings), wanted, settings.topics.partitions, settings.topics.replication_factor)
+
+
+def _prepare(settings: Config) -> None:
+    """What must hold before the first record is read. Raises SetupError with every problem."""
+    if settings.topics.create:
+        for name in _create_topics(settings, inputs=False):
+            _log.info("created topic %s", name)
+    problems = checks.everything(settings)
+    if problems:
+        raise SetupError("\n".join(f"{problem.what}\n    {problem.hint}" for problem in problems), "stream-monitor check lists them too")
+
+
+def _start_logging() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+
+
+class _Status:
+    """Writes a line of progress now and then, if anything happened."""
+
+    def __init__(self, running: Run) -> None:
+        self._running = running
+        self._next = time.monotonic() + _STATUS_EVERY
+        self._seen: dict[str, int] = {}
+
+    def __call__(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next += _STATUS_EVERY
+        committed = {stage.name: stage.progress.committed for stage in self._running.stages}
+        if committed != self._seen:
+            rates = (f"{name} {n} ({(n - self._seen.get(name, 0)) / _STATUS_EVERY:,.0f}/s)" for name, n in committed.items())
+            _log.info("committed: %s", ", ".join(rates))
+        self._seen = committed

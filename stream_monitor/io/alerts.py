@@ -1,0 +1,66 @@
+"""Reads the alert topic, as any downstream system would: committed records, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from stream_monitor.errors import SetupError
+
+_TIMEOUT = 30.0
+
+
+class Published(NamedTuple):
+    """A record of the alert topic; `alert` is None where it is not one of ours."""
+
+    raw: bytes
+    alert: Mapping[str, Any] | None
+
+
+def read(properties: Mapping[str, Any], topic: str, follow: bool) -> Iterator[Published | None]:
+    """All alerts that the topic holds; with `follow` also those to come, and None now and then while nothing comes."""
+    consumer = Consumer(
+        {
+            **properties,
+            "group.id": "stream-monitor-alerts-reader",  # librdkafka wants one; nothing is ever committed under it
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    try:
+        found = consumer.list_topics(topic, _TIMEOUT).topics[topic]
+        if found.error is not None:
+            raise SetupError(f"topic {topic} does not exist", "create it: stream-monitor topics create")
+        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in found.partitions])
+        unread = set(found.partitions)
+        while unread or follow:
+            message = consumer.poll(0.5)
+            if message is None:
+                if follow:
+                    yield None
+                continue
+            error = message.error()
+            if error is None:
+                raw = message.value() or b""
+                yield Published(raw, _decode(raw))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                unread.discard(message.partition())
+            elif not error.retriable():
+                raise SetupError(f"the alerts cannot be read: {error.str()}", "see stream-monitor check")
+    except KafkaException as error:
+        raise SetupError(f"no Kafka broker answers: {error.args[0].str()}", "see stream-monitor check") from error
+    finally:
+        consumer.close()
+
+
+def _decode(raw: bytes) -> Mapping[str, Any] | None:
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) and "status" in value and "summary" in value else None
