@@ -43,7 +43,7 @@ _NUMBERS = frozenset((int, float))
 _LABELS = frozenset((str, int, float, bool))
 _FEATURES = frozenset((str, int, float, bool, type(None)))
 _STRINGS = frozenset((str,))
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
 _DIGEST_CACHE = 10_000
 
 

@@ -129,6 +129,7 @@ def test_optional_fields_may_be_missing_or_null(field: str) -> None:
         ({"timestamp": "2024-03-05"}, Reason.WRONG_TYPE),
         ({"timestamp": "2024-13-05T00:00:00Z"}, Reason.WRONG_TYPE),
         ({"timestamp": "2024-03-05T14:10:00"}, Reason.WRONG_TYPE),
+        ({"timestamp": "2024-03-05T14:10:00+05:60"}, Reason.WRONG_TYPE),
         ({"timestamp": -1}, Reason.OUT_OF_RANGE),
         ({"timestamp": NOW + 10 * 365 * 86_400_000}, Reason.IN_THE_FUTURE),
         ({"timestamp": NOW * 1000}, Reason.IN_THE_FUTURE),
