@@ -16,12 +16,16 @@ Place = tuple[str, int]
 
 
 class Chunk(NamedTuple):
-    """Consecutive records of one partition: all that lies in [start, end), transaction markers left out."""
+    """Consecutive records of one partition: all that lies in [start, end), transaction markers left out.
+
+    `runs`, as (time, number of records), say how they lie in time beside the other partitions' (core/alignment.py).
+    """
 
     place: Place
     start: int
     end: int
     records: list[Record]
+    runs: Sequence[tuple[int, int]] = ()
 
 
 class Out(NamedTuple):

@@ -156,7 +156,7 @@ class Run:
             sink.start()
             pace = Pace(run.batch, run.poll / 1000, run.transaction_interval / 1000, run.transaction_messages)
             worker = Worker(stage, source, sink, pace, time.monotonic, log)
-            source.attach(stage.topics, worker)
+            source.attach(stage.topics, worker, stage.time_of)
         except BaseException:
             close()
             raise

@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
-from stream_monitor.core.codec import Codec
+from stream_monitor.core.alignment import by_time
+from stream_monitor.core.codec import Codec, journal_time
 from stream_monitor.core.events import Alert
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Applied, Behind, Call, emit
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Record, emit
 from stream_monitor.core.publishing import publish
-from stream_monitor.core.routing import route
+from stream_monitor.core.routing import Input, route
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.errors import LogGapError
 from stream_monitor.ports import Chunk, Log, Out, Place, Store
@@ -42,11 +43,15 @@ class Stage(Protocol):
     """What the loop needs of a stage."""
 
     name: str
-    topics: Sequence[str]
     counters: dict[str, int]
 
+    @property
+    def topics(self) -> Sequence[str]: ...
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Any: ...
     def finish(self, ticket: Any) -> list[Out]: ...
+    def time_of(self, topic: str, record: Record) -> int:
+        """Event time (ms), by which partitions are read side by side; a quick look, no decision."""
+
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         """Where to read from, and the committed offset below which nothing is emitted."""
 
@@ -101,9 +106,10 @@ class Route:
     def finish(self, ticket: Sequence[Chunk]) -> list[Out]:
         out: list[Out] = []
         topic = self._journal
-        for (source, partition), _, _, records in ticket:
-            kind = "predictions" if source == self._predictions else "feedback"
-            routed, dead = route(self._codec, kind, source, partition, records, self._partitions)  # type: ignore[arg-type]
+        for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket):
+            source, partition = ticket[i].place
+            kind: Input = "predictions" if source == self._predictions else "feedback"
+            routed, dead = route(self._codec, kind, source, partition, records, self._partitions)
             out += [(topic, to, key, value, None) for to, key, value in routed]  # type: ignore[misc]
             for letter in dead:
                 to = partition_of(letter.key or b"", self._dead_letter_partitions)
@@ -111,6 +117,9 @@ class Route:
                 _count(self.counters, f"dead_letter:{letter.reason}")
             _count(self.counters, kind, len(records))
         return out
+
+    def time_of(self, topic: str, record: Record) -> int:
+        return self._codec.event_time(record.value, topic == self._predictions, record.time)
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         start = _start(place, committed, log)
@@ -124,6 +133,7 @@ class Route:
 
 
 class _Calls(NamedTuple):
+    chunks: Sequence[Chunk]
     calls: list[Call]
     answers: Future[list[Applied | Behind]]
 
@@ -156,19 +166,22 @@ class Join:
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> _Calls:
         calls = [
             Call(place[1], start, end, committed[place], records, self._epochs.get(place[1], ""))
-            for place, start, end, records in chunks
+            for place, start, end, records, _ in chunks
         ]
-        return _Calls(calls, self._store.submit(calls))
+        return _Calls(chunks, calls, self._store.submit(calls))
 
     def finish(self, ticket: _Calls) -> list[Out]:
         out: list[Out] = []
         topic, headers, homes = self._observations, self._headers, self._homes
+        answers: list[Answers] = []
         for call, answer in zip(ticket.calls, ticket.answers.result(), strict=True):
             if isinstance(answer, Behind):
                 _count(self.counters, "healed")
                 raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
             self._epochs.pop(call.bucket, None)
-            for model, record, value in emit(call.records, answer.answers, call.committed):
+            answers.append(answer.answers)
+        for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
+            for model, record, value in emit(records, answers[i], ticket.calls[i].committed):
                 home = homes.get(model)
                 if home is None:
                     if len(homes) > 10_000:
@@ -177,6 +190,9 @@ class Join:
                 out.append((topic, home, model, value, headers[record]))  # type: ignore[arg-type]
                 _count(self.counters, record.decode())
         return out
+
+    def time_of(self, topic: str, record: Record) -> int:
+        return journal_time(record.value)
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         bucket = place[1]
@@ -239,7 +255,7 @@ class Detect:
 
     def finish(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]]) -> list[Out]:
         out: list[Out] = []
-        for place, start, end, records in ticket[0]:
+        for place, start, end, records, _ in ticket[0]:
             monitor, outbox = self._monitors[place], self._outboxes[place]
             committed, at = ticket[1][place], monitor.at
             out += [record for offset, record in outbox if max(start, committed) <= offset < min(end, at)]
@@ -258,6 +274,9 @@ class Detect:
             monitor.at = max(monitor.at, end)
             _count(self.counters, "observations", len(records))
         return out
+
+    def time_of(self, topic: str, record: Record) -> int:
+        return 0  # partitions share nothing
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         commit = _start(place, committed, log)

@@ -25,12 +25,15 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from stream_monitor.core.alignment import Alignment, Run
 from stream_monitor.core.joining import Record
 from stream_monitor.errors import FatalError, LogGapError, SetupError
 from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place
 
 _record = partial(tuple.__new__, Record)  # half the price of Record(...)
 
+_MAX_HELD = 200_000  # records held to align partitions, at most
+_LONGEST_HOLD = 1.0  # seconds that records wait for a partition that gives nothing
 CALL_TIMEOUT = 30.0  # seconds for a question to the broker
 
 # What the guarantees need, whatever the operator's own properties are.
@@ -50,6 +53,7 @@ _CONSUMER_TUNING: dict[str, Any] = {
     "queued.min.messages": 100_000,
     "queued.max.messages.kbytes": 65_536,
     "fetch.wait.max.ms": 50,
+    "fetch.message.max.bytes": 262_144,  # smaller pieces of each partition, so that less is held to align them
     "check.crcs": False,
 }
 _PRODUCER_TUNING: dict[str, Any] = {
@@ -81,6 +85,8 @@ class KafkaSource:
         self._next: dict[Place, int] = {}
         self._rebalances = 0
         self._closing = False
+        self._alignment = Alignment(lambda topic, record: 0)
+        self._handed = 0.0  # when records were handed out last, monotonic seconds
         self._skewed: set[Place] = set()  # the client is ahead of `_next` here
         self._properties = _CONSUMER_TUNING | dict(properties) | _CONSUMER | {"group.id": group}
         self._cooperative = (
@@ -92,9 +98,10 @@ class KafkaSource:
         self._client = client
         self._consumer = client(self._properties | {"error_cb": lambda e: log(f"kafka: {e}")})
 
-    def attach(self, topics: Sequence[str], listener: Listener) -> None:
-        """What will be read, and who is told of rebalances."""
+    def attach(self, topics: Sequence[str], listener: Listener, time_of: Callable[[str, Record], int] | None = None) -> None:
+        """What will be read, who is told of rebalances, and what partitions are read side by side by (core/alignment.py)."""
         self._topics, self._listener = list(topics), listener
+        self._alignment = Alignment(time_of or (lambda topic, record: 0))
 
     def subscribe(self) -> None:
         """Joins the group."""
@@ -110,46 +117,67 @@ class KafkaSource:
 
         Rebalances happen in here. The chunks of one call may be empty of records where only transaction markers were passed.
         """
-        before = self._rebalances
-        messages = self._consumer.consume(most, timeout)
-        if not messages:
-            return []
-        self.metadata = self._consumer.consumer_group_metadata()
+        before, alignment = self._rebalances, self._alignment
+        enough = alignment.held >= most and not alignment.blocked
+        messages = self._consumer.consume(most, 0 if enough else timeout) if alignment.held < _MAX_HELD else []
         if self._rebalances != before:
             # Dropped: they were read under the old assignment. Without a seek they would be lost.
             self._skewed.update((m.topic(), m.partition()) for m in messages)
             return []
-        runs: dict[Place, list[Record]] = {}
-        ends: dict[Place, int] = {}
+        if messages:
+            self._hold(messages)
+        patience = time.monotonic() - self._handed < _LONGEST_HOLD and alignment.held < _MAX_HELD
+        taken = alignment.take(most, wait=patience)
+        if taken or not alignment.held:
+            self._handed = time.monotonic()
+        if not taken:
+            return []
+        # Of this moment, when no rebalance has come in between: what is handed out is committed under it or not at all.
+        self.metadata = self._consumer.consumer_group_metadata()
+        return self._chunks(taken)
+
+    def _hold(self, messages: Sequence[Message]) -> None:
+        """Puts what came into the alignment, partition by partition."""
+        records: dict[Place, list[Record]] = {}
         for m in messages:
             place = m.topic(), m.partition()
-            if m.error() is not None:
-                self._event(m, place, ends)
-                continue
-            run = runs.get(place)
-            if run is None:
-                run = runs[place] = []
-            kind, when = m.timestamp()
-            run.append(_record((m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value())))
-        chunks = []
-        for place in runs.keys() | ends.keys():
-            records = runs.get(place, [])
+            if m.error() is None:
+                run = records.get(place)
+                if run is None:
+                    run = records[place] = []
+                kind, when = m.timestamp()
+                run.append(_record((m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value())))
+            elif (end := self._event(m, place)) is not None:
+                if place in records:
+                    self._alignment.put(place, records.pop(place))
+                self._alignment.end(place, end)
+        for place, run in records.items():
+            self._alignment.put(place, run)
+
+    def _chunks(self, taken: Sequence[Run]) -> list[Chunk]:
+        """One chunk a partition."""
+        chunks: dict[Place, Chunk] = {}
+        for when, place, end, records in taken:
             start = self._next.get(place)
-            if start is None:
-                continue  # revoked meanwhile
-            end = max(start, ends.get(place, 0), records[-1].offset + 1 if records else 0)
+            if start is None or end <= start:
+                continue  # revoked, or read before the last seek
             if records and records[0].offset < start:
                 records = [r for r in records if r.offset >= start]
-            if end > start:
-                self._next[place] = end
-                chunks.append(Chunk(place, start, end, records))
-        chunks.sort(key=lambda chunk: chunk.place)
-        return chunks
+            self._next[place] = end
+            known = chunks.get(place)
+            if known is None:
+                chunks[place] = Chunk(place, start, end, list(records), [(when, len(records))])
+            else:
+                known.records.extend(records)
+                known.runs.append((when, len(records)))  # type: ignore[attr-defined]  # the list made above
+                chunks[place] = known._replace(end=end)
+        return [chunks[place] for place in sorted(chunks)]
 
     def seek(self, place: Place, offset: int) -> None:
         """Goes on from `offset`."""
         self._next[place] = offset
         self._skewed.discard(place)
+        self._alignment.add(place)
         _patiently(lambda: self._consumer.seek(TopicPartition(*place, offset)))
 
     def owned(self) -> list[Place]:
@@ -206,6 +234,8 @@ class KafkaSource:
         self._rebalances += 1
         starts = self._listener.assigned([(tp.topic, tp.partition) for tp in partitions])
         self._next.update(starts)
+        for place in starts:
+            self._alignment.add(place)
         places = [TopicPartition(*place, offset) for place, offset in starts.items()]
         if self._cooperative:
             consumer.incremental_assign(places)
@@ -218,18 +248,21 @@ class KafkaSource:
         for place in gone:
             self._next.pop(place, None)
             self._skewed.discard(place)
+            self._alignment.drop(place)
         self._listener.revoked(gone)
         if self._cooperative:
             consumer.incremental_unassign(partitions)
         else:
             consumer.unassign()
 
-    def _event(self, message: Message, place: Place, ends: dict[Place, int]) -> None:
+    def _event(self, message: Message, place: Place) -> int | None:
+        """What is no record: the end of a partition, which is answered, or an error."""
         error = message.error()
+        assert error is not None
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
-            ends[place] = message.offset()
-        elif code == KafkaError._AUTO_OFFSET_RESET:
+            return message.offset()
+        if code == KafkaError._AUTO_OFFSET_RESET:
             raise LogGapError(
                 f"{place[0]}/{place[1]}: the position {self._next.get(place)} lies outside what the topic still holds: {error.str()}",
                 "see what would be skipped and accept it with: stream-monitor reset",
@@ -242,6 +275,7 @@ class KafkaSource:
             raise SetupError(f"kafka: {error.str()}", "grant this client the rights of ARCHITECTURE.md, Operations")
         else:
             self._log(f"kafka consumer: {error.str()}")
+        return None
 
 
 def _last_time(

@@ -1,0 +1,124 @@
+"""Reads several partitions side by side in time: the one that is furthest behind goes first.
+
+A reader that catches up gets its partitions in large pieces: a minute of one, then the same minute of the next. Handed on like that,
+labels would seem to come late by whole pieces. So records wait in here until every partition that has more to give has given
+some, and leave in the order of their times. It aligns and never decides: what leaves, leaves in its partition's order, and when
+the wait gets too long or too much is held, it leaves all the same.
+
+To be cheap, the time of a run of records is that of its first one, and never less than that of the run before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heapreplace
+from typing import NamedTuple
+
+from stream_monitor.core.joining import Record
+
+RUN = 32  # records
+
+Place = tuple[str, int]
+
+
+class Run(NamedTuple):
+    """Consecutive records of one partition, up to the offset `end`. `time` in ms."""
+
+    time: int
+    place: Place
+    end: int
+    records: Sequence[Record]
+
+
+class Alignment:
+    """The runs that wait, of a reader of `places`. `held`: how many records they hold."""
+
+    def __init__(self, time_of: Callable[[str, Record], int]) -> None:
+        self.held = 0
+        self._time_of = time_of
+        self._runs: dict[Place, deque[Run]] = {}
+        self._times: dict[Place, int] = {}
+        self._open: set[Place] = set()  # may have more to give at once
+
+    def add(self, place: Place) -> None:
+        """A partition is read from now on."""
+        self.drop(place)
+        self._runs[place] = deque()
+        self._times[place] = 0
+        self._open.add(place)
+
+    def drop(self, place: Place) -> None:
+        """Forgets a partition and what it holds."""
+        self.held -= sum(len(run.records) for run in self._runs.pop(place, ()))
+        self._times.pop(place, None)
+        self._open.discard(place)
+
+    def put(self, place: Place, records: Sequence[Record]) -> None:
+        """The next records of a partition."""
+        runs, time = self._runs.get(place), self._times.get(place, 0)
+        if runs is None:
+            return
+        for i in range(0, len(records), RUN):
+            part = records[i : i + RUN]
+            time = max(time, self._time_of(place[0], part[0]))
+            runs.append(Run(time, place, part[-1].offset + 1, part))
+        self._times[place] = time
+        self.held += len(records)
+        self._open.add(place)
+
+    def end(self, place: Place, offset: int) -> None:
+        """The reader is at the end of a partition, whose next offset is `offset`."""
+        runs = self._runs.get(place)
+        if runs is not None:
+            runs.append(Run(self._times[place], place, offset, ()))
+            self._open.discard(place)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something is held, but not to be taken before more has come."""
+        runs = self._runs
+        return any(runs.values()) and any(not runs[place] for place in self._open)
+
+    def take(self, most: int, wait: bool = True) -> list[Run]:
+        """Runs of `most` records or a few more, in the order of their times; unless told not to `wait`, only what is not `blocked`."""
+        if wait and self.blocked:
+            return []
+        heads = [(runs[0].time, place) for place, runs in self._runs.items() if runs]
+        heapify(heads)
+        taken: list[Run] = []
+        count = 0
+        while heads and count < most:
+            place = heads[0][1]
+            runs = self._runs[place]
+            run = runs.popleft()
+            taken.append(run)
+            count += len(run.records)
+            if runs:
+                heapreplace(heads, (runs[0].time, place))
+            else:
+                heappop(heads)
+                if wait and place in self._open:
+                    break
+        self.held -= count
+        return taken
+
+
+def by_time(parts: Iterable[tuple[Sequence[Record], Sequence[tuple[int, int]]]]) -> list[tuple[int, Sequence[Record]]]:
+    """What partitions handed out together, in the order of time: (index of the partition, records).
+
+    Each is its records and its runs as (time, number of records); without runs it is one piece, which goes first.
+    """
+    pieces: list[tuple[int, int, Sequence[Record]]] = []
+    for index, (records, runs) in enumerate(parts):
+        at = 0
+        for time, count in runs or ((0, len(records)),):
+            if count:
+                pieces.append((time, index, records[at : at + count]))
+            at += count
+    pieces.sort(key=_time)  # stable: a partition keeps its order
+    return [(index, records) for _, index, records in pieces]
+
+
+def _time(piece: tuple[int, int, Sequence[Record]]) -> int:
+    return piece[0]
