@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stream_monitor.errors import FatalError
+from stream_monitor.errors import FatalError, LogGapError
 from stream_monitor.ports import Aborted, Chunk, Place, Sink, Source
 from stream_monitor.stages import Rewind, Stage
 
@@ -137,11 +137,7 @@ class Worker:
 
     def reached(self, ends: Mapping[Place, int]) -> bool:
         """Whether everything below `ends` is committed, by this worker or by others of its group."""
-        missing = [
-            place
-            for place, end in ends.items()
-            if (cursor := self._cursors.get(place)) is None or cursor.committed < end
-        ]
+        missing = [place for place, end in ends.items() if (cursor := self._cursors.get(place)) is None or cursor.committed < end]
         if not missing:
             return True
         if any(place in self._cursors for place in missing):
@@ -197,11 +193,23 @@ class Worker:
         starts: dict[Place, int] = {}
         committed = self.source.committed(places) if places else {}
         for place in places:
-            start, commit = self.stage.resume(place, committed[place], self.source)
+            start, commit = self._resume(place, committed[place])
             self._cursors[place] = _Cursor(commit, start)
             self._committed[place] = commit
             starts[place] = start
         return starts
+
+    def _resume(self, place: Place, committed: int | None) -> tuple[int, int]:
+        """Where to read a partition from. A contradiction counts only if the committed offset stands still: another owner, who
+        does not know yet that he is one no more or whose successor we do not know of, may have committed since we asked."""
+        while True:
+            try:
+                return self.stage.resume(place, committed, self.source)
+            except LogGapError:
+                asked = committed
+                committed = self.source.committed([place])[place]
+                if committed == asked:
+                    raise
 
     def _drop(self) -> None:
         self._flight = None

@@ -38,7 +38,7 @@ class Out(NamedTuple):
     headers: list[tuple[str, bytes]] | None
 
 
-class Aborted(Exception):
+class Aborted(Exception):  # noqa: N818  # not an error: the way back
     """The transaction must be rolled back and its input read again."""
 
 

@@ -35,7 +35,7 @@ class Monitor(Protocol):
     def step(self, offset: int, value: bytes) -> Sequence[Alert]: ...
 
 
-class Rewind(Exception):
+class Rewind(Exception):  # noqa: N818  # not an error: the way back
     """The cached state is behind the log (it was lost, wholly or in part): find the place again."""
 
 
@@ -53,7 +53,10 @@ class Stage(Protocol):
         """Event time (ms), by which partitions are read side by side; a quick look, no decision."""
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
-        """Where to read from, and the committed offset below which nothing is emitted."""
+        """Where to read from, and the committed offset below which nothing is emitted.
+
+        Raises LogGapError where log, cache and offset contradict each other.
+        """
 
     def trim(self, place: Place, committed: int) -> None: ...
     def revoked(self, place: Place) -> None: ...
@@ -100,7 +103,7 @@ class Route:
         self._dead_letter = dead_letter
         self._dead_letter_partitions = dead_letter_partitions
 
-    def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Sequence[Chunk]:
+    def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Sequence[Chunk]:  # noqa: ARG002
         return chunks
 
     def finish(self, ticket: Sequence[Chunk]) -> list[Out]:
@@ -159,13 +162,15 @@ class Join:
         self._observations = observations
         self._partitions = observation_partitions
         self._new_epoch = new_epoch
-        self._epochs: dict[int, str] = {}  # of buckets that are being rebuilt, until their first call is answered
+        self._epochs: dict[int, str] = {}  # of buckets that are to be rebuilt, until their first call is made
         self._headers = {kind: [("record", kind)] for kind in (b"prediction", b"outcome", b"feedback_issue")}
         self._homes: dict[bytes, int] = {}  # model -> partition of observations
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> _Calls:
         calls = [
-            Call(place[1], start, end, committed[place], records, self._epochs.get(place[1], ""))
+            # The first call of a rebuild carries the new epoch, and no other: should the store forget between the first and
+            # the second, the second must be refused, or the rebuild would have a gap.
+            Call(place[1], start, end, committed[place], records, self._epochs.pop(place[1], ""))
             for place, start, end, records, _ in chunks
         ]
         return _Calls(chunks, calls, self._store.submit(calls))
@@ -178,7 +183,6 @@ class Join:
             if isinstance(answer, Behind):
                 _count(self.counters, "healed")
                 raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
-            self._epochs.pop(call.bucket, None)
             answers.append(answer.answers)
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
             for model, record, value in emit(records, answers[i], ticket.calls[i].committed):
@@ -196,9 +200,10 @@ class Join:
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         bucket = place[1]
+        # The store is asked before the log: another owner may still be moving both, and the store never leads the log.
+        status = self._store.status(bucket)
         commit = _start(place, committed, log)
         low, high = log.bounds(place)
-        status = self._store.status(bucket)
         if status.at is not None and (status.at > high or status.trim > commit):
             raise LogGapError(
                 f"bucket {bucket}: the store has applied the journal up to {status.at} and seen {status.trim} committed, but the"
@@ -206,7 +211,7 @@ class Join:
                 "drop the join's state and rebuild it from the journal with: stream-monitor reset --join",
             )
         if status.at is not None and min(status.at, commit) >= low:
-            self._epochs.pop(bucket, None)
+            self._epochs.pop(bucket, None)  # of an earlier search, if no call was made since
             return min(status.at, commit), commit
         if status.at is not None:
             self._store.forget(bucket)
@@ -214,11 +219,15 @@ class Join:
         return self._window_start(place, commit, low, log), commit
 
     def _window_start(self, place: Place, commit: int, low: int, log: Log) -> int:
-        """The first offset that a record at `commit` or later may still meet, by the log's own time."""
+        """The first offset that matters to a record at `commit` or later, by the log's own time.
+
+        That is two lives of an entry back: what was joined a life ago is still known, and its first side had waited for as long.
+        With less, half of such a pair would be read again and taken for a new one when it is sent once more.
+        """
         when = log.time_at(place, commit) if commit > low else None
         if when is None:
             return commit
-        first = log.offset_at(place, when - self._settings.window_ms - self._settings.slack_ms)
+        first = log.offset_at(place, when - 2 * (self._settings.window_ms + self._settings.slack_ms))
         return max(low, min(commit, commit if first is None else first))
 
     def trim(self, place: Place, committed: int) -> None:

@@ -1,0 +1,116 @@
+"""What must hold at the end of a run: each log is the plain fold of the one before it, and the store's counters add up."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from stream_monitor.core.codec import Accepted, Codec
+from stream_monitor.core.hashing import partition_of
+from stream_monitor.core.joining import Call, Fold, Record, emit
+from stream_monitor.core.publishing import publish
+from stream_monitor.core.settings import EventSettings
+from tests.simulation.monitor import CountingMonitor
+from tests.simulation.scheduler import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def check(world: World) -> None:
+    """Raises Violation."""
+    _journal(world)
+    _observations(world)
+    _alerts(world)
+    _store(world)
+
+
+def _records(world: World, topic: str, partition: int) -> list[Record]:
+    log = world.broker.topics[topic][partition]
+    return [Record(offset, e.time, e.key or b"", e.value or b"") for offset, e in log.visible()]
+
+
+def _same(what: str, found: Any, expected: Any) -> None:
+    if found != expected:
+        raise Violation(f"{what}:\n  found    {found}\n  expected {expected}")
+
+
+def _journal(world: World) -> None:
+    codec = Codec(EventSettings())
+    expected: Counter[bytes] = Counter()
+    dead: Counter[bytes] = Counter()
+    for topic, decode in (("predictions", codec.prediction), ("feedback", codec.feedback)):
+        for partition in range(world.partitions[topic]):
+            for _, time, _, value in _records(world, topic, partition):
+                event = decode(value, time)
+                if isinstance(event, Accepted):
+                    expected[event.value] += 1
+                else:
+                    dead[value] += 1
+    found = Counter(r.value for p in range(world.partitions["journal"]) for r in _records(world, "journal", p))
+    _same("valid events that are missing from the journal", expected - found, Counter())
+    _same("records that are in the journal too often", found - expected, Counter())
+    _same("the dead letters", Counter(r.value for r in _records(world, "dead-letter", 0)), dead)
+
+
+def _observations(world: World) -> None:
+    expected: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    found: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    homes, buckets = world.partitions["observations"], world.partitions["journal"]
+    for bucket in range(buckets):
+        _, answers = _plain(world, bucket)
+        for model, _, value in emit(_records(world, "journal", bucket), answers, 0):
+            expected[bucket, partition_of(model, homes)].append(value)
+    for home in range(homes):
+        for record in _records(world, "observations", home):
+            body = orjson.loads(record.value)
+            name = (body.get("prediction") or body.get("feedback"))["request_id"]
+            found[partition_of(name.encode(), buckets), home].append(record.value)
+    for place in sorted(expected.keys() | found.keys()):
+        _same(f"observations of journal partition and their own {place}", found[place], expected[place])
+
+
+def _plain(world: World, bucket: int, origin: int = 0) -> tuple[Fold, Any]:
+    from tests.simulation.world import SETTINGS
+
+    fold = Fold(SETTINGS)
+    records = [record for record in _records(world, "journal", bucket) if record.offset >= origin]
+    end = len(world.broker.topics["journal"][bucket].entries)
+    answer = fold.apply(Call(bucket, origin, end, 0, records, "plain"))
+    return fold, getattr(answer, "answers", None)
+
+
+def _alerts(world: World) -> None:
+    expected: list[bytes] = []
+    for partition in range(world.partitions["observations"]):
+        monitor = CountingMonitor("observations", partition)
+        for offset, _, _, value in _records(world, "observations", partition):
+            expected += [publish(alert)[1] for alert in monitor.step(offset, value)]
+    found = [record.value for record in _records(world, "alerts", 0)]
+    _same("alerts", sorted(found), sorted(expected))
+    for partition in range(world.partitions["observations"]):
+        mark = b'"topic":"observations","partition":%d,' % partition
+        mine = [[value for value in values if mark in value[value.rindex(b'"position"') :]] for values in (found, expected)]
+        _same(f"the order of the alerts of partition {partition}", *mine)
+
+
+def _store(world: World) -> None:
+    """The store's state is that of the plain fold since its origin, and says what became of all that came."""
+    for bucket, fold in world.redis.master.buckets.items():
+        if fold.at is None:
+            continue
+        n = fold.counters.get
+        came = n("predictions", 0) + n("feedback", 0)
+        became = sum(n(name, 0) for name in ("duplicate_predictions", "duplicate_feedback", "conflicting", "expired", "orphan"))
+        became += 2 * (n("joined", 0) + n("late", 0)) + sum(fold.waiting())
+        _same(f"what became of the {came} records of bucket {bucket}", became, came)
+        plain, _ = _plain(world, bucket, fold.origin)
+        if fold.at == plain.at:
+            for name in ("entries", "slots", "counters", "clock"):
+                _same(f"{name} of bucket {bucket} since {fold.origin}", *(_settled(getattr(f, name)) for f in (fold, plain)))
+
+
+def _settled(value: Any) -> Any:
+    return {key: n for key, n in value.items() if n != 0} if isinstance(value, dict) else value

@@ -1,0 +1,117 @@
+"""Programs with one deliberate bug each. A simulator that finds no fault with them proves nothing about the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Record, emit
+from stream_monitor.live import Worker
+from stream_monitor.stages import Join
+from tests.simulation.world import Program
+
+
+class _NoGapCheck(Fold):
+    """Takes a call that leaves a gap."""
+
+    def apply(self, call: Call) -> Applied | Behind:
+        if self.at is not None and self.at < call.start:
+            self.at = call.start
+        return super().apply(call)
+
+
+class _NoOutbox(Fold):
+    """Does not remember what it answered."""
+
+    def apply(self, call: Call) -> Applied | Behind:
+        answer = super().apply(call)
+        self.outbox.clear()
+        return answer
+
+
+class _TrimsWhatIsNotCommitted(Fold):
+    """Drops what the previous calls answered when the next one comes, as if that meant they were committed."""
+
+    def apply(self, call: Call) -> Applied | Behind:
+        answer = super().apply(call)
+        self.outbox = [(end, noted) for end, noted in self.outbox if end > call.start]
+        return answer
+
+
+class _BeginsUnasked(Fold):
+    """Without state it begins wherever the call begins."""
+
+    def apply(self, call: Call) -> Applied | Behind:
+        return super().apply(call._replace(epoch=call.epoch or "unasked"))
+
+
+class _KeepsLeftovers(Fold):
+    """A rebuild finds what an earlier epoch left."""
+
+    def apply(self, call: Call) -> Applied | Behind:
+        left = dict(self.entries)
+        fresh = self.at is None and call.epoch
+        if fresh:
+            super().apply(call._replace(end=call.start, records=[]))
+            self.entries = left
+        return super().apply(call)
+
+
+class _EpochOnEveryCall(Join):
+    """Lets every call of a rebuild begin anew, until one was answered."""
+
+    def begin(self, chunks: Any, committed: Any) -> Any:
+        epochs = dict(self._epochs)
+        ticket = super().begin(chunks, committed)
+        self._epochs |= epochs
+        return ticket
+
+    def finish(self, ticket: Any) -> Any:
+        out = super().finish(ticket)
+        for call in ticket.calls:
+            self._epochs.pop(call.bucket, None)
+        return out
+
+
+class _HalfTheWindow(Join):
+    """Rebuilds from one life of an entry back instead of two."""
+
+    def _window_start(self, *args: Any) -> int:
+        window = self._settings
+        self._settings = replace(window, window_ms=window.window_ms // 2, slack_ms=window.slack_ms // 2)
+        try:
+            return super()._window_start(*args)
+        finally:
+            self._settings = window
+
+
+class _FreshMetadata(Worker):
+    """Commits as the member it is now, not as the one that read the records."""
+
+    def _commit(self) -> None:
+        self._metadata = self.source._consumer.consumer_group_metadata()  # type: ignore[attr-defined]
+        super()._commit()
+
+
+def _loud(records: Iterable[Record], answers: Answers, committed: int) -> list[Emission]:
+    return emit(records, answers, 0)
+
+
+def _emit_below_the_commit() -> AbstractContextManager[Any]:
+    return patch("stream_monitor.stages.emit", _loud)
+
+
+MUTANTS = {
+    "no gap check": Program(fold=_NoGapCheck),
+    "no outbox": Program(fold=_NoOutbox),
+    "answers trimmed before they are committed": Program(fold=_TrimsWhatIsNotCommitted),
+    "not silent below the committed offset": Program(patch=_emit_below_the_commit),
+    "a store without state begins unasked": Program(fold=_BeginsUnasked),
+    "a rebuild keeps leftovers": Program(fold=_KeepsLeftovers),
+    "every call of a rebuild may begin it": Program(join=_EpochOnEveryCall),
+    "a rebuild reads one life of an entry": Program(join=_HalfTheWindow),
+    "metadata taken afresh at the commit": Program(worker=_FreshMetadata),
+}

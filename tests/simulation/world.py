@@ -1,0 +1,245 @@
+"""One seed: how many workers, how fast, which faults and how often; then the run itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+from stream_monitor.core.codec import Codec
+from stream_monitor.core.joining import Fold
+from stream_monitor.core.settings import EventSettings, JoinSettings
+from stream_monitor.errors import FatalError
+from stream_monitor.io.kafka import KafkaSink, KafkaSource
+from stream_monitor.live import Pace, Worker
+from stream_monitor.stages import Detect, Join, Route, Stage
+from tests.simulation.broker import Broker
+from tests.simulation.clients import Consumer, Producer
+from tests.simulation.group import Group
+from tests.simulation.inputs import inputs
+from tests.simulation.monitor import CountingMonitor
+from tests.simulation.redis import Redis, SimulatedStore
+from tests.simulation.scheduler import Actor, Crashed, Scheduler
+
+SETTINGS = JoinSettings(window_ms=400, slack_ms=150, slot_ms=50, ttl_ms=10**9)
+FAULTS_END = 2_500  # the step from which on everything may drain
+QUIET_CHECK = 25  # steps between two looks whether it has
+
+
+@dataclass(frozen=True)
+class Program:
+    """The pieces of production code that a mutant may replace."""
+
+    worker: type[Worker] = Worker
+    fold: Callable[[JoinSettings], Fold] = Fold
+    join: type[Join] = Join
+    patch: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+class World:
+    """Everything one seed decides. `run` drives it to its end; `check.check` then judges the logs."""
+
+    def __init__(self, seed: int, program: Program, traced: bool = False) -> None:
+        self.program = program
+        self.random = random = Random(seed)
+        self.scheduler = Scheduler(random, self._tick, traced)
+        self.broker = Broker(self.scheduler, timeout=random.choice((250, 600)))
+        self.redis = Redis(self.scheduler, lambda: program.fold(SETTINGS), self._trouble)
+        self.partitions = {
+            "predictions": random.randint(1, 2),
+            "feedback": random.randint(1, 2),
+            "journal": random.randint(1, 3),
+            "dead-letter": 1,
+            "observations": random.randint(1, 2),
+            "alerts": 1,
+        }
+        for topic, partitions in self.partitions.items():
+            self.broker.create(topic, partitions)
+        self.stopping = False
+        self.groups = {
+            name: Group(name, self._places(*topics), self.scheduler, random.random() < 0.5)
+            for name, topics in {"route": ("predictions", "feedback"), "join": ("journal",), "detect": ("observations",)}.items()
+        }
+        workers = {"route": random.randint(1, 2), "join": random.randint(1, 3), "detect": random.randint(1, 2)}
+        self._stable_ids = random.random() < 0.5
+        self._names = count()
+        for name, number in workers.items():
+            for i in range(number):
+                actor = Actor(f"{name}-{i}", lambda: None)
+                actor.body = lambda name=name, actor=actor: self._supervise(name, actor)  # type: ignore[misc]
+                self.scheduler.actors.append(actor)
+        self._inputs = inputs(random, min(self.partitions["predictions"], self.partitions["feedback"]), 900, random.randint(10, 30))
+        self._inputs.reverse()
+        self.pace = Pace(
+            batch=random.choice((2, 5, 20)),
+            poll_s=0.0,
+            transaction_s=random.choice((0.0, 0.03, 0.1)),
+            transaction_records=random.choice((3, 20)),
+        )
+        # Each seed has some of the faults only, some of them often: faults hide each other.
+        self._rates = {
+            name: 0.0 if random.random() < 0.4 else most * random.random()
+            for name, most in {
+                "loss": 0.006, "lost": 0.2, "delay": 0.2, "abort": 0.05, "unknown": 0.3, "rebalance": 0.01, "leave": 0.03,
+                "sleep": 0.02, "crash": 0.006, "jump": 0.004,
+            }.items()
+        }  # fmt: skip
+        self._faulty(True)
+
+    def run(self) -> None:
+        """Raises what failed."""
+        with self.program.patch(), patch("stream_monitor.io.kafka.time", _Time(self.scheduler)):
+            self.scheduler.run()
+
+    # -- faults ---------------------------------------------------------------------------------------------------------
+
+    def _faulty(self, on: bool) -> None:
+        self._faults = on
+        self.scheduler.sleep_rate = self._rates["sleep"] if on else 0.0
+        self.scheduler.crash_rate = self._rates["crash"] if on else 0.0
+
+    def _trouble(self, name: str) -> bool:
+        rate = self._rates[name]
+        return rate > 0 and self._faults and self.random.random() < rate
+
+    def _tick(self) -> None:
+        scheduler = self.scheduler
+        scheduler.now += 1
+        sent = self._inputs
+        while sent and (sent[-1].when <= scheduler.now or not self._faults):
+            message = sent.pop()
+            self.broker.append((message.topic, message.partition), None, message.value)
+        self.redis.tick()
+        if scheduler.steps % 8 == 0:
+            self.broker.tick()
+            for group in self.groups.values():
+                group.tick()
+            if self._trouble("rebalance"):
+                self.random.choice(list(self.groups.values())).prepare()
+            if self._trouble("jump"):
+                self.broker.log_skew += self.random.choice((-30, 50, 300, 600))
+        if self._faults and scheduler.steps > FAULTS_END:
+            scheduler.note("faults end here")
+            self._faulty(False)
+        if not self._faults and not self.stopping and scheduler.steps % QUIET_CHECK == 0 and self._quiet():
+            scheduler.note("all is read and committed")
+            self.stopping = True
+
+    def _quiet(self) -> bool:
+        if self._inputs or self.broker.open() or self.redis.under_way or self.broker.delayed:
+            return False
+        return all(
+            self.broker.committed.get((name, place), 0) == len(self.broker.partition(place).entries)
+            for name, group in self.groups.items()
+            for place in group.places
+        )
+
+    def _places(self, *topics: str) -> list[tuple[str, int]]:
+        return [(topic, p) for topic in topics for p in range(self.partitions[topic])]
+
+    # -- processes ------------------------------------------------------------------------------------------------------
+
+    def _supervise(self, name: str, actor: Actor) -> None:
+        """A supervisor that starts its process again, whatever it died of; a failure that asks for a person ends the run."""
+        while not self.stopping:
+            process = _Process(self, name, actor)
+            try:
+                process.live()
+            except Crashed:
+                process.die()
+            except FatalError as why:
+                self.scheduler.note(f"ends: {why}")
+                process.die()
+
+
+class _Time:
+    """The `time` module, as far as the edges use it."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def monotonic(self) -> float:
+        return self._scheduler.now / 1000
+
+    def sleep(self, seconds: float) -> None:
+        self._scheduler.pause("try again")
+
+
+class _Process:
+    """One life of a worker, put together and run as run.py does."""
+
+    def __init__(self, world: World, name: str, actor: Actor) -> None:
+        self.world, self.name, self.actor = world, name, actor
+        self.consumers: list[Consumer] = []
+        self.store: SimulatedStore | None = None
+
+    def live(self) -> None:
+        world = self.world
+        scheduler = world.scheduler
+        strategy = "cooperative-sticky" if world.groups[self.name].cooperative else "range"
+        source = KafkaSource({"partition.assignment.strategy": strategy}, f"g-{self.name}", scheduler.note, self._consumer)
+        life = self.actor.name if world._stable_ids else f"{self.actor.name}-{next(world._names)}"
+        sink = KafkaSink({}, life, scheduler.note, lambda _: Producer(world.broker, life, world._trouble))
+        try:
+            sink.start()
+            stage = self._stage()
+            worker = world.program.worker(stage, source, sink, world.pace, lambda: scheduler.now / 1000, scheduler.note)
+            source.attach(stage.topics, worker, stage.time_of)
+            try:
+                source.subscribe()
+                while not world.stopping and not world._trouble("leave"):
+                    worker.turn()
+                worker.finish()
+            except Exception:
+                worker.abandon()
+                raise
+        finally:
+            if not scheduler.failure:
+                self._close(source, sink)
+
+    def die(self) -> None:
+        for consumer in self.consumers:
+            consumer.dead = True
+        if self.store is not None:
+            self.store.die()
+            self.store = None
+
+    def _close(self, source: KafkaSource, sink: KafkaSink) -> None:
+        """A process that ends says good-bye, one that crashed does not."""
+        if isinstance(sys.exc_info()[1], Crashed):
+            return
+        source.close()
+        sink.close()
+        if self.store is not None:
+            self.store.die()
+            self.store = None
+
+    def _consumer(self, _: dict[str, Any]) -> Consumer:
+        consumer = Consumer(self.world.broker, self.world.groups[self.name], self.actor)
+        self.consumers.append(consumer)
+        return consumer
+
+    def _stage(self) -> Stage:
+        world = self.world
+        partitions = world.partitions
+        if self.name == "route":
+            return Route(
+                Codec(EventSettings()),
+                "predictions",
+                "feedback",
+                "journal",
+                partitions["journal"],
+                "dead-letter",
+                partitions["dead-letter"],
+            )
+        if self.name == "join":
+            self.store = SimulatedStore(world.redis)
+            return world.program.join(
+                self.store, SETTINGS, "journal", "observations", partitions["observations"], lambda: f"e{next(world._names)}"
+            )
+        return Detect("observations", "alerts", partitions["alerts"], CountingMonitor)
