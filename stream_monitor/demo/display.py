@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -15,20 +16,20 @@ from rich.text import Text
 
 from stream_monitor.core.alerting import safe
 from stream_monitor.demo.feed import Noticed, Play
-from stream_monitor.demo.scenario import Drift
+from stream_monitor.demo.scenario import TRAINING_ROWS, Drift
 
 _PICTURE_EVERY_S = 0.15
 _LINE_EVERY_S = 3.0
-_ALERTS_SHOWN = 6
+_ALERTS_SHOWN = 5
 
 INTRODUCTION = (
     "Loans are decided by a model that was trained once. What became of a loan is known later, or never.",
     "Two drifts are injected on the way. The monitor does not know when, nor what. Everything runs inside this process.",
 )
 _STAGES = {
-    "route": "checks each message, sends broken ones to the dead-letter topic",
-    "join": "joins predictions with their labels, which come late and out of order (Redis)",
-    "detect": "keeps drift detectors per model, slice and metric, publishes alerts",
+    "route": "checks each message; broken ones go to the dead letters",
+    "join": "joins predictions with their late labels (Redis)",
+    "detect": "watches each model, slice and metric; publishes alerts",
 }
 
 
@@ -46,6 +47,7 @@ class Display:
     def __enter__(self) -> Self:
         for line in INTRODUCTION:
             self.say(Text(line))
+        self.say(Text(f"Training the model on the first {TRAINING_ROWS:,} loans."))
         self.say(Text())
         if self._live is not None:
             self._live.start()
@@ -93,23 +95,26 @@ def picture(play: Play) -> RenderableType:
         ProgressBar(total, play.number, width=30),
         Text(f"{play.seconds:.0f} s, {play.note}"),
     )
-    stages = Table(title="The stages", title_justify="left", expand=False)
+    stages = Table(box=SIMPLE_HEAD, show_edge=False)
     for name, justify in (("stage", "left"), ("records", "right"), ("a second", "right"), ("what it does", "left")):
         stages.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name, what in _STAGES.items():
-        done = play.stages[name]
-        stages.add_row(name, f"{done:,}", f"{done / max(play.seconds, 0.1):,.0f}", what)
+    for stage, task in _STAGES.items():
+        done = play.stages[stage]
+        stages.add_row(stage, f"{done:,}", f"{done / max(play.seconds, 0.1):,.0f}", task)
     counts = Text(f"{play.joined:,} joined   {play.waiting:,} wait for a label   {play.dead:,} dead-lettered")
-    drifts = Table(title="Injected, and noticed", title_justify="left", expand=False)
-    for name in ("what", "when", "noticed"):
-        drifts.add_column(name)
+    drifts = Table(box=SIMPLE_HEAD, show_edge=False)
+    for title in ("injected", "when", "noticed"):
+        drifts.add_column(title)
     for drift in play.scenario.drifts:
         made = play.number >= drift.at
         what = Text(f"{drift.name}: {drift.what}", style="" if made else "dim")
         when = f"prediction {drift.at:,}" if made else f"to come at {drift.at:,}"
         drifts.add_row(what, Text(when, style="" if made else "dim"), _noticed(play, drift, made))
     shown = [alert_line(noticed) for noticed in play.noticed[-_ALERTS_SHOWN:]]
-    return Group(head, Text(), stages, counts, Text(), drifts, Text("Alerts", style="italic"), *(shown or [Text("none yet", style="dim")]))
+    for line in shown:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    title = Text(f"Alerts read from the topic: {len(play.noticed):,}", style="bold")
+    return Group(head, Text(), stages, counts, Text(), drifts, Text(), title, *shown)
 
 
 def _noticed(play: Play, drift: Drift, made: bool) -> Text:
@@ -131,7 +136,7 @@ def alert_line(noticed: Noticed) -> Text:
     truth = f"true: {noticed.cause.name}" if noticed.cause else "FALSE ALERT"
     summary = "".join(c if c.isprintable() else "?" for c in str(noticed.alert["summary"]))
     severity = safe(str(noticed.alert["severity"])).upper()
-    return Text(f"ALERT at prediction {noticed.number:,}  {severity}  {summary}  [{truth}]", style="" if noticed.cause else "red")
+    return Text(f"ALERT at {noticed.number:,} [{truth}] {severity} {summary}", style="" if noticed.cause else "red")
 
 
 def summarise(console: Console, play: Play) -> None:

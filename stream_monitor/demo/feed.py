@@ -144,7 +144,7 @@ class _Player:
         self._play.note = "the stages are starting"
         deadline = time.monotonic() + 20
         while self._look(run, alerts) and time.monotonic() < deadline:
-            if all(stage.worker is not None and stage.worker.source.owned() for stage in run.stages):  # type: ignore[attr-defined]
+            if all(stage.worker is not None and stage.worker.source.owned() for stage in run.stages):
                 return
             time.sleep(0.02)
 
@@ -162,7 +162,7 @@ class _Player:
     def _look(self, run: Run, alerts: Consumer) -> bool:
         """Takes stock and shows it. False where a stage ended."""
         play = self._play
-        route, join, detect = run.stages
+        route, join, _ = run.stages
         done = tuple(stage.progress.committed for stage in run.stages)
         play.stages = dict(zip(("route", "join", "detect"), done, strict=True))
         routed, joined = route.counters, join.counters

@@ -18,7 +18,7 @@ from river.datasets.synth import Agrawal
 from river.tree import HoeffdingTreeClassifier
 
 MODEL, VERSION = "loans", "v1"
-TRAINING_ROWS = 12_000
+TRAINING_ROWS = 10_000
 SPAN_MS = 48 * 3_600_000  # event time from the first prediction to the last
 MAX_DELAY_MS = 2 * 3_600_000  # of a label
 
@@ -79,7 +79,7 @@ class FrozenModel:
     """A tree that learned from the first rows, and from nothing since."""
 
     def __init__(self, rows: Iterator[tuple[dict[str, Any], str]], count: int = TRAINING_ROWS) -> None:
-        tree = HoeffdingTreeClassifier(grace_period=100, delta=0.01, tau=0.3, split_criterion="gini", leaf_prediction="mc")
+        tree: Any = HoeffdingTreeClassifier(grace_period=100, delta=0.01, tau=0.3, split_criterion="gini", leaf_prediction="mc")
         self.learned = 0
         for _ in range(count):
             x, label = next(rows)
