@@ -11,6 +11,7 @@ from unittest.mock import patch
 from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Record, emit
 from stream_monitor.live import Worker
 from stream_monitor.stages import Join
+from tests.simulation.redis import cut
 from tests.simulation.world import Program
 
 
@@ -96,6 +97,10 @@ class _FreshMetadata(Worker):
         super()._commit()
 
 
+def _every_piece_begins(call: Call) -> list[Call]:
+    return [piece._replace(epoch=call.epoch) for piece in cut(call)]
+
+
 def _loud(records: Iterable[Record], answers: Answers, committed: int) -> list[Emission]:
     return emit(records, answers, 0)
 
@@ -112,6 +117,7 @@ MUTANTS = {
     "a store without state begins unasked": Program(fold=_BeginsUnasked),
     "a rebuild keeps leftovers": Program(fold=_KeepsLeftovers),
     "every call of a rebuild may begin it": Program(join=_EpochOnEveryCall),
+    "every piece of a call may begin it": Program(cut=_every_piece_begins),
     "a rebuild reads one life of an entry": Program(join=_HalfTheWindow),
     "metadata taken afresh at the commit": Program(worker=_FreshMetadata),
 }

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import pairwise
 
 from stream_monitor.core.joining import Applied, Behind, Call, Fold
 from stream_monitor.ports import Status
 from tests.simulation.scheduler import Scheduler
+
+PIECE = 4
 
 Answered = list[Applied | Behind]
 
@@ -36,6 +39,19 @@ class Master:
         if fold is None:
             fold = self.buckets[bucket] = self._new()
         return fold
+
+
+def cut(call: Call) -> list[Call]:
+    """A call in pieces of at most PIECE records, as the edge sends it. Only the first may begin a rebuild: when the store forgets
+    between two pieces, the second has to be refused."""
+    records = call.records
+    if len(records) <= PIECE:
+        return [call]
+    cuts = [call.start, *(records[i].offset for i in range(PIECE, len(records), PIECE)), call.end]
+    return [
+        call._replace(start=start, end=end, records=records[i * PIECE : (i + 1) * PIECE], epoch="" if i else call.epoch)
+        for i, (start, end) in enumerate(pairwise(cuts))
+    ]
 
 
 class Redis:
@@ -104,14 +120,15 @@ def forget(fold: Fold) -> None:
 class SimulatedStore:
     """One worker's connection: calls in order, one thread's worth; without an answer a batch is sent again."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, cut: Callable[[Call], list[Call]] = cut) -> None:
         self.redis = redis
+        self._cut = cut
         self.master = redis.master
         self.queue: list[_Batch] = []
         redis.stores.append(self)
 
     def submit(self, calls: Sequence[Call]) -> Future[Answered]:
-        batch = _Batch(self, list(calls))
+        batch = _Batch(self, [self._cut(call) for call in calls])
         self.queue.append(batch)
         self.redis.scheduler.pause("submitted")
         return batch
@@ -161,9 +178,10 @@ class SimulatedStore:
 
 
 class _Batch(Future[Answered]):
-    def __init__(self, store: SimulatedStore, calls: list[Call]) -> None:
+    def __init__(self, store: SimulatedStore, pieces: list[list[Call]]) -> None:
         super().__init__()
-        self.store, self.calls = store, calls
+        self.store, self.pieces = store, pieces
+        self.calls = [call for group in pieces for call in group]
         self.answers: Answered = []
         self.answered = False
 
@@ -171,4 +189,14 @@ class _Batch(Future[Answered]):
         while not self.answered:
             self.store.work()
             self.store.redis.scheduler.pause("wait for redis")
-        return self.answers
+        answers = iter(self.answers)
+        return [_whole([next(answers) for _ in group]) for group in self.pieces]
+
+
+def _whole(parts: list[Applied | Behind]) -> Applied | Behind:
+    whole = Applied(0, 0, {})
+    for part in parts:
+        if isinstance(part, Behind):
+            return part
+        whole = Applied(part.at, part.trim, {**whole.answers, **part.answers})
+    return whole

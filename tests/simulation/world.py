@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from stream_monitor.core.codec import Codec
-from stream_monitor.core.joining import Fold
+from stream_monitor.core.joining import Call, Fold
 from stream_monitor.core.settings import EventSettings, JoinSettings
 from stream_monitor.errors import FatalError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
@@ -23,7 +23,7 @@ from tests.simulation.clients import Consumer, Producer
 from tests.simulation.group import Group
 from tests.simulation.inputs import inputs
 from tests.simulation.monitor import CountingMonitor
-from tests.simulation.redis import Redis, SimulatedStore
+from tests.simulation.redis import Redis, SimulatedStore, cut
 from tests.simulation.scheduler import Actor, Crashed, Scheduler
 
 SETTINGS = JoinSettings(window_ms=400, slack_ms=150, slot_ms=50, ttl_ms=10**9)
@@ -38,6 +38,7 @@ class Program:
     worker: type[Worker] = Worker
     fold: Callable[[JoinSettings], Fold] = Fold
     join: type[Join] = Join
+    cut: Callable[[Call], list[Call]] = cut
     patch: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
@@ -238,7 +239,7 @@ class _Process:
                 partitions["dead-letter"],
             )
         if self.name == "join":
-            self.store = SimulatedStore(world.redis)
+            self.store = SimulatedStore(world.redis, world.program.cut)
             return world.program.join(
                 self.store, SETTINGS, "journal", "observations", partitions["observations"], lambda: f"e{next(world._names)}"
             )
