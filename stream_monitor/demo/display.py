@@ -113,8 +113,8 @@ def picture(play: Play) -> RenderableType:
     shown = [alert_line(noticed) for noticed in play.noticed[-_ALERTS_SHOWN:]]
     for line in shown:
         line.no_wrap, line.overflow = True, "ellipsis"
-    title = Text(f"Alerts read from the topic: {len(play.noticed):,}", style="bold")
-    return Group(head, Text(), stages, counts, Text(), drifts, Text(), title, *shown)
+    heading = Text(f"Alerts read from the topic: {len(play.noticed):,}", style="bold")
+    return Group(head, Text(), stages, counts, Text(), drifts, Text(), heading, *shown)
 
 
 def _noticed(play: Play, drift: Drift, made: bool) -> Text:
