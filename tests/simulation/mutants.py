@@ -101,8 +101,8 @@ def _every_piece_begins(call: Call) -> list[Call]:
     return [piece._replace(epoch=call.epoch) for piece in cut(call)]
 
 
-def _loud(records: Iterable[Record], answers: Answers, committed: int) -> list[Emission]:
-    return emit(records, answers, 0)
+def _loud(records: Iterable[Record], answers: Answers, committed: int, *place: int) -> list[Emission]:
+    return emit(records, answers, 0, *place)
 
 
 def _emit_below_the_commit() -> AbstractContextManager[Any]:

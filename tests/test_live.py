@@ -1,0 +1,280 @@
+"""The loop: what is produced when, what a transaction holds, and that every trouble leads back to the last commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from stream_monitor.core.joining import Record
+from stream_monitor.errors import FatalError, LogGapError
+from stream_monitor.live import Pace, Worker
+from stream_monitor.ports import Aborted, Chunk, Log, Out, Place
+from stream_monitor.stages import Rewind
+
+HERE: Place = ("in", 0)
+
+
+class Echo:
+    """A stage that produces what it reads, from the committed offset on."""
+
+    name = "echo"
+    topics = ("in",)
+    time_of = None
+
+    def __init__(self) -> None:
+        self.counters: dict[str, int] = {}
+        self.trimmed: list[int] = []
+        self.begun: list[Chunk] = []
+        self.failures: list[Exception] = []
+
+    def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Any:
+        self.begun += chunks
+        return chunks, dict(committed)
+
+    def finish(self, ticket: Any) -> list[Out]:
+        if self.failures:
+            raise self.failures.pop()
+        chunks, committed = ticket
+        return [Out("out", 0, None, r.value, None) for c in chunks for r in c.records if r.offset >= committed[c.place]]
+
+    def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
+        return committed or 0, committed or 0
+
+    def trim(self, place: Place, committed: int) -> None:
+        self.trimmed.append(committed)
+
+    def revoked(self, place: Place) -> None:
+        pass
+
+
+class Kafka:
+    """Source and sink in one: what is committed is visible in `out` and `offset`."""
+
+    def __init__(self, *values: bytes) -> None:
+        self.values = list(values)
+        self.at = 0
+        self.offset: int | None = None
+        self.out: list[bytes | None] = []
+        self.transactions: list[list[bytes | None]] = []
+        self.commits: list[tuple[int, Any]] = []
+        self.metadata: Any = None
+        self.generation = 1
+        self.places: list[Place] = []
+        self.open = False
+        self.buffer: list[bytes | None] = []
+        self.refusals: list[Exception] = []
+        self.offsets: list[int | None] = []  # what `committed` says first
+        self.news: list[Any] = []  # rebalances: called in the next poll
+
+    def poll(self, most: int, timeout: float) -> list[Chunk]:
+        if self.news:
+            self.news.pop(0)()
+            return []
+        self.metadata = self.generation
+        start, end = self.at, min(self.at + most, len(self.values))
+        if end == start or HERE not in self.places:
+            return []
+        self.at = end
+        return [Chunk(HERE, start, end, [Record(o, 0, b"", self.values[o]) for o in range(start, end)])]
+
+    def seek(self, place: Place, offset: int) -> None:
+        self.at = offset
+
+    def owned(self) -> list[Place]:
+        return self.places
+
+    def position(self, place: Place) -> int | None:
+        return self.at
+
+    def committed(self, places: Sequence[Place]) -> dict[Place, int | None]:
+        return dict.fromkeys(places, self.offsets.pop(0) if self.offsets else self.offset)
+
+    def produce(self, records: Iterable[Out]) -> None:
+        self.open = True
+        self.buffer += [value for _, _, _, value, _ in records]
+
+    def commit(self, offsets: Mapping[Place, int], metadata: Any) -> None:
+        if self.refusals:
+            raise self.refusals.pop()
+        self.out += self.buffer
+        self.transactions.append(self.buffer)
+        self.offset = offsets[HERE]
+        self.commits.append((offsets[HERE], metadata))
+        self.buffer, self.open = [], False
+
+    def abort(self) -> None:
+        self.buffer, self.open = [], False
+
+    def partitions(self, topic: str) -> int:
+        return 1
+
+    def bounds(self, place: Place) -> tuple[int, int]:
+        return 0, len(self.values)
+
+    def offset_at(self, place: Place, when: int) -> int | None:
+        return None
+
+    def time_at(self, place: Place, offset: int) -> int | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def started(kafka: Kafka, stage: Echo | None = None, **pace: Any) -> Worker:
+    """A worker that owns the one partition."""
+    worker = Worker(stage or Echo(), kafka, kafka, Pace(**{"transaction_s": 1e9, **pace}), lambda: 0.0, lambda line: None)
+    kafka.news.append(lambda: _assign(kafka, worker))
+    worker.turn()
+    return worker
+
+
+def _assign(kafka: Kafka, worker: Worker) -> None:
+    kafka.places = [HERE]
+    kafka.at = worker.assigned([HERE])[HERE]
+
+
+def _revoke(kafka: Kafka, worker: Worker) -> None:
+    kafka.places = []
+    worker.revoked([HERE])
+
+
+def test_outputs_and_offsets_are_committed_together_when_the_input_is_idle() -> None:
+    kafka = Kafka(b"a", b"b")
+    worker = started(kafka)
+    while worker.turn():
+        pass
+    assert (kafka.out, kafka.offset) == ([b"a", b"b"], 2)
+
+
+def test_a_batch_is_produced_while_the_next_one_is_worked_on() -> None:
+    kafka = Kafka(b"a", b"b")
+    stage = Echo()
+    worker = started(kafka, stage, batch=1)
+    worker.turn()
+    assert (len(stage.begun), kafka.buffer) == (1, [])
+    worker.turn()
+    assert (len(stage.begun), kafka.buffer) == (2, [b"a"])
+
+
+def test_a_full_transaction_is_committed_without_waiting() -> None:
+    kafka = Kafka(b"a", b"b", b"c")
+    worker = started(kafka, batch=1, transaction_records=1)
+    worker.turn()
+    worker.turn()
+    assert kafka.transactions == [[b"a", b"b"]]
+
+
+def test_the_stage_is_told_what_is_committed() -> None:
+    kafka, stage = Kafka(b"a"), Echo()
+    started(kafka, stage).finish()
+    assert stage.trimmed == []
+    worker = started(kafka, stage)
+    while worker.turn():
+        pass
+    assert stage.trimmed == [1]
+
+
+def test_offsets_are_committed_as_the_member_that_read_the_records() -> None:
+    kafka = Kafka(b"a")
+    worker = started(kafka)
+    worker.turn()
+    kafka.generation = 2
+    worker.finish()
+    assert kafka.commits == [(1, 1)]
+
+
+@pytest.mark.parametrize("trouble", [Aborted("refused"), Rewind("forgotten")])
+def test_after_an_abort_or_a_loss_the_same_records_are_read_again(trouble: Exception) -> None:
+    kafka, stage = Kafka(b"a", b"b"), Echo()
+    worker = started(kafka, stage)
+    (kafka.refusals if isinstance(trouble, Aborted) else stage.failures).append(trouble)
+    while worker.turn():
+        pass
+    assert kafka.out == [b"a", b"b"]
+    assert worker.progress.restarts == 2  # the assignment, the trouble
+
+
+def test_what_is_in_flight_is_dropped_when_partitions_are_taken_away() -> None:
+    kafka = Kafka(b"a", b"b")
+    worker = started(kafka, batch=1)
+    worker.turn()
+    worker.turn()
+    kafka.news.append(lambda: _revoke(kafka, worker))
+    worker.turn()
+    assert (kafka.buffer, kafka.open, kafka.commits) == ([], False, [])
+    worker.finish()
+    assert kafka.commits == []
+
+
+def test_the_end_of_a_worker_commits_what_it_has_processed() -> None:
+    kafka = Kafka(b"a", b"b")
+    worker = started(kafka, batch=1)
+    worker.turn()
+    worker.finish()
+    assert (kafka.out, kafka.offset) == ([b"a"], 1)
+
+
+def test_the_end_after_a_failure_rolls_back() -> None:
+    kafka = Kafka(b"a", b"b")
+    worker = started(kafka, batch=1)
+    worker.turn()
+    worker.turn()
+    worker.abandon()
+    assert (kafka.buffer, kafka.out) == ([], [])
+
+
+def test_a_refused_last_commit_is_rolled_back_and_not_raised() -> None:
+    kafka = Kafka(b"a")
+    worker = started(kafka)
+    worker.turn()
+    kafka.refusals.append(Aborted("refused"))
+    worker.finish()
+    assert (kafka.out, kafka.open) == ([], False)
+
+
+def test_a_fatal_failure_ends_the_loop() -> None:
+    kafka = Kafka(b"a")
+    worker = started(kafka)
+    worker.turn()
+    kafka.refusals.append(FatalError("fenced"))
+    with pytest.raises(FatalError):
+        worker.turn()
+
+
+class Contradicted(Echo):
+    """Holds that 3 is committed."""
+
+    def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
+        if committed != 3:
+            raise LogGapError("moved")
+        return 3, 3
+
+
+def test_a_worker_that_was_overtaken_while_it_looked_for_its_place_looks_again() -> None:
+    kafka = Kafka(b"a", b"b", b"c")
+    kafka.offset, kafka.offsets = 3, [1]
+    started(kafka, Contradicted())
+    assert kafka.at == 3
+
+
+def test_a_contradiction_that_stays_is_left_to_a_person() -> None:
+    kafka = Kafka(b"a", b"b", b"c")
+    kafka.offset = 1
+    with pytest.raises(LogGapError):
+        started(kafka, Contradicted())
+
+
+def test_the_end_is_reached_when_all_below_it_is_committed_by_us_or_by_others() -> None:
+    kafka = Kafka(b"a")
+    worker = started(kafka)
+    assert not worker.reached({HERE: 1})
+    while worker.turn():
+        pass
+    assert worker.reached({HERE: 1})
+    kafka.news.append(lambda: _revoke(kafka, worker))
+    worker.turn()
+    assert worker.reached({HERE: 1})
+    assert not worker.reached({HERE: 2})

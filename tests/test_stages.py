@@ -1,0 +1,218 @@
+"""The stages as folds whose answers can be asked for again, and where each reads from when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+import orjson
+import pytest
+
+from stream_monitor.core.codec import Codec
+from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record
+from stream_monitor.core.settings import EventSettings, JoinSettings
+from stream_monitor.errors import LogGapError
+from stream_monitor.ports import Chunk, Out, Place, Status
+from stream_monitor.stages import Detect, Join, Rewind, Route
+from tests.simulation.monitor import CountingMonitor
+
+SETTINGS = JoinSettings(window_ms=100, slack_ms=20, slot_ms=10)
+JOURNAL: Place = ("journal", 0)
+
+
+class Log:
+    """A log with a record each 10 ms, the first at time 0."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+
+    def bounds(self, place: Place) -> tuple[int, int]:
+        return self.low, self.high
+
+    def offset_at(self, place: Place, when: int) -> int | None:
+        offset = max(self.low, -(-when // 10))
+        return offset if offset < self.high else None
+
+    def time_at(self, place: Place, offset: int) -> int | None:
+        return None if self.low == self.high else 10 * min(offset, self.high - 1)
+
+
+class Store:
+    """One bucket, answered at once."""
+
+    def __init__(self) -> None:
+        self.fold = Fold(SETTINGS)
+        self.calls: list[Call] = []
+
+    def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
+        self.calls += calls
+        answers: Future[list[Applied | Behind]] = Future()
+        answers.set_result([self.fold.apply(call) for call in calls])
+        return answers
+
+    def status(self, bucket: int) -> Status:
+        return Status(self.fold.at, self.fold.trim)
+
+    def forget(self, bucket: int) -> None:
+        self.fold = Fold(SETTINGS)
+
+
+def prediction(name: str) -> bytes:
+    return orjson.dumps({"request_id": name, "model": "m", "model_version": "1", "timestamp": 1, "prediction": "yes"})
+
+
+def feedback(name: str) -> bytes:
+    return orjson.dumps({"request_id": name, "label": "no", "timestamp": 6})
+
+
+def journal(*values: bytes) -> list[Record]:
+    """Journal records of raw messages, one each 10 ms."""
+    codec = Codec(EventSettings())
+    records = []
+    for offset, value in enumerate(values):
+        event = (codec.prediction if b"model" in value else codec.feedback)(value, 0)
+        records.append(Record(offset, 10 * offset, *event))
+    return records
+
+
+def join(store: Store) -> Join:
+    return Join(store, SETTINGS, "journal", "observations", 1, iter("abcdef").__next__)
+
+
+def kinds(out: list[Out]) -> list[bytes]:
+    return [headers[0][1] for _, _, _, _, headers in out if headers]
+
+
+def test_route_sends_valid_events_to_the_journal_and_the_rest_to_the_dead_letter_with_its_place() -> None:
+    route = Route(Codec(EventSettings()), "p", "f", "journal", 4, "dead", 1)
+    records = [Record(5, 1, b"", prediction("a")), Record(6, 1, b"k", b"garbage")]
+    good, dead = (Out(*out) for out in route.finish(route.begin([Chunk(("p", 3), 5, 7, records)], {})))
+    assert (good.topic, good.key, good.headers) == ("journal", b"a", None)
+    assert (dead.topic, dead.key, dead.value) == ("dead", b"k", b"garbage")
+    assert ("__streams.errors.partition", b"3") in (dead.headers or [])
+    assert ("__streams.errors.offset", b"6") in (dead.headers or [])
+
+
+def test_route_goes_on_at_the_committed_offset() -> None:
+    route = Route(Codec(EventSettings()), "p", "f", "journal", 4, "dead", 1)
+    assert route.resume(("p", 0), 7, Log(2, 9)) == (7, 7)
+
+
+def test_a_group_without_an_offset_begins_at_the_start_of_the_log() -> None:
+    route = Route(Codec(EventSettings()), "p", "f", "journal", 4, "dead", 1)
+    assert route.resume(("p", 0), None, Log(2, 9)) == (2, 2)
+
+
+@pytest.mark.parametrize("committed", [1, 10])
+def test_an_offset_outside_the_log_is_left_to_a_person(committed: int) -> None:
+    route = Route(Codec(EventSettings()), "p", "f", "journal", 4, "dead", 1)
+    with pytest.raises(LogGapError, match="committed offset"):
+        route.resume(("p", 0), committed, Log(2, 9))
+
+
+def test_join_publishes_each_prediction_and_each_pair() -> None:
+    stage = join(Store())
+    stage.resume(JOURNAL, None, Log(0, 2))
+    out = stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))], {JOURNAL: 0}))
+    assert kinds(out) == [b"prediction", b"outcome"]
+
+
+def test_join_is_silent_below_the_committed_offset() -> None:
+    stage = join(Store())
+    stage.resume(JOURNAL, 1, Log(0, 2))
+    out = stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))], {JOURNAL: 1}))
+    assert kinds(out) == [b"outcome"]
+
+
+def test_join_asked_again_answers_the_same() -> None:
+    stage = join(Store())
+    stage.resume(JOURNAL, None, Log(0, 2))
+    chunk = Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))
+    first, second = (stage.finish(stage.begin([chunk], {JOURNAL: 0})) for _ in range(2))
+    assert first == second
+
+
+def test_only_the_first_call_of_a_rebuild_may_begin_it() -> None:
+    store = Store()
+    stage = join(store)
+    stage.resume(JOURNAL, None, Log(0, 2))
+    records = journal(prediction("a"), feedback("a"))
+    stage.begin([Chunk(JOURNAL, 0, 1, records[:1])], {JOURNAL: 0})
+    store.forget(0)
+    second = stage.begin([Chunk(JOURNAL, 1, 2, records[1:])], {JOURNAL: 0})
+    assert [call.epoch for call in store.calls] == ["a", ""]
+    with pytest.raises(Rewind):
+        stage.finish(second)
+
+
+def test_a_store_that_is_behind_is_read_to_from_where_it_is() -> None:
+    store = Store()
+    store.fold.at = 3
+    assert join(store).resume(JOURNAL, 5, Log(0, 9)) == (3, 5)
+
+
+def test_a_store_that_is_ahead_is_asked_again_from_the_committed_offset() -> None:
+    store = Store()
+    store.fold.at = 8
+    assert join(store).resume(JOURNAL, 5, Log(0, 9)) == (5, 5)
+
+
+def test_an_empty_store_is_rebuilt_from_two_lives_of_an_entry_back() -> None:
+    assert join(Store()).resume(JOURNAL, 50, Log(0, 90)) == (50 - 2 * 12, 50)
+
+
+def test_a_rebuild_begins_no_earlier_than_the_log() -> None:
+    assert join(Store()).resume(JOURNAL, 50, Log(40, 90)) == (40, 50)
+
+
+def test_a_store_that_needs_what_the_log_no_longer_holds_is_rebuilt_from_its_start() -> None:
+    store = Store()
+    store.fold.at = 10
+    assert join(store).resume(JOURNAL, 50, Log(40, 90)) == (40, 50)
+    assert store.fold.at is None
+
+
+@pytest.mark.parametrize(("at", "trim"), [(10, 0), (8, 6)])
+def test_a_store_that_knows_more_than_the_log_or_the_group_is_left_to_a_person(at: int, trim: int) -> None:
+    store = Store()
+    store.fold.at, store.fold.trim = at, trim
+    with pytest.raises(LogGapError, match="reset --join"):
+        join(store).resume(JOURNAL, 5, Log(0, 9))
+
+
+OBSERVATIONS: Place = ("observations", 0)
+
+
+def detect() -> Detect:
+    return Detect("observations", "alerts", 1, CountingMonitor)
+
+
+def observations(start: int, end: int) -> Chunk:
+    return Chunk(OBSERVATIONS, start, end, [Record(o, 0, b"m", b"%d" % o) for o in range(start, end)])
+
+
+def test_detect_repeats_the_alerts_of_what_is_not_committed() -> None:
+    stage = detect()
+    assert stage.resume(OBSERVATIONS, None, Log(0, 6)) == (0, 0)
+    first = stage.finish(stage.begin([observations(0, 6)], {OBSERVATIONS: 0}))
+    assert len(first) == 2
+    stage.trim(OBSERVATIONS, 3)
+    assert stage.resume(OBSERVATIONS, 3, Log(0, 6)) == (3, 3)
+    assert stage.finish(stage.begin([observations(3, 6)], {OBSERVATIONS: 3})) == first[1:]
+
+
+def test_detect_rebuilds_its_state_silently_from_the_start_of_the_log() -> None:
+    whole = detect()
+    whole.resume(OBSERVATIONS, None, Log(0, 6))
+    expected = whole.finish(whole.begin([observations(0, 6)], {OBSERVATIONS: 0}))
+    stage = detect()
+    assert stage.resume(OBSERVATIONS, 4, Log(0, 6)) == (0, 4)
+    assert stage.finish(stage.begin([observations(0, 6)], {OBSERVATIONS: 4})) == expected[1:]
+
+
+def test_detect_forgets_a_partition_that_was_taken_away() -> None:
+    stage = detect()
+    stage.resume(OBSERVATIONS, None, Log(0, 6))
+    stage.finish(stage.begin([observations(0, 6)], {OBSERVATIONS: 0}))
+    stage.revoked(OBSERVATIONS)
+    assert stage.resume(OBSERVATIONS, 6, Log(0, 6)) == (0, 6)
