@@ -125,8 +125,10 @@ class _Player:
                 continue
             self._send(producer, topics, batch)
             batch = []
-            while self._look(run, alerts) and (self._behind() or play.number > (time.monotonic() - began) * self._rate):
+            while (going := self._look(run, alerts)) and (self._behind() or play.number > (time.monotonic() - began) * self._rate):
                 time.sleep(0.01)
+            if not going:
+                return  # a stage failed: waiting for it says why
         self._send(producer, topics, batch)
         producer.flush(20)
         play.note = "all is fed, waiting for the stages"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +18,8 @@ from stream_monitor import demo as package
 from stream_monitor.demo.display import Display, alert_line, picture, summarise
 from stream_monitor.demo.feed import Noticed, Play
 from stream_monitor.demo.scenario import Scenario
+from stream_monitor.errors import FatalError
+from stream_monitor.stages import Join
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +88,25 @@ def test_the_picture_fits_a_terminal_of_24_lines(scenario: Scenario) -> None:
     assert "DE" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any) -> Play:
-        raise KeyboardInterrupt
+def test_ctrl_c_ends_with_130_and_leaves_no_file(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "stream_monitor", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any("(feeding)" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        rest, complaints = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 130
+    assert rest.endswith("interrupted\n")
+    assert complaints == ""
+    assert list(tmp_path.iterdir()) == []
 
-    monkeypatch.setattr(package, "perform", interrupted)
-    assert package.demo(Console(file=io.StringIO())) == 130
+
+def test_a_failing_stage_ends_the_demo_with_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise FatalError("no more")
+
+    monkeypatch.setattr(Join, "begin", broken)
+    with pytest.raises(FatalError, match="no more"):
+        package.perform(Console(file=io.StringIO()), seed=1, predictions=5_000, rate=5_000)
