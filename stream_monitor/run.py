@@ -192,6 +192,7 @@ class Run:
                 topics.observations,
                 source.partitions(topics.observations),
                 lambda: uuid.uuid4().hex[:8],
+                source.partitions(topics.journal),
             )
         if name == "detect":
             settings = config.detect_settings()

@@ -47,11 +47,12 @@ class Stage(Protocol):
 
     @property
     def topics(self) -> Sequence[str]: ...
+    @property
+    def time_of(self) -> Callable[[str, Record], int] | None:
+        """Event time (ms) of a record of a topic, by which partitions are read side by side; a quick look, no decision."""
+
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Any: ...
     def finish(self, ticket: Any) -> list[Out]: ...
-    def time_of(self, topic: str, record: Record) -> int:
-        """Event time (ms), by which partitions are read side by side; a quick look, no decision."""
-
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         """Where to read from, and the committed offset below which nothing is emitted.
 
@@ -154,6 +155,7 @@ class Join:
         observations: str,
         observation_partitions: int,
         new_epoch: Callable[[], str],
+        journal_partitions: int = 1,
     ) -> None:
         self.topics = (journal,)
         self.counters: dict[str, int] = {}
@@ -162,6 +164,7 @@ class Join:
         self._observations = observations
         self._partitions = observation_partitions
         self._new_epoch = new_epoch
+        self._journal_partitions = journal_partitions
         self._epochs: dict[int, str] = {}  # of buckets that are to be rebuilt, until their first call is made
         self._headers = {kind: [("record", kind)] for kind in (b"prediction", b"outcome", b"feedback_issue")}
         self._homes: dict[bytes, int] = {}  # model -> partition of observations
@@ -185,7 +188,8 @@ class Join:
                 raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
             answers.append(answer.answers)
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
-            for model, record, value in emit(records, answers[i], ticket.calls[i].committed):
+            call = ticket.calls[i]
+            for model, record, value in emit(records, answers[i], call.committed, call.bucket, self._journal_partitions):
                 home = homes.get(model)
                 if home is None:
                     if len(homes) > 10_000:
@@ -241,6 +245,7 @@ class Detect:
     """observations -> alerts. The state is in memory; what it answered and is not committed yet is in an outbox."""
 
     name = "detect"
+    time_of = None  # partitions share nothing
 
     def __init__(
         self,
@@ -257,9 +262,7 @@ class Detect:
         self._monitors: dict[Place, Monitor] = {}
         self._outboxes: dict[Place, deque[tuple[int, Out]]] = {}
 
-    def begin(
-        self, chunks: Sequence[Chunk], committed: Mapping[Place, int]
-    ) -> tuple[Sequence[Chunk], Mapping[Place, int]]:
+    def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> tuple[Sequence[Chunk], Mapping[Place, int]]:
         return chunks, {chunk.place: committed[chunk.place] for chunk in chunks}
 
     def finish(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]]) -> list[Out]:
@@ -283,9 +286,6 @@ class Detect:
             monitor.at = max(monitor.at, end)
             _count(self.counters, "observations", len(records))
         return out
-
-    def time_of(self, topic: str, record: Record) -> int:
-        return 0  # partitions share nothing
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         commit = _start(place, committed, log)

@@ -1,9 +1,10 @@
 """Reads several partitions side by side in time: the one that is furthest behind goes first.
 
 A reader that catches up gets its partitions in large pieces: a minute of one, then the same minute of the next. Handed on like that,
-labels would seem to come late by whole pieces. So records wait in here until every partition that has more to give has given
-some, and leave in the order of their times. It aligns and never decides: what leaves, leaves in its partition's order, and when
-the wait gets too long or too much is held, it leaves all the same.
+labels would seem to come late by whole pieces. So records wait in here until every partition has given some, and leave in the
+order of their times. They wait `grace` seconds for partitions that were read to their end (what was written together becomes visible one
+partition after the other), `patience` seconds for those that have more to give. It aligns and never decides: what leaves, leaves in
+its partition's order, and never waits for ever.
 
 To be cheap, the time of a run of records is that of its first one, and never less than that of the run before.
 """
@@ -23,19 +24,22 @@ Place = tuple[str, int]
 
 
 class Run(NamedTuple):
-    """Consecutive records of one partition, up to the offset `end`. `time` in ms."""
+    """Consecutive records of one partition, up to the offset `end`. `time` in ms; `since`: when it came in, in seconds."""
 
     time: int
     place: Place
     end: int
     records: Sequence[Record]
+    since: float
 
 
 class Alignment:
-    """The runs that wait, of a reader of `places`. `held`: how many records they hold."""
+    """The runs that wait. `held`: how many records they hold. `now` is in seconds, of a clock that never goes back."""
 
-    def __init__(self, time_of: Callable[[str, Record], int]) -> None:
+    def __init__(self, time_of: Callable[[str, Record], int], grace: float, patience: float) -> None:
         self.held = 0
+        self._grace = grace
+        self._patience = patience
         self._time_of = time_of
         self._runs: dict[Place, deque[Run]] = {}
         self._times: dict[Place, int] = {}
@@ -54,7 +58,7 @@ class Alignment:
         self._times.pop(place, None)
         self._open.discard(place)
 
-    def put(self, place: Place, records: Sequence[Record]) -> None:
+    def put(self, place: Place, records: Sequence[Record], now: float) -> None:
         """The next records of a partition."""
         runs, time = self._runs.get(place), self._times.get(place, 0)
         if runs is None:
@@ -62,27 +66,26 @@ class Alignment:
         for i in range(0, len(records), RUN):
             part = records[i : i + RUN]
             time = max(time, self._time_of(place[0], part[0]))
-            runs.append(Run(time, place, part[-1].offset + 1, part))
+            runs.append(Run(time, place, part[-1].offset + 1, part, now))
         self._times[place] = time
         self.held += len(records)
         self._open.add(place)
 
-    def end(self, place: Place, offset: int) -> None:
+    def end(self, place: Place, offset: int, now: float) -> None:
         """The reader is at the end of a partition, whose next offset is `offset`."""
         runs = self._runs.get(place)
         if runs is not None:
-            runs.append(Run(self._times[place], place, offset, ()))
+            runs.append(Run(self._times[place], place, offset, (), now))
             self._open.discard(place)
 
-    @property
-    def blocked(self) -> bool:
-        """Whether something is held, but not to be taken before more has come."""
-        runs = self._runs
-        return any(runs.values()) and any(not runs[place] for place in self._open)
-
-    def take(self, most: int, wait: bool = True) -> list[Run]:
-        """Runs of `most` records or a few more, in the order of their times; unless told not to `wait`, only what is not `blocked`."""
-        if wait and self.blocked:
+    def take(self, most: int, now: float) -> list[Run]:
+        """Runs of `most` records or a few more, in the order of their times, as far as they need not wait."""
+        came = [runs[0].since for runs in self._runs.values() if runs]
+        if not came:
+            return []
+        age = now - min(came)
+        awaited = self._runs.keys() if age < self._grace else self._open if age < self._patience else ()
+        if any(not self._runs[place] for place in awaited):
             return []
         heads = [(runs[0].time, place) for place, runs in self._runs.items() if runs]
         heapify(heads)
@@ -98,7 +101,7 @@ class Alignment:
                 heapreplace(heads, (runs[0].time, place))
             else:
                 heappop(heads)
-                if wait and place in self._open:
+                if place in awaited:
                     break
         self.held -= count
         return taken

@@ -36,6 +36,7 @@ PREDICTION, FEEDBACK, JOINED = b"P"[0], b"F"[0], b"J"[0]
 HEAD = Struct(">BBq8sH")
 
 MAX_NAME = 256  # characters of a model's or a version's name
+MAX_DEPTH = 100  # levels; what is read here must be readable inside an observation too, and the decoder has a limit
 MAX_TIME = 2**53 - 1  # ms; what a double holds exactly, since Lua has no other number
 
 _NO_DIGEST = bytes(8)
@@ -185,6 +186,8 @@ class Codec:
             return _undecodable(raw, error)
         if type(event) is not dict:
             return Rejection(Reason.NOT_AN_OBJECT, f"the value is JSON, but {_what(event)}, not an object")
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(event) > MAX_DEPTH:
+            return Rejection(Reason.TOO_LARGE, f"the value is nested more than {MAX_DEPTH} levels deep")
         if fields:
             _map(event, fields)
         return event
@@ -290,6 +293,15 @@ def _timestamp(value: Any) -> int | Rejection:
 
 
 _MILLISECOND = datetime.resolution * 1000
+
+
+def _depth(value: Any) -> int:
+    """How many objects and arrays lie in each other, level by level."""
+    depth, level = 0, [value]
+    while level := [v for v in level if type(v) in (dict, list)]:
+        depth += 1
+        level = [inner for v in level for inner in (v.values() if type(v) is dict else v)]
+    return depth
 
 
 def _are_probabilities(scores: Any) -> bool:

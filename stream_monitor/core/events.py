@@ -51,9 +51,14 @@ class PredictionRecord(TypedDict):
 
 
 class OutcomeRecord(TypedDict):
-    """Observation record `outcome`: a prediction with its label. `label_delay_ms` may be negative (clocks differ)."""
+    """Observation record `outcome`: a prediction with its label. `label_delay_ms` may be negative (clocks differ).
+
+    `partition` of the journal's `partitions`: where the two met. Within it, outcomes come in the journal's order.
+    """
 
     record: Literal["outcome"]
+    partition: NotRequired[int]
+    partitions: NotRequired[int]
     label_delay_ms: int
     prediction: Prediction
     feedback: Feedback

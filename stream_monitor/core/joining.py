@@ -81,9 +81,10 @@ class Emission(NamedTuple):
     value: bytes
 
 
-def emit(records: Iterable[Record], answers: Answers, committed: int) -> list[Emission]:
-    """What the records at offsets >= `committed` have to publish, in their order."""
+def emit(records: Iterable[Record], answers: Answers, committed: int, partition: int = 0, partitions: int = 1) -> list[Emission]:
+    """What the records at offsets >= `committed` have to publish, in their order. They are of a `partition` of the journal."""
     out: list[Emission] = []
+    begin = b'{"record":"outcome","partition":%d,"partitions":%d,"label_delay_ms":' % (partition, partitions)
     new = Verdict.NEW, b""
     for offset, _, _, value in records:
         if offset < committed:
@@ -111,7 +112,7 @@ def emit(records: Iterable[Record], answers: Answers, committed: int) -> list[Em
                 Emission(
                     model,
                     b"outcome",
-                    b'{"record":"outcome","label_delay_ms":%d,"prediction":%b,"feedback":%b}' % (delay, prediction, feedback),
+                    b'%b%d,"prediction":%b,"feedback":%b}' % (begin, delay, prediction, feedback),
                 )
             )
         elif model:  # a conflict between two feedbacks that still wait has no model to be told to; it is only counted

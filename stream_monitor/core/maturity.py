@@ -4,9 +4,11 @@ Where wrong answers are labelled sooner than right ones, the order of arrival lo
 prediction is mature: until the version's label clock has passed prediction time + `wait`. Then it is handed on, in the order of
 (prediction time, offset). What comes when its turn has passed is late: counted, not handed on.
 
-- The label clock is the running maximum of the feedback times of the version's outcomes (core `Clock`). Predictions do not move it: how far
-  the reading of the predictions runs ahead of the reading of the labels, in a backlog, must not make labels late.
-- A label's delay is what this clock shows at its arrival minus the prediction's time.
+- The label clock goes by feedback times. Predictions do not move it: how far the reading of the predictions runs ahead of the reading of
+  the labels, in a backlog, must not make labels late. For the same reason each partition of the journal has a clock of its own, the
+  running maximum of its feedback times, and the label clock is the least of them: in a backlog an hour of one partition may come before
+  the same hour of the next. It is one for all versions, since request ids spread every version over all partitions.
+- A label's delay is what its partition's clock shows at its arrival minus the prediction's time.
 - `wait` is configured, or learnt: everything is held until a sample of delays is complete, then `wait` is its quantile. The first
   delays that can be seen are the short ones, so the sample grows (doubling) until what has been seen spans 1.5 times
   the quantile it gives, or no more can be held. If later most of a sample's worth of outcomes come late, it is learnt anew.
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple
 
 SPAN = 1.5
 SETTLING = 100
+AWAITED = 20_000
 
 
 class Clock:
@@ -45,6 +48,53 @@ class Clock:
         return self.now
 
 
+class LabelClock:
+    """How far the labels have been read. `origin` is a partition of the journal and the number of these.
+
+    A partition that has not been heard of for 20,000 outcomes is waited for no longer, until it is heard of again.
+    """
+
+    __slots__ = ("_clocks", "_heard", "_partitions", "_seen", "_step")
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._clocks: dict[int, Clock] = {}
+        self._heard: dict[int, int] = {}  # how many outcomes had been seen then
+        self._partitions = 1
+        self._seen = 0
+
+    def move(self, time: int, origin: tuple[int, int] = (0, 1)) -> int:
+        """An outcome came whose label is dated `time` (ms). Answers what its own partition's clock shows then."""
+        partition, self._partitions = origin
+        self._seen = seen = self._seen + 1
+        self._heard[partition] = seen
+        clock = self._clocks.get(partition)
+        if clock is None:
+            clock = self._clocks[partition] = Clock(self._step)
+        return clock.move(time)
+
+    @property
+    def now(self) -> int:
+        """Up to when (ms) the labels have been read everywhere; 0 before that can be said."""
+        clocks = self._clocks
+        if self._seen > AWAITED:
+            last = self._seen - AWAITED
+            return min((clock.now for p, clock in clocks.items() if self._heard[p] > last), default=0)
+        return min(clock.now for clock in clocks.values()) if len(clocks) >= self._partitions else 0
+
+    def state(self) -> Any:
+        """Plain data."""
+        return [self._partitions, self._seen, [[p, self._heard[p], c.now, c.records] for p, c in self._clocks.items()]]
+
+    def restore(self, state: Any) -> None:
+        """Takes up what `state` gave."""
+        self._partitions, self._seen, clocks = state
+        for partition, heard, now, records in clocks:
+            self._heard[partition] = heard
+            clock = self._clocks[partition] = Clock(self._step)
+            clock.now, clock.records = now, records
+
+
 class Outcome(NamedTuple):
     """What a label signal needs of an outcome. Sorts by prediction time (ms), then offset."""
 
@@ -61,13 +111,13 @@ class Maturity:
 
     __slots__ = ("clock", "delays", "early", "fixed", "heap", "late", "limit", "oldest", "quantile", "recent", "sample", "since", "turn", "wait")
 
-    def __init__(self, wait: int | None, quantile: float, sample: int, limit: int, step: int) -> None:
+    def __init__(self, wait: int | None, quantile: float, sample: int, limit: int, clock: LabelClock) -> None:
         self.fixed = wait is not None
         self.wait = wait
         self.quantile = quantile
         self.sample = max(1, sample)
         self.limit = limit
-        self.clock = Clock(step)
+        self.clock = clock
         self.heap: list[Outcome] = []
         self.delays: list[int] = []  # while `wait` is learnt
         self.oldest = 0  # time of the oldest prediction among them
@@ -77,9 +127,10 @@ class Maturity:
         self.late = 0
         self.early = 0
 
-    def take(self, outcome: Outcome, labelled: int) -> list[Outcome]:
+    def take(self, outcome: Outcome, labelled: int, origin: tuple[int, int] = (0, 1)) -> list[Outcome]:
         """An outcome came, labelled at event time `labelled` (ms). Answers those that are mature now, in their order."""
-        clock = self.clock.move(labelled)
+        own = self.clock.move(labelled, origin)
+        clock = self.clock.now
         if self.wait == 0:
             return [outcome]
         wait = self.wait
@@ -89,7 +140,7 @@ class Maturity:
         else:
             heappush(self.heap, outcome)
         if wait is None:
-            self._learn(clock - outcome.time, outcome.time, clock)
+            self._learn(own - outcome.time, outcome.time, clock)
             wait = self.wait
         elif not self.fixed and (again := self._watch(late, outcome.offset)):
             return again
@@ -139,14 +190,13 @@ class Maturity:
     def state(self, waiting: bool) -> Any:
         """Plain data; without the outcomes that wait unless `waiting`."""
         heap = [list(outcome) for outcome in sorted(self.heap)] if waiting else None
-        clock = [self.clock.now, self.clock.records]
         return [
-            self.wait, clock, list(self.delays), self.oldest, list(self.turn), self.since, list(self.recent), self.late, self.early, heap,
+            self.wait, list(self.delays), self.oldest, list(self.turn), self.since, list(self.recent), self.late, self.early, heap,
         ]  # fmt: skip
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        self.wait, (self.clock.now, self.clock.records), delays, self.oldest, turn, self.since, recent, self.late, self.early, heap = state
+        self.wait, delays, self.oldest, turn, self.since, recent, self.late, self.early, heap = state
         self.delays = list(delays)
         self.turn, self.recent = (turn[0], turn[1]), (recent[0], recent[1])
         self.heap = [Outcome(*saved) for saved in heap or ()]

@@ -19,13 +19,14 @@ import orjson
 from stream_monitor.core.alerting import Desk, Event
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Alert
-from stream_monitor.core.maturity import Clock
+from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CLASSES, Budget, Plan, is_label_only
 from stream_monitor.core.versions import Version
 
 FORMAT = 1
 _PREDICTION = b'{"record":"prediction",'
+_MAX_PARTITIONS = 100_000
 _LOOKS = 24  # how often silence is looked for within `silent_ms`
 
 
@@ -40,6 +41,7 @@ class Monitor:
         self._settings = settings
         self._desk = Desk(topic, partition)
         self._clock = Clock(settings.max_clock_step_ms)
+        self._labels = LabelClock(settings.max_clock_step_ms)
         self._budget = Budget(settings.max_streams)
         self._versions: dict[tuple[str, str], Version] = {}
         self._look = 0  # event time of the next look for silent versions
@@ -111,7 +113,7 @@ class Monitor:
         self._count("outcomes")
         labelled = feedback["timestamp"]
         version = self._heard_of(prediction, max(prediction["timestamp"], labelled), offset)
-        matured = version.answered(version.outcome(prediction, feedback["label"], offset), labelled)
+        matured = version.answered(version.outcome(prediction, feedback["label"], offset), labelled, _origin(record))
         self._counts["matured"] = self._counts.get("matured", 0) + matured
         return True
 
@@ -161,7 +163,7 @@ class Monitor:
     def _new(self, name: tuple[str, str]) -> Version:
         settings = self._settings
         monitor = next((m for m in settings.monitors if _matches(m, name[0])), settings.default)
-        return Version(Plan(*name, monitor, settings, self._desk, self._budget), self._counts)
+        return Version(Plan(*name, monitor, settings, self._desk, self._budget), self._labels, self._counts)
 
     def _look_for_silence(self, now: int, offset: int) -> None:
         """Resolves the alerts of versions that have long been silent while another version of their model was heard of."""
@@ -184,6 +186,7 @@ class Monitor:
             "at": self.at,
             "refill_from": min(held) if held and not waiting else None,
             "clock": [self._clock.now, self._clock.records],
+            "labels": self._labels.state(),
             "look": self._look,
             "refused": self._budget.refused,
             "counts": dict(self._counts),
@@ -199,6 +202,7 @@ class Monitor:
         monitor.at = data["at"]
         monitor._clock.now, monitor._clock.records = data["clock"]
         monitor._desk.clock = monitor._clock.now
+        monitor._labels.restore(data["labels"])
         monitor._look = data["look"]
         monitor._counts.update(data["counts"])
         for name, state in data["versions"]:
@@ -222,6 +226,14 @@ class Monitor:
 
 def _matches(monitor: MonitorSettings, model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in monitor.models)
+
+
+def _origin(record: dict[str, Any]) -> tuple[int, int]:
+    """Which partition of the journal an outcome came by, and how many there are; one of one where it does not say."""
+    partition, partitions = record.get("partition"), record.get("partitions")
+    if type(partition) is int and type(partitions) is int and 0 <= partition < partitions <= _MAX_PARTITIONS:
+        return partition, partitions
+    return 0, 1
 
 
 def _is_prediction(value: Any) -> bool:

@@ -10,7 +10,7 @@ from stream_monitor.core.alerting import Event
 from stream_monitor.core.categories import shorten
 from stream_monitor.core.events import Slice
 from stream_monitor.core.hashing import unit_of
-from stream_monitor.core.maturity import Maturity, Outcome
+from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
 from stream_monitor.core.signals import NUMBERS, Plan, Scope, Task, is_wrong
 
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
@@ -19,7 +19,7 @@ UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 class Version:
     """What arrives for a model version. `heard`: clock and offset when it was last heard of; `counts` is the monitor's."""
 
-    def __init__(self, plan: Plan, counts: dict[str, int]) -> None:
+    def __init__(self, plan: Plan, labels: LabelClock, counts: dict[str, int]) -> None:
         settings, task = plan.settings, plan.monitor.task
         self.plan = plan
         self.counts = counts
@@ -29,7 +29,7 @@ class Version:
         self.whole = Scope(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
         self.maturity = Maturity(
-            settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, settings.max_clock_step_ms
+            settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels
         )
 
     def predicted(self, prediction: dict[str, Any], time: int, offset: int) -> None:
@@ -44,11 +44,11 @@ class Version:
             for scope in self._scopes(prediction.get("slices"), offset):
                 scope.predicted(prediction, self.task, unit, time, offset)
 
-    def answered(self, outcome: Outcome, labelled: int) -> int:
-        """A label came, dated `labelled` (ms). Answers how many outcomes became mature by it."""
+    def answered(self, outcome: Outcome, labelled: int, origin: tuple[int, int]) -> int:
+        """A label came, dated `labelled` (ms), by way of a partition of the journal. Answers how many outcomes became mature by it."""
         if self.task is None:
             self._decide(outcome.prediction)
-        ready = self.maturity.take(outcome, labelled)
+        ready = self.maturity.take(outcome, labelled, origin)
         for one in ready:
             self._judge(one)
         return len(ready)

@@ -33,7 +33,8 @@ from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place
 _record = partial(tuple.__new__, Record)  # half the price of Record(...)
 
 _MAX_HELD = 200_000  # records held to align partitions, at most
-_LONGEST_HOLD = 1.0  # seconds that records wait for a partition that gives nothing
+_GRACE, _PATIENT = 0.5, 2.0  # seconds that records wait for partitions read to their end, and for others
+_SHORT = 0.005  # seconds to wait for messages while there is enough to hand out
 CALL_TIMEOUT = 30.0  # seconds for a question to the broker
 
 # What the guarantees need, whatever the operator's own properties are.
@@ -85,8 +86,7 @@ class KafkaSource:
         self._next: dict[Place, int] = {}
         self._rebalances = 0
         self._closing = False
-        self._alignment = Alignment(lambda topic, record: 0)
-        self._handed = 0.0  # when records were handed out last, monotonic seconds
+        self._alignment = Alignment(_no_time, 0, 0)
         self._skewed: set[Place] = set()  # the client is ahead of `_next` here
         self._properties = _CONSUMER_TUNING | dict(properties) | _CONSUMER | {"group.id": group}
         self._cooperative = (
@@ -101,7 +101,7 @@ class KafkaSource:
     def attach(self, topics: Sequence[str], listener: Listener, time_of: Callable[[str, Record], int] | None = None) -> None:
         """What will be read, who is told of rebalances, and what partitions are read side by side by (core/alignment.py)."""
         self._topics, self._listener = list(topics), listener
-        self._alignment = Alignment(time_of or (lambda topic, record: 0))
+        self._alignment = Alignment(time_of, _GRACE, _PATIENT) if time_of else Alignment(_no_time, 0, 0)
 
     def subscribe(self) -> None:
         """Joins the group."""
@@ -118,25 +118,20 @@ class KafkaSource:
         Rebalances happen in here. The chunks of one call may be empty of records where only transaction markers were passed.
         """
         before, alignment = self._rebalances, self._alignment
-        enough = alignment.held >= most and not alignment.blocked
-        messages = self._consumer.consume(most, 0 if enough else timeout) if alignment.held < _MAX_HELD else []
+        full = alignment.held >= _MAX_HELD
+        messages = [] if full else self._consumer.consume(most, timeout if alignment.held < most else _SHORT)
+        if messages or full:
+            self.metadata = self._consumer.consumer_group_metadata()
         if self._rebalances != before:
             # Dropped: they were read under the old assignment. Without a seek they would be lost.
             self._skewed.update((m.topic(), m.partition()) for m in messages)
             return []
+        now = time.monotonic()
         if messages:
-            self._hold(messages)
-        patience = time.monotonic() - self._handed < _LONGEST_HOLD and alignment.held < _MAX_HELD
-        taken = alignment.take(most, wait=patience)
-        if taken or not alignment.held:
-            self._handed = time.monotonic()
-        if not taken:
-            return []
-        # Of this moment, when no rebalance has come in between: what is handed out is committed under it or not at all.
-        self.metadata = self._consumer.consumer_group_metadata()
-        return self._chunks(taken)
+            self._hold(messages, now)
+        return self._chunks(alignment.take(most, float("inf") if full else now))
 
-    def _hold(self, messages: Sequence[Message]) -> None:
+    def _hold(self, messages: Sequence[Message], now: float) -> None:
         """Puts what came into the alignment, partition by partition."""
         records: dict[Place, list[Record]] = {}
         for m in messages:
@@ -149,15 +144,15 @@ class KafkaSource:
                 run.append(_record((m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value())))
             elif (end := self._event(m, place)) is not None:
                 if place in records:
-                    self._alignment.put(place, records.pop(place))
-                self._alignment.end(place, end)
+                    self._alignment.put(place, records.pop(place), now)
+                self._alignment.end(place, end, now)
         for place, run in records.items():
-            self._alignment.put(place, run)
+            self._alignment.put(place, run, now)
 
     def _chunks(self, taken: Sequence[Run]) -> list[Chunk]:
         """One chunk a partition."""
         chunks: dict[Place, Chunk] = {}
-        for when, place, end, records in taken:
+        for when, place, end, records, _ in taken:
             start = self._next.get(place)
             if start is None or end <= start:
                 continue  # revoked, or read before the last seek
@@ -276,6 +271,10 @@ class KafkaSource:
         else:
             self._log(f"kafka consumer: {error.str()}")
         return None
+
+
+def _no_time(topic: str, record: Record) -> int:
+    return 0
 
 
 def _last_time(

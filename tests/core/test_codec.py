@@ -216,3 +216,33 @@ def test_fields_may_live_under_other_names_and_paths() -> None:
 def test_a_mapped_field_that_is_not_there_is_missing() -> None:
     mapped = codec(feedback_fields={"request_id": "meta.id"})
     assert reason(mapped.feedback(orjson.dumps(FEEDBACK_EVENT), NOW)) == Reason.MISSING_FIELD
+
+
+@pytest.mark.parametrize("time", [NOW, "2024-03-05T14:10:00Z"])
+@pytest.mark.parametrize(("depth", "accepted"), [(98, True), (99, False), (1_000, False)])
+def test_what_is_nested_too_deep_to_be_read_inside_an_observation_is_refused(time: Any, depth: int, accepted: bool) -> None:
+    raw = orjson.dumps({**PREDICTION_EVENT, "timestamp": time, "x": 0}).replace(b'"x":0', b'"x":%b' % (b"[" * (depth + 1) + b"]" * (depth + 1)))
+    result = codec().prediction(raw, NOW)
+    assert isinstance(result, Accepted) == accepted
+    if not accepted:
+        assert reason(result) == Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'{"timestamp":17,"x":1}', 17),
+        (b'{"timestamp" : 17}', 17),
+        (b'{"timestamp":"1970-01-01T00:00:01Z"}', 1000),
+        (b'{"x":1}', 5),
+        (b"junk", 5),
+        (None, 5),
+    ],
+)
+def test_a_quick_look_at_the_event_time_falls_back_to_the_time_of_the_message(raw: bytes | None, expected: int) -> None:
+    assert codec().event_time(raw, True, 5) == expected
+
+
+def test_a_quick_look_at_the_event_time_follows_the_mapping() -> None:
+    mapped = codec(prediction_fields={"timestamp": "meta.at"})
+    assert mapped.event_time(b'{"timestamp":1,"meta":{"at":9}}', True, 5) == 9

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_monitor.core.maturity import Clock, Maturity, Outcome
+from stream_monitor.core.maturity import AWAITED, Clock, LabelClock, Maturity, Outcome
 
 HOUR = 3_600_000
 
@@ -20,7 +20,7 @@ def one(time: int, offset: int) -> Outcome:
 
 
 def make(wait: int | None = 100, sample: int = 500, limit: int = 1_000) -> Maturity:
-    return Maturity(wait, 0.95, sample, limit, HOUR)
+    return Maturity(wait, 0.95, sample, limit, LabelClock(HOUR))
 
 
 def feed(maturity: Maturity, arrivals: list[tuple[int, int]]) -> list[Outcome]:
@@ -125,6 +125,7 @@ def test_cut_anywhere_and_restored_nothing_changes(
     outcomes(whole, 0, cut)
     outcomes(first, 0, cut)
     second = make(wait, sample, limit)
+    second.clock.restore(orjson.loads(orjson.dumps(first.clock.state())))
     second.restore(orjson.loads(orjson.dumps(first.state(waiting))))
     if not waiting:
         for offset, (time, _) in enumerate(arrivals[:cut]):
@@ -153,3 +154,49 @@ def test_one_wrong_time_at_the_start_does_not_hold_the_clock_back() -> None:
 def test_labels_dated_before_their_predictions_do_no_harm(wait: int | None) -> None:
     out = feed(make(wait, sample=10), [(t * 10, t * 10 - 50) for t in range(1, 200)])
     assert len(out) > 100
+
+
+def test_an_hour_of_one_partition_may_come_before_the_same_hour_of_the_next_and_nothing_is_late() -> None:
+    maturity = make(wait=None, limit=10_000)
+    out: list[Outcome] = []
+    pieces = [(start, partition) for start in range(0, 20_000, 2_000) for partition in range(4)]
+    offset = 0
+    for start, partition in pieces:
+        for t in range(start, start + 2_000):
+            out += maturity.take(one(t * 10, offset), t * 10 + 3_000, (partition, 4))
+            offset += 1
+    assert maturity.wait == 3_000
+    assert (maturity.late, maturity.early) == (0, 0)
+    assert len(out) > 70_000
+    assert [o.time for o in out] == sorted(o.time for o in out)
+
+
+def test_the_label_clock_is_that_of_the_partition_furthest_behind_and_tells_nothing_before_all_were_heard_of() -> None:
+    clock = LabelClock(HOUR)
+    assert clock.move(500, (1, 2)) == 500
+    assert clock.now == 0
+    clock.move(200, (0, 2))
+    assert clock.now == 200
+    clock.move(900, (0, 2))
+    assert clock.now == 500
+
+
+def test_a_partition_that_has_fallen_silent_is_not_waited_for_for_ever() -> None:
+    clock = LabelClock(HOUR)
+    clock.move(10, (0, 2))
+    for i in range(AWAITED):
+        clock.move(1_000 + i, (1, 2))
+    assert clock.now == 1_000 + AWAITED - 1
+    clock.move(20, (0, 2))
+    assert clock.now == 20
+
+
+def test_a_restored_label_clock_goes_on_as_the_saved_one() -> None:
+    rng = random.Random(3)
+    clock, again = LabelClock(HOUR), LabelClock(HOUR)
+    for _ in range(300):
+        clock.move(rng.randrange(10**6), (rng.randrange(3), 4))
+    again.restore(orjson.loads(orjson.dumps(clock.state())))
+    for _ in range(300):
+        time, origin = rng.randrange(10**7), (rng.randrange(4), 4)
+        assert (clock.move(time, origin), clock.now) == (again.move(time, origin), again.now)

@@ -61,7 +61,7 @@ def _observations(world: World) -> None:
     homes, buckets = world.partitions["observations"], world.partitions["journal"]
     for bucket in range(buckets):
         _, answers = _plain(world, bucket)
-        for model, _, value in emit(_records(world, "journal", bucket), answers, 0):
+        for model, _, value in emit(_records(world, "journal", bucket), answers, 0, bucket, buckets):
             expected[bucket, partition_of(model, homes)].append(value)
     for home in range(homes):
         for record in _records(world, "observations", home):

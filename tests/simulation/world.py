@@ -241,6 +241,12 @@ class _Process:
         if self.name == "join":
             self.store = SimulatedStore(world.redis, world.program.cut)
             return world.program.join(
-                self.store, SETTINGS, "journal", "observations", partitions["observations"], lambda: f"e{next(world._names)}"
+                self.store,
+                SETTINGS,
+                "journal",
+                "observations",
+                partitions["observations"],
+                lambda: f"e{next(world._names)}",
+                partitions["journal"],
             )
         return Detect("observations", "alerts", partitions["alerts"], CountingMonitor)
