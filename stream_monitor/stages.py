@@ -199,7 +199,7 @@ class Join:
                 _count(self.counters, record.decode())
         return out
 
-    def time_of(self, topic: str, record: Record) -> int:
+    def time_of(self, topic: str, record: Record) -> int:  # noqa: ARG002
         return journal_time(record.value)
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:

@@ -15,6 +15,10 @@ from tests.simulation.broker import Broker, Headers, Producing, Transaction
 from tests.simulation.group import Group
 from tests.simulation.scheduler import Actor, Scheduler
 
+PAUSE_BEFORE_METADATA = False
+"""Whether a member may be declared dead between the poll and the question for its metadata. The answer then names no member,
+and the coordinator lets such a commit pass; io.kafka has to drop the batch (`memberid()` is empty)."""
+
 
 def _abortable(code: int, why: str) -> KafkaException:
     return KafkaException(KafkaError(code, why, False, False, True))
@@ -92,8 +96,13 @@ class Consumer:
 
     def consumer_group_metadata(self) -> Any:
         """As in the real client, whose background thread forgets the member's name as soon as it hears that it is out."""
+        if PAUSE_BEFORE_METADATA:
+            self._scheduler.pause("ask for the group's metadata")
         member, generation = (self._member, self.generation) if self._group.knows(self._member) else ("", -1)
         return Metadata(self._group, member, generation)
+
+    def memberid(self) -> str:
+        return self._member if self._group.knows(self._member) else ""
 
     def consume(self, most: int, timeout: float) -> list[Message]:
         self._scheduler.pause("poll")
