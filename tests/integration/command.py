@@ -1,0 +1,122 @@
+"""The real command against real servers: a configuration file, a child process, and what it left on its topics."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.integration.workload import Message
+from tests.support.servers import KafkaServer, RedisServer
+
+COMMAND = [sys.executable, "-m", "stream_monitor"]
+
+
+class Read(NamedTuple):
+    """A committed record of a topic."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+
+
+class Setting:
+    """A configuration whose topics, group and keys begin with `namespace`. `tables` are further lines of TOML."""
+
+    def __init__(self, folder: Path, kafka: KafkaServer, redis: RedisServer, namespace: str, tables: str = "") -> None:
+        self.kafka = kafka
+        self.namespace = namespace
+        self.file = folder / f"{namespace}.toml"
+        names = ("predictions", "feedback", "journal", "observations", "alerts", "dead_letter", "state")
+        self.topics = {name: f"{namespace}.{name}" for name in names}
+        topics = "".join(f'{role} = "{name}"\n' for role, name in self.topics.items())
+        self.file.write_text(
+            f'[kafka]\nbootstrap_servers = "{kafka.bootstrap}"\ngroup = "{namespace}"\n'
+            f'[redis]\nurl = "{redis.url}"\nkey_prefix = "{namespace}"\n[topics]\n{topics}{tables}\n'
+        )
+
+    def run(self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        """Runs a command with this configuration."""
+        return subprocess.run(
+            [*COMMAND, *arguments, "--config", str(self.file)],
+            capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Starts a command with this configuration."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments, "--config", str(self.file)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})},
+        )  # fmt: skip
+
+    def until_end(self, **environment: str) -> dict[str, Any]:
+        """`run --until-end`, which must succeed; its summary."""
+        done = self.run("run", "--until-end", env=environment)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return dict(json.loads(done.stdout))
+
+    def create_topics(self, partitions: tuple[int, int] = (3, 2)) -> None:
+        """The input topics with different numbers of partitions; the others by the command."""
+        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
+        new = [NewTopic(self.topics[name], n, 1) for name, n in zip(("predictions", "feedback"), partitions, strict=True)]
+        for future in admin.create_topics(new).values():
+            future.result(30)
+        done = self.run("topics", "create")
+        assert done.returncode == 0, done.stderr
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Produces the messages to the input topics."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.kafka.bootstrap,
+                "linger.ms": 20,
+                "message.max.bytes": 11_000_000,
+                "queue.buffering.max.messages": 1_000_000,
+                "enable.idempotence": True,
+                "compression.type": "lz4",
+            }
+        )
+        for i, (topic, key, value) in enumerate(messages):
+            producer.produce(self.topics[topic], value, key)
+            if i % 10_000 == 0:
+                producer.poll(0)
+        assert producer.flush(60) == 0
+
+    def read(self, role: str) -> list[Read]:
+        """Every committed record of a topic, partition by partition."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.kafka.bootstrap,
+                "group.id": "nobody",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+            }
+        )
+        topic = self.topics[role]
+        try:
+            partitions = set(consumer.list_topics(topic, 30).topics[topic].partitions)
+            consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+            found = []
+            while partitions:
+                for message in consumer.consume(10_000, 1):
+                    error = message.error()
+                    if error is None:
+                        headers = dict(message.headers() or [])
+                        found.append(Read(message.partition(), message.offset(), message.key(), message.value(), headers))  # type: ignore[arg-type]
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        partitions.discard(message.partition())
+                    else:
+                        raise AssertionError(error)
+        finally:
+            consumer.close()
+        return sorted(found, key=lambda one: one[:2])

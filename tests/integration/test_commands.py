@@ -1,0 +1,103 @@
+"""`check`, `topics create`, `run` and `alerts` say what is wrong and what to do, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.integration.command import Setting
+from tests.support.servers import KafkaServer, RedisServer
+
+
+@pytest.fixture
+def setting(kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path) -> Setting:
+    return Setting(tmp_path, kafka, redis_server, namespace)
+
+
+def test_check_lists_every_missing_topic_and_passes_when_they_are_created(setting: Setting) -> None:
+    before = setting.run("check")
+    assert before.returncode == 1
+    for name in setting.topics.values():
+        assert f"topic {name} " in before.stdout
+    created = setting.run("topics", "create", "--inputs")
+    assert created.returncode == 0, created.stderr
+    assert sorted(created.stdout.split()[1::2]) == sorted(setting.topics.values())
+    after = setting.run("check")
+    assert after.returncode == 0, after.stdout
+    assert "problem" not in after.stdout
+    assert "already" in setting.run("topics", "create", "--inputs").stdout
+
+
+def test_run_creates_nothing_unless_told_to_and_names_what_is_missing(setting: Setting) -> None:
+    done = setting.run("run", "--until-end")
+    assert done.returncode == 3
+    assert setting.topics["journal"] in done.stderr
+    assert "topics create" in done.stderr
+    assert not AdminClient({"bootstrap.servers": setting.kafka.bootstrap}).list_topics(timeout=10).topics.keys() & set(setting.topics.values())
+
+
+def test_run_creates_its_own_topics_where_the_configuration_says_so(setting: Setting) -> None:
+    admin = AdminClient({"bootstrap.servers": setting.kafka.bootstrap})
+    for future in admin.create_topics([NewTopic(setting.topics[name], 1, 1) for name in ("predictions", "feedback")]).values():
+        future.result(30)
+    setting.file.write_text(setting.file.read_text().replace("[topics]\n", "[topics]\ncreate = true\n"))
+    done = setting.run("run", "--until-end")
+    assert done.returncode == 0, done.stderr
+    assert setting.run("check").returncode == 0
+
+
+def test_check_names_topics_that_would_break_the_guarantees(setting: Setting) -> None:
+    admin = AdminClient({"bootstrap.servers": setting.kafka.bootstrap})
+    wrong = [
+        NewTopic(setting.topics["journal"], 7, 1, config={"retention.ms": "60000"}),
+        NewTopic(setting.topics["observations"], 4, 1, config={"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}),
+        NewTopic(setting.topics["state"], 1, 1),
+    ]
+    for future in admin.create_topics(wrong).values():
+        future.result(30)
+    said = setting.run("check").stdout
+    assert "has 7 partitions, topics.partitions says 4" in said
+    assert "message.timestamp.type=CreateTime" in said
+    assert "retention.ms=60000" in said
+    assert "cleanup.policy=compact" in said
+    assert "cleanup.policy=delete; cleanup.policy=compact is needed" in said
+    assert "kafka-configs.sh" in said
+
+
+def test_check_names_a_redis_that_evicts(setting: Setting, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            said = setting.run("check").stdout
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    assert "maxmemory-policy allkeys-lru" in said
+
+
+def test_check_says_so_when_neither_kafka_nor_redis_answers(setting: Setting) -> None:
+    text = setting.file.read_text().replace(setting.kafka.bootstrap, "127.0.0.1:1")
+    setting.file.write_text(text)
+    done = setting.run("check", env={"STREAM_MONITOR__REDIS__URL": "redis://127.0.0.1:2/0"})
+    assert done.returncode == 1
+    assert "no Kafka broker answers" in done.stdout
+    assert "Redis at redis://127.0.0.1:2/0 does not answer" in done.stdout
+
+
+def test_a_wrong_configuration_stops_at_the_start_with_every_problem(setting: Setting) -> None:
+    setting.file.write_text(setting.file.read_text() + "[join]\nwindw = 3\nslack = 'soon'\n")
+    done = setting.run("run")
+    assert done.returncode == 2
+    assert "join.windw: there is no such key; did you mean window?" in done.stderr
+    assert "join.slack" in done.stderr
+    assert setting.run("check").returncode == 1
+
+
+def test_alerts_of_an_empty_topic_are_none_and_a_missing_topic_is_said(setting: Setting) -> None:
+    missing = setting.run("alerts")
+    assert missing.returncode == 3
+    assert "topics create" in missing.stderr
+    setting.run("topics", "create")
+    empty = setting.run("alerts", "--json")
+    assert (empty.returncode, empty.stdout) == (0, "")

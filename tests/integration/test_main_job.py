@@ -1,0 +1,147 @@
+"""The real command on a real Kafka and Redis, against a plain join in memory: each pair once, whatever comes, however it is read."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.integration.command import Read, Setting
+from tests.integration.workload import DRIFT, START, STEP, Workload, canonical, make
+from tests.support.servers import KafkaServer, RedisServer
+
+PREDICTIONS = 105_000  # some 200,000 messages
+
+
+@pytest.fixture(scope="module")
+def workload() -> Workload:
+    made = make(PREDICTIONS, seed=11)
+    assert len(made.messages) > 200_000
+    return made
+
+
+@pytest.fixture(scope="module")
+def small() -> Workload:
+    return make(20_000, seed=12, large=False)
+
+
+def joined(observations: list[Read]) -> tuple[Counter[bytes], Counter[tuple[bytes, bytes, int]], int]:
+    """Predictions, outcomes and conflicts among observation records."""
+    predictions: Counter[bytes] = Counter()
+    outcomes: Counter[tuple[bytes, bytes, int]] = Counter()
+    conflicts = 0
+    for record in observations:
+        body = orjson.loads(record.value or b"")
+        assert record.headers == {"record": body["record"].encode()}
+        if body["record"] == "prediction":
+            assert record.key == body["prediction"]["model"].encode()
+            predictions[canonical(body["prediction"])] += 1
+        elif body["record"] == "outcome":
+            assert record.key == body["prediction"]["model"].encode()
+            outcomes[canonical(body["prediction"]), canonical(body["feedback"]), body["label_delay_ms"]] += 1
+        else:
+            assert (body["record"], body["issue"]) == ("feedback_issue", "conflicting")
+            conflicts += 1
+    return predictions, outcomes, conflicts
+
+
+def assert_is_the_plain_join(setting: Setting, workload: Workload) -> None:
+    predictions, outcomes, conflicts = joined(setting.read("observations"))
+    assert predictions == workload.predictions
+    assert outcomes == workload.outcomes
+    assert conflicts <= workload.conflicts, "a conflict between two labels that wait for their prediction has no model to be told to"
+    dead = Counter(record.headers["__streams.errors.exception"].decode() for record in setting.read("dead_letter"))
+    assert dead == workload.dead
+
+
+@pytest.mark.parametrize("batch", [300, 5_000, 40_000])
+def test_the_observations_are_the_plain_join_of_200_000_messages_of_every_oddity(
+    kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, workload: Workload, batch: int
+) -> None:
+    setting = Setting(tmp_path, kafka, redis_server, namespace, f"[run]\nbatch = {batch}\ntransaction_messages = {4 * batch}\n")
+    setting.create_topics()
+    setting.send(workload.messages)
+    summary = setting.until_end()
+    assert summary["route"]["committed"] == len(workload.messages)
+    assert_is_the_plain_join(setting, workload)
+    alerts = [orjson.loads(record.value or b"") for record in setting.read("alerts")]
+    drifted = START + DRIFT * PREDICTIONS * STEP
+    fired = {(a["model"], a["slice"] and a["slice"]["value"]) for a in alerts if a["status"] == "firing" and a["metric"] == "error"}
+    assert {(f"model-{i}", "DE") for i in range(3)} <= fired
+    assert all(slice_ in ("DE", None) for _, slice_ in fired)
+    assert all(abs(a["first_seen"] - drifted) < 600_000 for a in alerts if a["metric"] == "error")
+
+
+def test_the_same_observations_give_the_same_alerts_byte_for_byte(
+    kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, small: Workload
+) -> None:
+    first = Setting(tmp_path, kafka, redis_server, namespace)
+    first.create_topics()
+    first.send(small.messages)
+    first.until_end(PYTHONHASHSEED="1")
+    again = Setting(tmp_path, kafka, redis_server, f"{namespace}-again", "[run]\nbatch = 77\ntransaction_messages = 100\n")
+    again.create_topics()
+    text = again.file.read_text().replace(again.topics["observations"], first.topics["observations"])
+    again.file.write_text(text)
+    done = again.run("run", "--stage", "detect", "--until-end", env={"PYTHONHASHSEED": "2"})
+    assert done.returncode == 0, done.stderr
+    one, two = ([(r.key, r.value, r.headers) for r in setting.read("alerts")] for setting in (first, again))
+    assert one
+    assert one == two
+
+
+def test_killed_again_and_again_nothing_is_lost_or_doubled(
+    kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, small: Workload
+) -> None:
+    tables = "[kafka.consumer]\n\"session.timeout.ms\" = 1000\n\"heartbeat.interval.ms\" = 300\n[run]\nbatch = 500\ntransaction_messages = 1000\n"
+    setting = Setting(tmp_path, kafka, redis_server, namespace, tables)
+    setting.create_topics()
+    setting.send(small.messages)
+    for i in range(4):
+        process = setting.start("run")
+        time.sleep(2.0 + 0.4 * i)
+        process.kill()
+        process.communicate()
+    setting.until_end()
+    assert_is_the_plain_join(setting, small)
+    ids = [orjson.loads(record.value or b"")["event_id"] for record in setting.read("alerts")]
+    assert ids
+    assert len(ids) == len(set(ids))
+
+
+def test_a_redis_that_forgets_everything_is_healed_from_the_journal(
+    kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, small: Workload
+) -> None:
+    setting = Setting(tmp_path, kafka, redis_server, namespace)
+    setting.create_topics()
+    half = len(small.messages) // 2
+    setting.send(small.messages[:half])
+    setting.until_end()
+    with redis_server.client() as client:
+        gone = client.keys(f"*{{{namespace}:*")
+        assert gone
+        client.delete(*gone)
+    setting.send(small.messages[half:])
+    setting.until_end()
+    assert_is_the_plain_join(setting, small)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly_and_soon(
+    kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, small: Workload, number: signal.Signals
+) -> None:
+    setting = Setting(tmp_path, kafka, redis_server, namespace)
+    setting.create_topics()
+    setting.send(small.messages[:10_000])
+    process = setting.start("run")
+    deadline = time.monotonic() + 60
+    while not setting.read("observations") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(number)
+    _, printed = process.communicate(timeout=20)
+    assert process.returncode == 0, printed
+    assert printed.rstrip().endswith("ended")
