@@ -200,8 +200,8 @@ class Worker:
         return starts
 
     def _resume(self, place: Place, committed: int | None) -> tuple[int, int]:
-        """Where to read a partition from. A contradiction counts only if the committed offset stands still: another owner, who
-        does not know yet that he is one no more or whose successor we do not know of, may have committed since we asked."""
+        """Where to read a partition from. A contradiction counts only if the committed offset stands still: while we were looking,
+        the partition may have gone to another worker, who has committed and told the store."""
         while True:
             try:
                 return self.stage.resume(place, committed, self.source)
