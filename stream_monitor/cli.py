@@ -24,8 +24,9 @@ from stream_monitor.core.alerting import safe
 from stream_monitor.errors import SetupError, StreamMonitorError
 from stream_monitor.io import alerts as alert_topic
 from stream_monitor.io import checks
+from stream_monitor.io import reset as offsets
 from stream_monitor.io import topics as topic_setup
-from stream_monitor.run import STAGES, Run, summary
+from stream_monitor.run import STAGES, Run, forget_join, summary
 
 app = typer.Typer(
     name="stream-monitor",
@@ -152,6 +153,32 @@ def alerts(
         raise typer.Exit(0) from None
 
 
+@app.command()
+def reset(
+    config: ConfigOption,
+    join: Annotated[bool, typer.Option("--join", help="Also drop the join's state in Redis; it is rebuilt from the journal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Accepts gaps in the logs: shows what it will do, asks, and moves the offsets. Stop every process first."""
+    settings = configuration.load(config)
+    t, group = settings.topics, settings.kafka.group
+    read = {"route": (t.predictions, t.feedback), "join": (t.journal,), "detect": (t.observations,)}
+    gaps = offsets.find(settings.kafka_consumer(), {f"{group}-{name}": topics for name, topics in read.items()})
+    for gap in gaps:
+        print(gap)
+    if join:
+        print(f"the join's state in Redis is dropped; it is rebuilt from what {t.journal} holds")
+    if not gaps and not join:
+        print("every committed offset lies in what its topic holds; nothing to do")
+        return
+    if not yes:
+        typer.confirm("Go on?", abort=True)
+    offsets.accept(settings.kafka_consumer(), gaps)
+    if join:
+        forget_join(settings)
+    print("done")
+
+
 _STYLES = {"resolved": "green", "critical": "bold red", "warning": "yellow"}
 
 
@@ -161,7 +188,7 @@ def _look(alert: dict[str, Any] | Any) -> str:
 
 def _line(alert: Any) -> str:
     when = datetime.fromtimestamp(min(max(int(alert.get("detected_at", 0)), 0), 253_402_300_799_999) / 1000, UTC)
-    return f"{when:%Y-%m-%d %H:%M:%S}  {_look(alert):<8}  {str(alert['summary'])}  [{safe(str(alert.get('id', '?')))[:12]}]"
+    return f"{when:%Y-%m-%d %H:%M:%S}  {_look(alert):<8}  {alert['summary']!s}  [{safe(str(alert.get('id', '?')))[:12]}]"
 
 
 def _create_topics(settings: Config, inputs: bool) -> list[str]:

@@ -95,7 +95,7 @@ class TopicsConfig(_Table):
     create: bool = False
     partitions: int = Field(4, ge=1, le=10_000)
     replication_factor: int = Field(-1, ge=-1, le=100)
-    journal_retention: Duration = Field(10 * 86_400_000, ge=1)
+    journal_retention: Duration = Field(16 * 86_400_000, ge=1)
     observations_retention: Duration = Field(30 * 86_400_000, ge=1)
     properties: dict[str, str] = {}
 
@@ -294,13 +294,17 @@ class Config(_Table):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        horizon = self.join.window + self.join.slack
-        if self.topics.journal_retention < horizon:
+        if self.topics.journal_retention < self.rebuild_ms:
             raise ValueError(
-                "topics.journal_retention is shorter than join.window + join.slack; what Redis forgets could not be rebuilt"
+                "topics.journal_retention is shorter than twice join.window + join.slack; what Redis forgets could not be rebuilt"
                 " from the journal: make it at least that, plus the longest outage to survive"
             )
         return self
+
+    @property
+    def rebuild_ms(self) -> int:
+        """How much of the journal a rebuild reads: an entry may be as old as the horizon, and what it met as old again."""
+        return 2 * (self.join.window + self.join.slack)
 
     def detect_settings(self) -> DetectSettings:
         d = self.detect

@@ -149,9 +149,7 @@ class Run:
         closers.append(source.close)
         try:
             stage = self._stage(name, source, closers)
-            sink = KafkaSink(
-                config.kafka_producer(), f"{config.kafka.group}-{name}-{self._instance}", log
-            )
+            sink = KafkaSink(config.kafka_producer(), f"{config.kafka.group}-{name}-{self._instance}", log)
             closers.append(sink.close)
             sink.start()
             pace = Pace(run.batch, run.poll / 1000, run.transaction_interval / 1000, run.transaction_messages)
@@ -177,13 +175,7 @@ class Run:
                 source.partitions(topics.dead_letter),
             )
         if name == "join":
-            store = RedisStore(
-                connect(config.redis),
-                f"{config.redis.key_prefix}:{topics.journal}",
-                config.join.settings(),
-                self._stop.wait,
-                lambda trouble: self._log(f"join: Redis does not answer, waiting: {trouble}"),
-            )
+            store = _store(config, self._stop.wait, lambda trouble: self._log(f"join: Redis does not answer, waiting: {trouble}"))
             closers.append(store.close)
             return Join(
                 store,
@@ -203,6 +195,25 @@ class Run:
                 lambda topic, partition: Monitor(settings, topic, partition),
             )
         raise SetupError(f"there is no stage {name}", f"the stages are {', '.join(STAGES)}")
+
+
+def _store(config: Config, pause: Callable[[float], bool], troubled: Callable[[str], None]) -> RedisStore:
+    prefix = f"{config.redis.key_prefix}:{config.topics.journal}"
+    return RedisStore(connect(config.redis), prefix, config.join.settings(), pause, troubled)
+
+
+def forget_join(config: Config) -> None:
+    """Drops the join's state, bucket by bucket; the next start rebuilds it from the journal."""
+
+    def give_up(trouble: str) -> None:
+        raise SetupError(f"Redis does not answer: {trouble}", "see stream-monitor check")
+
+    store = _store(config, lambda seconds: True, give_up)
+    try:
+        for bucket in range(config.topics.partitions):
+            store.forget(bucket)
+    finally:
+        store.close()
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -145,5 +145,3 @@ class Shares:
 
 def _key(saved: Any) -> Any:
     return saved if type(saved) is str else tuple(saved)
-
-

@@ -177,9 +177,7 @@ class Codec:
         if raw is None:
             return Rejection(Reason.NULL_VALUE, "the message has no value; tombstones mean nothing here")
         if len(raw) > self._max_bytes:
-            return Rejection(
-                Reason.TOO_LARGE, f"the value has {len(raw)} bytes; events.max_event_bytes allows {self._max_bytes}"
-            )
+            return Rejection(Reason.TOO_LARGE, f"the value has {len(raw)} bytes; events.max_event_bytes allows {self._max_bytes}")
         try:
             event = orjson.loads(raw)
         except orjson.JSONDecodeError as error:

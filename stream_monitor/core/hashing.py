@@ -11,7 +11,6 @@ from zlib import crc32
 import orjson
 
 
-
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition, in [0, partitions), that owns `key`. Kafka's default partitioners differ between clients."""
     return crc32(key) % partitions

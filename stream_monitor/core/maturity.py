@@ -109,7 +109,22 @@ class Outcome(NamedTuple):
 class Maturity:
     """The outcomes of one model version that wait. Contract at the head of the module."""
 
-    __slots__ = ("clock", "delays", "early", "fixed", "heap", "late", "limit", "oldest", "quantile", "recent", "sample", "since", "turn", "wait")
+    __slots__ = (
+        "clock",
+        "delays",
+        "early",
+        "fixed",
+        "heap",
+        "late",
+        "limit",
+        "oldest",
+        "quantile",
+        "recent",
+        "sample",
+        "since",
+        "turn",
+        "wait",
+    )
 
     def __init__(self, wait: int | None, quantile: float, sample: int, limit: int, clock: LabelClock) -> None:
         self.fixed = wait is not None

@@ -49,9 +49,7 @@ def route(
     return journal, dead
 
 
-def _dead_letter(
-    why: Rejection, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None
-) -> DeadLetter:
+def _dead_letter(why: Rejection, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None) -> DeadLetter:
     headers = [
         ("__streams.errors.exception", why.reason.encode()),
         ("__streams.errors.message", why.message.encode()),

@@ -289,9 +289,7 @@ class Scope:
         scope.records, error, score, prediction, features, missing = state
         scope.error = _restored(error, scope._error)
         scope.score = _restored(score, lambda _: scope._numbers("score", Kind.PREDICTION_DRIFT))
-        scope.prediction = _restored(
-            prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES)
-        )
+        scope.prediction = _restored(prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))
         for name, born, saved in features:
             scope.features[name] = _restored(saved, partial(scope._feature, name)), born
         for name, saved in missing:

@@ -28,9 +28,7 @@ class Version:
         self.answers = 0  # whole numbers while the task is not known
         self.whole = Scope(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
-        self.maturity = Maturity(
-            settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels
-        )
+        self.maturity = Maturity(settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels)
 
     def predicted(self, prediction: dict[str, Any], time: int, offset: int) -> None:
         """A prediction was made."""

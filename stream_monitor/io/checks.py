@@ -23,7 +23,7 @@ def kafka(config: Config, passed: Callable[[str], None] = lambda line: None) -> 
     """Problems with the brokers and topics."""
     wanted = topics.wanted(config)
     try:
-        found = topics.problems(topics.admin(config), wanted, config.join.window + config.join.slack)
+        found = topics.problems(topics.admin(config), wanted, config.rebuild_ms)
     except SetupError as error:
         return [Problem(error.args[0], error.hint)]
     passed(f"Kafka at {config.kafka.bootstrap_servers} answers")

@@ -73,9 +73,7 @@ class EmbeddedKafka:
         self.bootstrap = ",".join(sorted(f"{broker.host}:{broker.port}" for broker in found))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._owner = None  # the cluster ends with the client that owns it
 
 
@@ -127,7 +125,5 @@ class EmbeddedRedis:
             self._folder.cleanup()
             self._folder = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()

@@ -90,8 +90,7 @@ class KafkaSource:
         self._skewed: set[Place] = set()  # the client is ahead of `_next` here
         self._properties = _CONSUMER_TUNING | dict(properties) | _CONSUMER | {"group.id": group}
         self._cooperative = (
-            self._properties.get("group.protocol") == "consumer"
-            or "cooperative" in self._properties["partition.assignment.strategy"]
+            self._properties.get("group.protocol") == "consumer" or "cooperative" in self._properties["partition.assignment.strategy"]
         )
         if self._properties.get("group.protocol") == "consumer":
             del self._properties["partition.assignment.strategy"]  # the broker assigns (KIP-848)
@@ -122,8 +121,9 @@ class KafkaSource:
         messages = [] if full else self._consumer.consume(most, timeout if alignment.held < most else _SHORT)
         if messages or full:
             self.metadata = self._consumer.consumer_group_metadata()
-        if self._rebalances != before:
-            # Dropped: they were read under the old assignment. Without a seek they would be lost.
+        if self._rebalances != before or not self._consumer.memberid():
+            # Dropped: they were read under the old assignment, or the group has declared us dead (metadata without a member
+            # would commit unfenced). Without a seek they would be lost.
             self._skewed.update((m.topic(), m.partition()) for m in messages)
             return []
         now = time.monotonic()
@@ -277,9 +277,7 @@ def _no_time(topic: str, record: Record) -> int:
     return 0
 
 
-def _last_time(
-    client: Callable[[dict[str, Any]], Any], properties: Mapping[str, Any], place: Place, first: int, end: int
-) -> int | None:
+def _last_time(client: Callable[[dict[str, Any]], Any], properties: Mapping[str, Any], place: Place, first: int, end: int) -> int | None:
     """The timestamp of the last committed record in [first, end), read by a consumer of its own."""
     reader = client({**properties, "auto.offset.reset": "earliest"})
     last = None
@@ -397,4 +395,3 @@ def _failure(error: KafkaException) -> Exception:
     if cause.txn_requires_abort():
         return Aborted(cause.str())
     return FatalError(f"kafka: {cause.str()}", "the process ends so that a supervisor starts a fresh one")
-

@@ -51,10 +51,12 @@ def _parts(call: Call) -> list[Call]:
     if len(records) <= _PIECE:
         return [call]
     cuts = [call.start, *(records[i].offset for i in range(_PIECE, len(records), _PIECE)), call.end]
-    return [
-        call._replace(start=start, end=end, records=records[i * _PIECE : (i + 1) * _PIECE])
+    parts = [
+        call._replace(start=start, end=end, records=records[i * _PIECE : (i + 1) * _PIECE], epoch="")
         for i, (start, end) in enumerate(pairwise(cuts))
     ]
+    parts[0] = parts[0]._replace(epoch=call.epoch)  # a later piece must not begin anew where the store forgot the ones before it
+    return parts
 
 
 def _merge(answers: list[Applied | Behind]) -> Applied | Behind:

@@ -82,8 +82,8 @@ def create(client: AdminClient, topics: Sequence[Topic], partitions: int, replic
     return created
 
 
-def problems(client: AdminClient, topics: Sequence[Topic], horizon_ms: int) -> list[Problem]:
-    """What is wrong with the topics. `horizon_ms`: window + slack of the join. Raises SetupError if no broker answers."""
+def problems(client: AdminClient, topics: Sequence[Topic], rebuild_ms: int) -> list[Problem]:
+    """What is wrong with the topics. `rebuild_ms`: how much of the journal a rebuild of the join reads. Raises SetupError if no broker answers."""
     existing = _existing(client)
     found = []
     for topic in topics:
@@ -93,11 +93,11 @@ def problems(client: AdminClient, topics: Sequence[Topic], horizon_ms: int) -> l
     there = [topic for topic in topics if topic.name in existing]
     described = _describe(client, there)
     for topic in there:
-        found += _judge(topic, len(existing[topic.name].partitions), described[topic.name], horizon_ms)
+        found += _judge(topic, len(existing[topic.name].partitions), described[topic.name], rebuild_ms)
     return found
 
 
-def _judge(topic: Topic, partitions: int, properties: Mapping[str, str], horizon_ms: int) -> list[Problem]:
+def _judge(topic: Topic, partitions: int, properties: Mapping[str, str], rebuild_ms: int) -> list[Problem]:
     name = f"topic {topic.name} ({topic.role})"
     found = []
     if topic.partitions is not None and partitions != topic.partitions:
@@ -122,8 +122,8 @@ def _judge(topic: Topic, partitions: int, properties: Mapping[str, str], horizon
             found.append(_change(topic, name, "max.message.bytes", properties, str(needed), "an outcome carries two events"))
     if topic.role == "journal":
         retention, size = int(properties["retention.ms"]), int(properties["retention.bytes"])
-        if 0 <= retention < horizon_ms:
-            why = "what Redis forgets is rebuilt from the journal: window + slack, plus the longest outage to survive"
+        if 0 <= retention < rebuild_ms:
+            why = "what Redis forgets is rebuilt from the journal: twice window + slack, plus the longest outage to survive"
             found.append(_change(topic, name, "retention.ms", properties, topic.properties["retention.ms"], why))
         if size >= 0:
             found.append(_change(topic, name, "retention.bytes", properties, "-1", "a busy day would shorten the window"))

@@ -150,9 +150,7 @@ def test_optional_fields_may_be_missing_or_null(field: str) -> None:
         ({"latency_ms": -1}, Reason.OUT_OF_RANGE),
     ],
 )
-def test_a_prediction_with_an_impossible_value_is_refused_with_its_reason(
-    changes: dict[str, Any], expected: Reason
-) -> None:
+def test_a_prediction_with_an_impossible_value_is_refused_with_its_reason(changes: dict[str, Any], expected: Reason) -> None:
     assert reason(prediction(**changes)) == expected
 
 
@@ -221,7 +219,9 @@ def test_a_mapped_field_that_is_not_there_is_missing() -> None:
 @pytest.mark.parametrize("time", [NOW, "2024-03-05T14:10:00Z"])
 @pytest.mark.parametrize(("depth", "accepted"), [(98, True), (99, False), (1_000, False)])
 def test_what_is_nested_too_deep_to_be_read_inside_an_observation_is_refused(time: Any, depth: int, accepted: bool) -> None:
-    raw = orjson.dumps({**PREDICTION_EVENT, "timestamp": time, "x": 0}).replace(b'"x":0', b'"x":%b' % (b"[" * (depth + 1) + b"]" * (depth + 1)))
+    raw = orjson.dumps({**PREDICTION_EVENT, "timestamp": time, "x": 0}).replace(
+        b'"x":0', b'"x":%b' % (b"[" * (depth + 1) + b"]" * (depth + 1))
+    )
     result = codec().prediction(raw, NOW)
     assert isinstance(result, Accepted) == accepted
     if not accepted:

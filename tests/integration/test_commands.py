@@ -35,7 +35,9 @@ def test_run_creates_nothing_unless_told_to_and_names_what_is_missing(setting: S
     assert done.returncode == 3
     assert setting.topics["journal"] in done.stderr
     assert "topics create" in done.stderr
-    assert not AdminClient({"bootstrap.servers": setting.kafka.bootstrap}).list_topics(timeout=10).topics.keys() & set(setting.topics.values())
+    assert not AdminClient({"bootstrap.servers": setting.kafka.bootstrap}).list_topics(timeout=10).topics.keys() & set(
+        setting.topics.values()
+    )
 
 
 def test_run_creates_its_own_topics_where_the_configuration_says_so(setting: Setting) -> None:

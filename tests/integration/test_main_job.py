@@ -97,7 +97,9 @@ def test_the_same_observations_give_the_same_alerts_byte_for_byte(
 def test_killed_again_and_again_nothing_is_lost_or_doubled(
     kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, small: Workload
 ) -> None:
-    tables = "[kafka.consumer]\n\"session.timeout.ms\" = 1000\n\"heartbeat.interval.ms\" = 300\n[run]\nbatch = 500\ntransaction_messages = 1000\n"
+    tables = (
+        '[kafka.consumer]\n"session.timeout.ms" = 1000\n"heartbeat.interval.ms" = 300\n[run]\nbatch = 500\ntransaction_messages = 1000\n'
+    )
     setting = Setting(tmp_path, kafka, redis_server, namespace, tables)
     setting.create_topics()
     setting.send(small.messages)

@@ -11,7 +11,7 @@ import orjson
 
 START = 1_709_640_000_000
 STEP = 50  # ms of event time between predictions
-DELAY = 600_000  # ms; a label comes within this
+DELAY = 100_000  # ms; a label comes within this
 DRIFT = 0.6  # of the way through, the model goes wrong for one country
 
 TEN_YEARS = 10 * 365 * 86_400_000

@@ -113,9 +113,7 @@ def _no_member(reader: KafkaSource) -> Any:
     return reader.metadata
 
 
-def test_positions_run_without_gaps_to_the_end_although_markers_take_offsets(
-    topic: str, source: Any, sink: Any
-) -> None:
+def test_positions_run_without_gaps_to_the_end_although_markers_take_offsets(topic: str, source: Any, sink: Any) -> None:
     writer, reader = sink(f"{topic}-w"), source(topic)
     for text in (b"a", b"b", b"c"):
         writer.produce(outs(topic, text))
@@ -179,9 +177,7 @@ def test_the_append_time_at_an_offset_is_that_of_the_record_there_or_of_the_last
     assert reader.offset_at((topic, 0), times[2] + 1) is None
 
 
-def test_a_position_that_the_topic_no_longer_holds_is_an_operators_decision(
-    topic: str, kafka: KafkaServer, source: Any
-) -> None:
+def test_a_position_that_the_topic_no_longer_holds_is_an_operators_decision(topic: str, kafka: KafkaServer, source: Any) -> None:
     reader = source(topic)
     while not reader.owned():
         reader.poll(10, 0.1)
@@ -191,9 +187,7 @@ def test_a_position_that_the_topic_no_longer_holds_is_an_operators_decision(
 
 
 def test_a_topic_that_does_not_exist_is_named(kafka: KafkaServer, namespace: str, opened: list[Any]) -> None:
-    made = KafkaSource(
-        {"bootstrap.servers": kafka.bootstrap, "allow.auto.create.topics": False}, namespace, lambda line: None
-    )
+    made = KafkaSource({"bootstrap.servers": kafka.bootstrap, "allow.auto.create.topics": False}, namespace, lambda line: None)
     opened.append(made)
     with pytest.raises(SetupError, match=f"{namespace}-nowhere"):
         made.partitions(f"{namespace}-nowhere")

@@ -110,9 +110,7 @@ def test_a_broker_that_ends_while_starting_shows_its_log() -> None:
         start_kafka(metric_reporters="no.such.class")
 
 
-def test_without_docker_and_java_the_error_names_every_way_to_give_a_kafka(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_docker_and_java_the_error_names_every_way_to_give_a_kafka(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)

@@ -15,10 +15,6 @@ from tests.simulation.broker import Broker, Headers, Producing, Transaction
 from tests.simulation.group import Group
 from tests.simulation.scheduler import Actor, Scheduler
 
-PAUSE_BEFORE_METADATA = False
-"""Whether a member may be declared dead between the poll and the question for its metadata. The answer then names no member,
-and the coordinator lets such a commit pass; io.kafka has to drop the batch (`memberid()` is empty)."""
-
 
 def _abortable(code: int, why: str) -> KafkaException:
     return KafkaException(KafkaError(code, why, False, False, True))

@@ -131,9 +131,7 @@ class _Missing(Exception):
     """This way is not open on this machine."""
 
 
-def _properties(
-    i: int, ports: Sequence[tuple[int, int]], bind: str, data: str, more: dict[str, str]
-) -> dict[str, str]:
+def _properties(i: int, ports: Sequence[tuple[int, int]], bind: str, data: str, more: dict[str, str]) -> dict[str, str]:
     """server.properties of broker `i`; `ports` has a client port and a controller port a broker."""
     brokers = len(ports)
     replicas = str(min(3, brokers))

