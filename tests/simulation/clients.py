@@ -92,8 +92,7 @@ class Consumer:
 
     def consumer_group_metadata(self) -> Any:
         """As in the real client, whose background thread forgets the member's name as soon as it hears that it is out."""
-        if PAUSE_BEFORE_METADATA:
-            self._scheduler.pause("ask for the group's metadata")
+        self._scheduler.pause("ask for the group's metadata")
         member, generation = (self._member, self.generation) if self._group.knows(self._member) else ("", -1)
         return Metadata(self._group, member, generation)
 
