@@ -1,0 +1,1 @@
+"""Figures, and how to get them again (README.md)."""
