@@ -34,7 +34,7 @@ def _sum(text: Any, units: dict[str, int], wanted: str) -> int:
             raise ValueError(wanted)
         total += float(part[1]) * units[part[2]]
         at = part.end()
-    if not at:
+    if not at or total == float("inf"):
         raise ValueError(wanted)
     return round(total)
 
