@@ -144,7 +144,7 @@ class Numbers:
             return False
         if not -_HUGE < value < _HUGE:
             value = _HUGE if value > 0 else -_HUGE
-        self.stream.push(value, unit, time, offset)
+        self.stream.push(float(value), unit, time, offset)
         return True
 
     def streams(self) -> Iterator[Stream]:
