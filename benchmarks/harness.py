@@ -64,6 +64,7 @@ class Result:
     cpu_s: float  # of the whole process, from the first record to the last
     thread_s: dict[str, float]  # of each stage's own thread, from start to end
     server_s: list[float]  # of the broker and of Redis meanwhile
+    machine_s: float  # of all processes of the machine meanwhile
     restarts: int
     samples: list[tuple[float, dict[str, int], int]] = field(default_factory=list)  # (time, committed by stage, RSS)
 
@@ -183,7 +184,7 @@ def _child(job: Job, servers: Sequence[int | None], parent: Any, stop: Any, ever
         run: Run = CopyRun(config, lines.append)
     else:
         run = Run(config, job.stages, until_end=not job.follows, log=lines.append)
-    begin: tuple[float, list[float]] | None = None
+    begin: tuple[float, list[float], float] | None = None
     samples: list[tuple[float, dict[str, int], int]] = []
     told = 0.0
     run.start()
@@ -192,7 +193,7 @@ def _child(job: Job, servers: Sequence[int | None], parent: Any, stop: Any, ever
         nonlocal begin, told
         now = time.monotonic()
         if begin is None and any(stage.progress.first is not None for stage in run.stages):
-            begin = _cpu(me), [_cpu(one) for one in others]
+            begin = _cpu(me), [_cpu(one) for one in others], _machine()
         if stop.is_set():
             run.stop()
         committed = {stage.name: stage.progress.committed for stage in run.stages}
@@ -207,7 +208,7 @@ def _child(job: Job, servers: Sequence[int | None], parent: Any, stop: Any, ever
     except BaseException:
         print("\n".join(lines[-20:]), file=sys.stderr)
         raise
-    ended = _cpu(me), [_cpu(one) for one in others]
+    ended = _cpu(me), [_cpu(one) for one in others], _machine()
     began = begin or ended
     stages = run.stages
     parent.send(
@@ -219,6 +220,7 @@ def _child(job: Job, servers: Sequence[int | None], parent: Any, stop: Any, ever
             cpu_s=ended[0] - began[0],
             thread_s={stage.name: stage.cpu_s for stage in stages},
             server_s=[end - start for end, start in zip(ended[1], began[1], strict=True)],
+            machine_s=ended[2] - began[2],
             restarts=sum(stage.progress.restarts for stage in stages),
             samples=samples,
         )
@@ -231,6 +233,13 @@ def _cpu(process: psutil.Process | None) -> float:
         return float("nan")
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+def _machine() -> float:
+    """Busy seconds of all cores, those taken by the host included."""
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    return float(sum(times[:8]) - idle)  # the guests' times, which come after, are in the users'
 
 
 # --- the pass-through -------------------------------------------------------------------------------------------------

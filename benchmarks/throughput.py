@@ -32,6 +32,7 @@ class Row(NamedTuple):
     own_s: float
     broker_s: float
     redis_s: float
+    machine_s: float
 
     @property
     def rate(self) -> float:
@@ -41,23 +42,25 @@ class Row(NamedTuple):
 def row(name: str, messages: int, results: Sequence[Result]) -> Row:
     """One row for processes that ran side by side."""
     seconds = max(r.last for r in results) - min(r.first for r in results)
-    servers = [max(r.server_s[i] for r in results) for i in range(2)]
-    return Row(name, messages, seconds, sum(r.cpu_s for r in results), *servers)
+    broker, redis = (max(r.server_s[i] for r in results) for i in range(2))
+    return Row(name, messages, seconds, sum(r.cpu_s for r in results), broker, redis, max(r.machine_s for r in results))
 
 
 def table(rows: Sequence[Row], base: float) -> str:
-    head = ("", "messages", "s", "messages/s", "of copy", "own us", "broker us", "Redis us", "cores busy")
+    head = ("", "messages", "s", "messages/s", "of copy", "own us", "broker us", "Redis us", "cores", "others")
     lines = [f"{head[0]:<38}" + "".join(f"{name:>12}" for name in head[1:])]
     for r in rows:
         costs = [cost / r.messages * 1e6 for cost in (r.own_s, r.broker_s, r.redis_s)]
-        busy = (r.own_s + r.broker_s + r.redis_s) / r.seconds
+        ours = r.own_s + r.broker_s + r.redis_s
+        others = max(0.0, r.machine_s - ours) / r.seconds
         cells = (
             f"{r.messages:,}",
             f"{r.seconds:.1f}",
             f"{r.rate:,.0f}",
             f"{r.rate / base:.2f}",
             *(f"{c:.1f}" for c in costs),
-            f"{busy:.2f}",
+            f"{ours / r.seconds:.2f}",
+            f"{others:.2f}",
         )
         lines.append(f"{r.name:<38}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
