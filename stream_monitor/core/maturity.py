@@ -174,7 +174,7 @@ class Maturity:
 
     def refill(self, outcome: Outcome) -> None:
         """Puts an outcome back that waited when a snapshot without the waiting was taken; one that did not is left out."""
-        mature = self.wait is not None and outcome.time + self.wait <= self.clock.now
+        mature = self.wait == 0 or (self.wait is not None and outcome.time + self.wait <= self.clock.now)
         if not mature and outcome.offset >= self.since and (outcome.time, outcome.offset) > self.turn:
             heappush(self.heap, outcome)
 
