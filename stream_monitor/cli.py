@@ -88,8 +88,13 @@ def run(
     _start_logging()
     _prepare(settings)
     running = Run(settings, STAGES if stage == "all" else [stage], until_end, _log.info)
+
+    def end(number: int, _: object) -> None:
+        _log.info("%s: ending", signal.Signals(number).name)
+        running.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: (_log.info("%s: ending", signal.Signals(number).name), running.stop()))
+        signal.signal(number, end)
     running.start()
     running.wait(_Status(running))
     _log.info("ended")

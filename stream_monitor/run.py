@@ -19,7 +19,7 @@ from stream_monitor.core.codec import Codec
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.errors import FatalError, SetupError, StreamMonitorError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
-from stream_monitor.io.redis import RedisStore, Waiting, connect
+from stream_monitor.io.redis import RedisStore, UnansweredError, connect
 from stream_monitor.live import Pace, Progress, Worker
 from stream_monitor.stages import Detect, Join, Route, Stage
 
@@ -100,7 +100,7 @@ class Run:
         started = time.thread_time()
         try:
             self._loop(stage, before)
-        except Waiting:
+        except UnansweredError:
             self._log(f"{stage.name}: stopped while Redis did not answer; nothing was lost, the transaction is rolled back")
         except StreamMonitorError as failure:
             stage.failure = failure
@@ -135,7 +135,7 @@ class Run:
 
     def _assemble(self, name: str) -> tuple[Worker, KafkaSource, Callable[[], None]]:
         config, log = self._config, self._log
-        run, topics = config.run, config.topics
+        run = config.run
         closers: list[Callable[[], None]] = []
 
         def close() -> None:
@@ -208,7 +208,7 @@ def forget_join(config: Config) -> None:
     def give_up(trouble: str) -> None:
         raise SetupError(f"Redis does not answer: {trouble}", "see stream-monitor check")
 
-    store = _store(config, lambda seconds: True, give_up)
+    store = _store(config, lambda _seconds: True, give_up)
     try:
         for bucket in range(config.topics.partitions):
             store.forget(bucket)

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import orjson
 
@@ -73,6 +73,7 @@ class Accepted(NamedTuple):
 _accept = partial(tuple.__new__, Accepted)  # half the price of Accepted(...), and there are a hundred thousand a second
 
 
+@final
 class Rejection(NamedTuple):
     """Why an event is refused: a code for programs and a sentence for people."""
 
@@ -117,9 +118,8 @@ class Codec:
                 return parsed
             event["timestamp"] = time = parsed
             canonical = False
-        if not 0 <= time <= kafka_time + self._max_future:
-            if (refused := self._out_of_time(time, kafka_time)) is not None:
-                return refused
+        if not 0 <= time <= kafka_time + self._max_future and (refused := self._out_of_time(time, kafka_time)) is not None:
+            return refused
         if type(answer) not in _LABELS:
             return _label_problem("prediction", answer)
         if len(event) > 5 and (refused := _optional_problem(event)) is not None:
@@ -150,9 +150,8 @@ class Codec:
                 return parsed
             event["timestamp"] = time = parsed
             canonical = False
-        if not 0 <= time <= kafka_time + self._max_future:
-            if (refused := self._out_of_time(time, kafka_time)) is not None:
-                return refused
+        if not 0 <= time <= kafka_time + self._max_future and (refused := self._out_of_time(time, kafka_time)) is not None:
+            return refused
         if type(label) not in _LABELS:
             return _label_problem("label", label)
         weight = event.get("weight")

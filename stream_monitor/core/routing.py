@@ -45,7 +45,7 @@ def route(
             dead.append(_dead_letter(result, topic, partition, offset, key, value))
         else:
             name, body = result
-            journal.append((partition_of(name, partitions), name, body))  # type: ignore[arg-type]
+            journal.append((partition_of(name, partitions), name, body))
     return journal, dead
 
 

@@ -92,7 +92,7 @@ class Stream:
             thinned.extend(marks[i : i + _WIDTH])
         self.marks = thinned
 
-    def _alarm(self, fired: list[int], time: int, offset: int) -> None:
+    def _alarm(self, fired: list[int], offset: int) -> None:
         """Some detectors fired at this value."""
         detector = self.detectors[fired[0]]
         split = self._split() if self.count >= self.warmup else None
@@ -215,7 +215,7 @@ class BinaryStream(Stream):
         if self.episode is not None:
             self._follow(x, x, offset)
         if fired:
-            self._alarm(fired, time, offset)
+            self._alarm(fired, offset)
 
     def seed(self, count: int, ones: int) -> None:
         """Begins with values that were only counted."""
@@ -283,7 +283,7 @@ class NumericStream(Stream):
         if self.episode is not None:
             self._follow(self.old[3].score(x, bits), x, offset)
         if fired:
-            self._alarm(fired, time, offset)
+            self._alarm(fired, offset)
 
     def _deviation(self, split: int) -> float:
         return 1.0

@@ -14,12 +14,16 @@ from stream_monitor.io.redis import connect
 from stream_monitor.io.topics import Problem
 
 
-def everything(config: Config, passed: Callable[[str], None] = lambda line: None) -> list[Problem]:
+def _silent(_line: str) -> None:
+    pass
+
+
+def everything(config: Config, passed: Callable[[str], None] = _silent) -> list[Problem]:
     """All problems; `passed` is told what is well."""
     return kafka(config, passed) + redis(config, passed)
 
 
-def kafka(config: Config, passed: Callable[[str], None] = lambda line: None) -> list[Problem]:
+def kafka(config: Config, passed: Callable[[str], None] = _silent) -> list[Problem]:
     """Problems with the brokers and topics."""
     wanted = topics.wanted(config)
     try:
@@ -33,7 +37,7 @@ def kafka(config: Config, passed: Callable[[str], None] = lambda line: None) -> 
     return found
 
 
-def redis(config: Config, passed: Callable[[str], None] = lambda line: None) -> list[Problem]:
+def redis(config: Config, passed: Callable[[str], None] = _silent) -> list[Problem]:
     """Problems with Redis: unreachable, too old, evicting, of another mode than configured."""
     where = "redis.sentinels" if config.redis.mode == "sentinel" else config.redis.url.rpartition("@")[2]
     try:

@@ -95,7 +95,7 @@ class EmbeddedRedis:
             command += [f"--{name}", str(value)]
         try:
             with log.open("wb") as output:
-                self._server = subprocess.Popen(
+                self._server = subprocess.Popen(  # noqa: S603  # the server that its package ships
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=dies_with_parent()
                 )
             self.url = f"unix://{socket}"

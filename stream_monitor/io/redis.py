@@ -17,7 +17,7 @@ import msgpack
 import redis
 from redis.exceptions import BusyLoadingError, ConnectionError, NoScriptError, OutOfMemoryError, ReadOnlyError, TimeoutError
 
-from stream_monitor.core.joining import Answers, Applied, Behind, Call
+from stream_monitor.core.joining import Applied, Behind, Call
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.ports import Status
 
@@ -40,8 +40,9 @@ def connect(config: RedisConfig) -> Any:
     if config.mode == "cluster":
         return redis.RedisCluster.from_url(config.url, **options)
     if config.mode == "sentinel":
-        sentinel = redis.Sentinel([tuple(s.rsplit(":", 1)) for s in config.sentinels], sentinel_kwargs=options, **options)
-        return sentinel.master_for(config.sentinel_service)
+        hosts = [tuple(s.rsplit(":", 1)) for s in config.sentinels]
+        sentinel = redis.Sentinel(hosts, sentinel_kwargs=options, **options)  # type: ignore[no-untyped-call]
+        return sentinel.master_for(config.sentinel_service)  # type: ignore[no-untyped-call]
     return redis.Redis.from_url(config.url, **options)
 
 
@@ -65,10 +66,10 @@ def _merge(answers: list[Applied | Behind]) -> Applied | Behind:
         if isinstance(answer, Behind):
             return answer
         merged.update(answer.answers)
-    return answer._replace(answers=merged)
+    return answer._replace(answers=merged)  # type: ignore[call-arg]  # the last is no Behind: that returned
 
 
-class Waiting(Exception):
+class UnansweredError(Exception):
     """The caller asked to stop while Redis did not answer."""
 
 
@@ -175,5 +176,5 @@ class RedisStore:
             except _UNANSWERED as error:
                 self._troubled(f"{type(error).__name__}: {error}")
                 if self._pause(pause):
-                    raise Waiting from error
+                    raise UnansweredError from error
                 pause = min(2 * pause, _LONGEST_PAUSE)

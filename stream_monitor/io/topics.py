@@ -83,7 +83,10 @@ def create(client: AdminClient, topics: Sequence[Topic], partitions: int, replic
 
 
 def problems(client: AdminClient, topics: Sequence[Topic], rebuild_ms: int) -> list[Problem]:
-    """What is wrong with the topics. `rebuild_ms`: how much of the journal a rebuild of the join reads. Raises SetupError if no broker answers."""
+    """What is wrong with the topics. `rebuild_ms`: how much of the journal a rebuild of the join reads.
+
+    Raises SetupError if no broker answers.
+    """
     existing = _existing(client)
     found = []
     for topic in topics:

@@ -138,12 +138,16 @@ def test_every_way_out_of_firing_but_more_drift_resolves() -> None:
 
 
 def test_fingerprints_tell_model_version_slice_and_metric_apart() -> None:
-    def of(*parts: str, part: Slice | None = None) -> str:
-        return Subject.of(*parts[:2], part, parts[2], Kind.CONCEPT_DRIFT, 0, 0).fingerprint  # type: ignore[misc]
+    def of(model: str, version: str, metric: str, part: Slice | None = None) -> str:
+        return Subject.of(model, version, part, metric, Kind.CONCEPT_DRIFT, 0, 0).fingerprint
 
     different = [
-        of("a", "b", "c"), of("ab", "", "c"), of("a", "b", "d"), of("a", "b", "c", part=Slice("k", "v")), of("a", "b", "c", part=Slice("kv", "")),
-    ]  # fmt: skip
+        of("a", "b", "c"),
+        of("ab", "", "c"),
+        of("a", "b", "d"),
+        of("a", "b", "c", part=Slice("k", "v")),
+        of("a", "b", "c", part=Slice("kv", "")),
+    ]
     assert len(set(different)) == len(different)
 
 

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from stream_monitor.core.detectors import create, names
+from stream_monitor.core.detectors.base import Detector
 from stream_monitor.core.events import Level
 from stream_monitor.core.settings import DetectorSettings
 
@@ -52,7 +53,7 @@ def test_a_restored_detector_goes_on_as_the_saved_one(name: str, cut: int) -> No
     values = normal(3_000) + normal(1_000, 1.0, seed=2) + normal(2_000, -1.0, seed=3)
     one = create(DetectorSettings(name))
 
-    def alarms(detector, part):  # type: ignore[no-untyped-def]
+    def alarms(detector: Detector, part: list[float]) -> list[int]:
         found = []
         for i, x in enumerate(part):
             if detector.update(x):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -122,7 +123,7 @@ def test_positions_run_without_gaps_to_the_end_although_markers_take_offsets(top
     chunks = read(reader, lambda chunks: bool(chunks) and chunks[-1].end == ends[topic, 1])
     assert ends[topic, 1] == 6, "three records and three markers"
     assert chunks[0].start == 0
-    assert all(before.end == after.start for before, after in zip(chunks, chunks[1:], strict=False))
+    assert all(before.end == after.start for before, after in pairwise(chunks))
 
 
 def test_offsets_are_committed_with_the_transaction(topic: str, source: Any, sink: Any) -> None:

@@ -51,7 +51,7 @@ def committed(bootstrap: str, topic: str, count: int) -> list[bytes | None]:
     consumer = Consumer(settings)
     consumer.subscribe([topic])
     try:
-        values = []
+        values: list[bytes | None] = []
         while len(values) < count:
             message = consumer.poll(60)
             assert message is not None, f"only {values} of {count} messages arrived"
@@ -115,7 +115,7 @@ def test_without_docker_and_java_the_error_names_every_way_to_give_a_kafka(monke
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setattr(kafka_support, "java", kafka_support.java.__wrapped__)  # what was found before does not count
-    with pytest.raises(ServerError, match="STREAM_MONITOR_TEST_KAFKA.*Docker.*Java 17 and Maven.*no java"):
+    with pytest.raises(ServerError, match=r"STREAM_MONITOR_TEST_KAFKA.*Docker.*Java 17 and Maven.*no java"):
         start_kafka()
 
 
@@ -166,13 +166,17 @@ def test_a_paused_redis_accepts_connections_and_does_not_answer() -> None:
 
 
 def test_a_redis_replica_follows_its_primary() -> None:
-    with start_redis() as primary, start_redis(replicaof=f"127.0.0.1 {primary.port}") as replica:
-        with primary.client() as writer, replica.client() as reader:
-            writer.set("key", "value")
-            assert writer.wait(1, 20_000) == 1
-            assert reader.get("key") == b"value"
-            with pytest.raises(redis.ReadOnlyError):
-                reader.set("key", "other")
+    with (
+        start_redis() as primary,
+        start_redis(replicaof=f"127.0.0.1 {primary.port}") as replica,
+        primary.client() as writer,
+        replica.client() as reader,
+    ):
+        writer.set("key", "value")
+        assert writer.wait(1, 20_000) == 1
+        assert reader.get("key") == b"value"
+        with pytest.raises(redis.ReadOnlyError):
+            reader.set("key", "other")
 
 
 def test_a_redis_cluster_serves_every_slot() -> None:
@@ -182,7 +186,7 @@ def test_a_redis_cluster_serves_every_slot() -> None:
         for i in range(100):
             client.set(f"key-{i}", i)
         assert [client.get(f"key-{i}") for i in range(100)] == [b"%d" % i for i in range(100)]
-        assert len(client.get_primaries()) == 3
+        assert len(client.get_primaries()) == 3  # type: ignore[no-untyped-call]
         client.close()
     finally:
         for server in servers:

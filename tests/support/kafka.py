@@ -119,7 +119,7 @@ def start_kafka(brokers: int = 1, heap: str = "512m", **properties: str) -> Kafk
     for way in (_in_docker, _from_jars):
         try:
             return way(brokers, heap, {name.replace("_", "."): value for name, value in properties.items()})
-        except _Missing as reason:
+        except _UnavailableError as reason:
             missing.append(str(reason))
     raise ServerError(
         "No Kafka for the tests: set STREAM_MONITOR_TEST_KAFKA to the host:port of one (4.0 or newer), "
@@ -127,7 +127,7 @@ def start_kafka(brokers: int = 1, heap: str = "512m", **properties: str) -> Kafk
     )
 
 
-class _Missing(Exception):
+class _UnavailableError(Exception):
     """This way is not open on this machine."""
 
 
@@ -222,11 +222,11 @@ def java() -> str:
     home = os.environ.get("JAVA_HOME")
     found = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if found is None or not Path(found).exists():
-        raise _Missing("no java on the PATH")
+        raise _UnavailableError("no java on the PATH")
     shown = subprocess.run([found, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     version = re.search(r'version "(\d+)', shown.stderr)
     if version is None or int(version[1]) < 17:
-        raise _Missing(f"{found} is older than 17")
+        raise _UnavailableError(f"{found} is older than 17")
     return found
 
 
@@ -239,7 +239,7 @@ def kafka_jars() -> Path:
         return jars
     maven = shutil.which("mvn")
     if maven is None:
-        raise _Missing("no mvn on the PATH")
+        raise _UnavailableError("no mvn on the PATH")
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=home) as work:
         fetched = Path(work, "jars")
@@ -314,7 +314,7 @@ def _in_docker(brokers: int, heap: str, more: dict[str, str]) -> KafkaServer:
     try:
         docker.from_env(timeout=5).ping()
     except docker.errors.DockerException as error:
-        raise _Missing("no Docker engine answers") from error
+        raise _UnavailableError("no Docker engine answers") from error
 
     ports = [(free_port(), free_port()) for _ in range(brokers)]
     network = DockerContainer(IMAGE).with_kwargs(entrypoint=["sleep", "infinity"])
