@@ -107,9 +107,16 @@ class KafkaSource:
         self._consumer.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     def ends(self) -> dict[Place, int]:
-        """The end of every partition of the subscribed topics, as of now."""
-        places = [(topic, p) for topic in self._topics for p in range(self.partitions(topic))]
-        return {place: self.bounds(place)[1] for place in places}
+        """The end of every partition of the subscribed topics, as of now, open transactions included.
+
+        A reader of committed records is told the end of these, so a transaction that a killed process left open would hide the rest.
+        """
+        reader = self._client({**self._properties, "isolation.level": "read_uncommitted"})
+        try:
+            places = [TopicPartition(topic, p) for topic in self._topics for p in range(self.partitions(topic))]
+            return {(tp.topic, tp.partition): _patiently(lambda tp=tp: reader.get_watermark_offsets(tp, CALL_TIMEOUT))[1] for tp in places}
+        finally:
+            reader.close()
 
     def poll(self, most: int, timeout: float) -> list[Chunk]:
         """At most `most` records, as soon as there are as many, else what came within `timeout` seconds.
@@ -135,7 +142,7 @@ class KafkaSource:
         """Puts what came into the alignment, partition by partition."""
         records: dict[Place, list[Record]] = {}
         for m in messages:
-            place = m.topic(), m.partition()
+            place: Place = m.topic(), m.partition()  # type: ignore[assignment]  # what was consumed has both
             if m.error() is None:
                 run = records.get(place)
                 if run is None:
@@ -262,25 +269,24 @@ class KafkaSource:
                 f"{place[0]}/{place[1]}: the position {self._next.get(place)} lies outside what the topic still holds: {error.str()}",
                 "see what would be skipped and accept it with: stream-monitor reset",
             )
-        elif error.fatal():
+        if error.fatal():
             raise FatalError(f"kafka consumer: {error.str()}")
-        elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             raise SetupError(f"kafka: {error.str()}", "create the topics: stream-monitor topics create")
-        elif code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise SetupError(f"kafka: {error.str()}", "grant this client the rights of ARCHITECTURE.md, Operations")
-        else:
-            self._log(f"kafka consumer: {error.str()}")
+        self._log(f"kafka consumer: {error.str()}")
         return None
 
 
-def _no_time(topic: str, record: Record) -> int:
+def _no_time(_topic: str, _record: Record) -> int:
     return 0
 
 
 def _last_time(client: Callable[[dict[str, Any]], Any], properties: Mapping[str, Any], place: Place, first: int, end: int) -> int | None:
     """The timestamp of the last committed record in [first, end), read by a consumer of its own."""
     reader = client({**properties, "auto.offset.reset": "earliest"})
-    last = None
+    last: int | None = None
     try:
         reader.assign([TopicPartition(*place, first)])
         deadline = time.monotonic() + CALL_TIMEOUT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -88,8 +89,7 @@ def make(predictions: int, seed: int, large: bool = True) -> Workload:
             prediction["trace"] = {"unknown": ["field"]}
         sent = dict(prediction)
         if i % 19 == 0:
-            sent["timestamp"] = f"2024-03-05T12:00:{(time - START) // 1000 % 60:02d}Z"
-            prediction["timestamp"] = START + (time - START) // 1000 % 60 * 1000
+            sent["timestamp"] = datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds")
         wrong = rng.random() < (0.55 if country == "DE" and i > DRIFT * predictions else 0.1)
         feedback = {"request_id": request_id, "label": "deny" if wrong else "approve", "timestamp": time + rng.randrange(DELAY)}
 
