@@ -13,7 +13,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -379,10 +379,21 @@ def override(tables: Mapping[str, Any], environment: Mapping[str, str]) -> dict[
             if not isinstance(below, dict):
                 raise ConfigurationError([f"{name}: {table} is a value, not a table"], "name a table and a key of it")
             at = below
-        if len(above) == 2 and above[0] == "kafka":
-            key = key.replace("_", ".")  # properties of librdkafka are written with dots, which a variable's name cannot have
-        at[key] = _value(text)
+        if len(above) == 2 and (above[0] == "kafka" or above[1] == "properties"):
+            key = key.replace("_", ".")  # properties are written with dots, which a variable's name cannot have
+        at[key] = text if _is_text([*above, key]) else _value(text)
     return result
+
+
+def _is_text(path: Sequence[str]) -> bool:
+    """Whether a key wants a string as it stands: `password = 12345` is none that TOML would read."""
+    model: Any = Config
+    for i, step in enumerate(path):
+        field = getattr(model, "model_fields", {}).get(step)
+        if field is None:
+            return path[i - 1] in ("properties", "consumer", "producer")
+        model = field.annotation
+    return bool(model is str or model == str | None)
 
 
 def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -392,7 +403,7 @@ def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # not TOML, or a number beyond all measure
         return text
 
 

@@ -6,7 +6,8 @@ order of their times. They wait `grace` seconds for partitions that were read to
 partition after the other), `patience` seconds for those that have more to give. It aligns and never decides: what leaves, leaves in
 its partition's order, and never waits for ever.
 
-To be cheap, the time of a run of records is that of its first one, and never less than that of the run before.
+To be cheap, a run of records has one time, the median of those of its first, middle and last record, so that no single wrong time
+misleads; a record without a usable time says 0 and does not count.
 """
 
 from __future__ import annotations
@@ -63,9 +64,11 @@ class Alignment:
         runs, time = self._runs.get(place), self._times.get(place, 0)
         if runs is None:
             return
+        time_of, topic = self._time_of, place[0]
         for i in range(0, len(records), RUN):
             part = records[i : i + RUN]
-            time = max(time, self._time_of(place[0], part[0]))
+            times = sorted(time_of(topic, part[i]) for i in (0, len(part) // 2, -1))
+            time = times[1] or times[2] or time
             runs.append(Run(time, place, part[-1].offset + 1, part, now))
         self._times[place] = time
         self.held += len(records)
@@ -114,12 +117,13 @@ def by_time(parts: Iterable[tuple[Sequence[Record], Sequence[tuple[int, int]]]])
     """
     pieces: list[tuple[int, int, Sequence[Record]]] = []
     for index, (records, runs) in enumerate(parts):
-        at = 0
-        for time, count in runs or ((0, len(records)),):
+        at = time = 0
+        for run_time, count in runs or ((0, len(records)),):
+            time = max(time, run_time)  # a partition keeps its order
             if count:
                 pieces.append((time, index, records[at : at + count]))
             at += count
-    pieces.sort(key=_time)  # stable: a partition keeps its order
+    pieces.sort(key=_time)  # stable
     return [(index, records) for _, index, records in pieces]
 
 

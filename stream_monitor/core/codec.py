@@ -162,15 +162,17 @@ class Codec:
         return _accept((key, HEAD.pack(VERSION, FEEDBACK, time, self._digest(label), 0) + body))  # type: ignore[operator]
 
     def event_time(self, raw: bytes | None, is_prediction: bool, kafka_time: int) -> int:
-        """The event time of a message (ms) at a quick look, before it is decoded; `kafka_time` where there is none to be seen."""
+        """The event time of a message (ms) at a quick look, before it is decoded; 0 where there is none that could be accepted."""
         fields = self._prediction_fields if is_prediction else self._feedback_fields
+        time: Any
         if not fields and raw is not None and (found := _TIMESTAMP.search(raw)):
-            return int(found[1])
-        event = self._load(raw, fields)
-        time = kafka_time if type(event) is Rejection else event.get("timestamp")
-        if type(time) is str:
-            time = _timestamp(time)
-        return time if type(time) is int and 0 <= time <= MAX_TIME else kafka_time
+            time = int(found[1])
+        else:
+            event = self._load(raw, fields)
+            time = None if isinstance(event, Rejection) else event.get("timestamp")
+            if type(time) is str:
+                time = _timestamp(time)
+        return time if type(time) is int and 0 <= time <= kafka_time + self._max_future else 0
 
     def _load(self, raw: bytes | None, fields: Mapping[str, str]) -> dict[str, Any] | Rejection:
         if raw is None:

@@ -114,7 +114,7 @@ class KafkaSource:
         reader = self._client({**self._properties, "isolation.level": "read_uncommitted"})
         try:
             places = [TopicPartition(topic, p) for topic in self._topics for p in range(self.partitions(topic))]
-            return {(tp.topic, tp.partition): _patiently(lambda tp=tp: reader.get_watermark_offsets(tp, CALL_TIMEOUT))[1] for tp in places}
+            return {(tp.topic, tp.partition): _patiently(partial(reader.get_watermark_offsets, tp, CALL_TIMEOUT))[1] for tp in places}
         finally:
             reader.close()
 

@@ -108,3 +108,26 @@ def test_what_was_handed_out_together_is_interleaved_by_time() -> None:
     a, b = records(0, 4), records(0, 2)
     assert by_time([(a, [(0, 2), (9, 2)]), (b, [(5, 2)])]) == [(0, a[:2]), (1, b), (0, a[2:])]
     assert by_time([(a, ()), ([], ())]) == [(0, a)]
+
+
+def test_one_wrong_time_does_not_hold_a_partition_back() -> None:
+    of = alignment(A, B)
+    wrong = records(0, 320)
+    wrong[64] = wrong[64]._replace(time=10**13)
+    of.put(A, wrong, 0)
+    of.put(B, records(0, 320), 0)
+    times = [run.time for run in of.take(600, 0)]
+    assert times == sorted(times)
+    assert max(times) < 320
+
+
+def test_records_without_a_time_go_with_those_before_them() -> None:
+    of = alignment(A)
+    of.put(A, records(0, RUN, time=500, step=0), 0)
+    of.put(A, records(RUN, RUN, time=0, step=0), 0)
+    assert [run.time for run in of.take(1_000, 0)] == [500, 500]
+
+
+def test_a_partition_keeps_its_order_even_where_its_times_go_back() -> None:
+    a, b = records(0, 4), records(0, 2)
+    assert by_time([(a, [(9, 2), (0, 2)]), (b, [(5, 2)])]) == [(1, b), (0, a[:2]), (0, a[2:])]

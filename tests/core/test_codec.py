@@ -234,12 +234,13 @@ def test_what_is_nested_too_deep_to_be_read_inside_an_observation_is_refused(tim
         (b'{"timestamp":17,"x":1}', 17),
         (b'{"timestamp" : 17}', 17),
         (b'{"timestamp":"1970-01-01T00:00:01Z"}', 1000),
-        (b'{"x":1}', 5),
-        (b"junk", 5),
-        (None, 5),
+        (b'{"x":1}', 0),
+        (b"junk", 0),
+        (None, 0),
+        (b'{"timestamp":99999999999999}', 0),
     ],
 )
-def test_a_quick_look_at_the_event_time_falls_back_to_the_time_of_the_message(raw: bytes | None, expected: int) -> None:
+def test_a_quick_look_at_the_event_time_finds_none_where_there_is_none_to_be_accepted(raw: bytes | None, expected: int) -> None:
     assert codec().event_time(raw, True, 5) == expected
 
 
