@@ -42,24 +42,19 @@ def canonical(event: Any) -> bytes:
     return orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
 
 
-def _odd(rng: random.Random) -> tuple[bytes | None, str]:
-    """A message that is no event, on either topic, and the reason for which it is refused."""
-    return rng.choice(
-        [
-            (b"not json", "not_json"),
-            (b'{"request_id": "x", "score": NaN}', "not_json"),
-            (b'{"request_id": "\xff\xfe"}', "not_utf8"),
-            (b"[1, 2, 3]", "not_an_object"),
-            (b"{}", "missing_field"),
-            (orjson.dumps({"request_id": "", "model": "m", "model_version": "1", "timestamp": 1, "prediction": 1, "label": 1}), "missing_field"),
-            (orjson.dumps({"request_id": 5, "model": "m", "model_version": "1", "timestamp": 1, "prediction": 1, "label": 1}), "wrong_type"),
-            (
-                orjson.dumps({"request_id": "x", "model": "m", "model_version": "1", "timestamp": 2 * 10**12 + TEN_YEARS, "prediction": 1, "label": 1}),
-                "in_the_future",
-            ),
-            (None, "null_value"),
-        ]
-    )  # fmt: skip
+_WHOLE = {"request_id": "x", "model": "m", "model_version": "1", "timestamp": 1, "prediction": 1, "label": 1}
+_ODD: list[tuple[bytes | None, str]] = [
+    (b"not json", "not_json"),
+    (b'{"request_id": "x", "score": NaN}', "not_json"),
+    (b'{"request_id": "\xff\xfe"}', "not_utf8"),
+    (b"[1, 2, 3]", "not_an_object"),
+    (b"{}", "missing_field"),
+    (orjson.dumps({**_WHOLE, "request_id": ""}), "missing_field"),
+    (orjson.dumps({**_WHOLE, "request_id": 5}), "wrong_type"),
+    (orjson.dumps({**_WHOLE, "timestamp": 2 * 10**12 + TEN_YEARS}), "in_the_future"),
+    (None, "null_value"),
+]
+"""Messages that are no events, on either topic, and the reasons for which they are refused."""
 
 
 def make(predictions: int, seed: int, large: bool = True) -> Workload:
@@ -111,7 +106,7 @@ def make(predictions: int, seed: int, large: bool = True) -> Workload:
             send(at + 5_000 + rng.randrange(5_000), Message("feedback", key, orjson.dumps(other)))
             of.conflicts += 1
         if rng.random() < 0.01:
-            value, reason = _odd(rng)
+            value, reason = rng.choice(_ODD)
             send(i, Message(rng.choice(("predictions", "feedback")), rng.choice((None, b"key")), value))
             of.dead[reason] += 1
     for i in range(50):
