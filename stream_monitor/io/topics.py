@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from stream_monitor.config import Config
 from stream_monitor.errors import SetupError
 
-_TIMEOUT = 30.0
+_TIMEOUT = 10.0  # seconds for an answer of the brokers
 _DAY = 86_400_000
 
 

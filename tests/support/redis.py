@@ -86,7 +86,7 @@ class RedisServer:
         raise ServerError(f"Redis did not start on port {self.port}; its log ends with:\n{process.log_tail()}")
 
     def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url)
+        return redis.Redis.from_url(self.url, socket_timeout=60)  # WAIT may take longer than the client's default allows
 
     def close(self) -> None:
         if self._process is not None:
