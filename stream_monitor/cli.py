@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -40,6 +41,7 @@ app.add_typer(topics_app, name="topics")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file (TOML).", show_default=False)]
 
+_INTERRUPTED = 130
 _STATUS_EVERY = 10.0  # seconds between two lines of progress
 _log = logging.getLogger("stream_monitor")
 
@@ -70,7 +72,13 @@ def demo(seed: Annotated[int, typer.Option(help="Another seed, another stream.")
     """Shows the whole thing on embedded servers: nothing to install or start, no network, under a minute."""
     from stream_monitor.demo import demo as show  # its generators take a second to load
 
-    raise typer.Exit(show(Console(), seed=seed))
+    code = show(Console(), seed=seed)
+    if code == _INTERRUPTED:
+        # Everything is closed. CPython may end a process that has handled a Ctrl-C by SIGINT all the same (seen with 3.11), and
+        # whoever waits for it would be told another story.
+        sys.stdout.flush()
+        os._exit(code)
+    raise typer.Exit(code)
 
 
 @app.command()
