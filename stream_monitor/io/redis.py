@@ -1,19 +1,16 @@
-"""The join's state in Redis: one script call a batch and bucket (`join.lua`), made on threads of its own.
+"""The join's state in Redis: one script call a batch and bucket (`join.lua`), made on a thread of its own.
 
-`submit` hands a batch of calls to them and returns at once, so that the next batch is read and the last one produced while Redis
-works; the GIL is free while a thread waits. A bucket's calls are made one after the other, on one thread; different buckets'
-side by side, so that Redis has the next call while the answers to the last one are read. Calls are idempotent (core.joining), so
-one whose answer was lost is simply made again. What Redis must be: >= 7 (Valkey >= 8), `noeviction`; `io/checks.py` looks.
+`submit` hands a batch of calls to that thread and returns at once, so that the next batch is read and the last one produced
+while Redis works; the GIL is free while the thread waits. Calls are idempotent (core.joining), so a call whose answer
+was lost is simply made again. What Redis must be: >= 7 (Valkey >= 8), `noeviction`; `io/checks.py` looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from functools import partial
 from importlib.resources import files
 from itertools import chain, pairwise
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
@@ -33,7 +30,6 @@ SCRIPT = files("stream_monitor.io").joinpath("join.lua").read_bytes()
 
 _UNANSWERED = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
 _BORN = 8  # bytes of log time before the journal value in an entry
-_LANES = 4  # threads, each with a connection; buckets are dealt out to them
 _PIECE = 500  # records a script call: larger ones cost the server up to twice as much a record
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
 
@@ -77,34 +73,6 @@ class UnansweredError(Exception):
     """The caller asked to stop while Redis did not answer."""
 
 
-def _together(parts: Sequence[tuple[Sequence[int], Future[list[T]]]]) -> Future[list[T]]:
-    """One future of several, each with the places of its results in the whole; the first failure is the whole's."""
-    whole: Future[list[T]] = Future()
-    results: dict[int, T] = {}
-    lock, left = Lock(), len(parts)
-
-    def add(places: Sequence[int], part: Future[list[T]]) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            if whole.done():
-                return
-            if part.cancelled():
-                whole.cancel()
-            elif (failure := part.exception()) is not None:
-                whole.set_exception(failure)
-            else:
-                results.update(zip(places, part.result(), strict=True))
-                if left == 0:
-                    whole.set_result([results[i] for i in range(len(results))])
-
-    for places, part in parts:
-        part.add_done_callback(partial(add, places))
-    if not parts:
-        whole.set_result([])
-    return whole
-
-
 class RedisStore:
     """The buckets of one journal. `client` is any redis-py client; `pause(seconds)` sleeps and returns True to give up."""
 
@@ -115,7 +83,7 @@ class RedisStore:
         settings: JoinSettings,
         pause: Callable[[float], bool],
         troubled: Callable[[str], None],
-        lanes: Sequence[Executor] = (),
+        executor: Executor | None = None,
     ) -> None:
         self._client = client
         self._prefix = prefix
@@ -123,14 +91,11 @@ class RedisStore:
         self._pause = pause
         self._troubled = troubled
         self._sha = ""
-        self._lanes = lanes or [ThreadPoolExecutor(1, f"redis-{i}") for i in range(_LANES)]
+        self._thread = executor or ThreadPoolExecutor(1, "redis")
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
-        """Makes the calls, each bucket's in order; the future gives the answers in the order of the calls."""
-        dealt: dict[int, list[int]] = {}
-        for i, call in enumerate(calls):
-            dealt.setdefault(call.bucket % len(self._lanes), []).append(i)
-        return _together([(part, self._lanes[lane].submit(self._make, [calls[i] for i in part])) for lane, part in dealt.items()])
+        """Makes the calls, in order; the future gives their answers."""
+        return self._thread.submit(self._make, calls)
 
     def status(self, bucket: int) -> Status:
         """How far a bucket is."""
@@ -151,20 +116,20 @@ class RedisStore:
         self._retry(lambda: self._client.delete(self._key(bucket)))
 
     def close(self) -> None:
-        for lane in self._lanes:
-            lane.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=True, cancel_futures=True)
         self._client.close()
 
     def _make(self, calls: Sequence[Call]) -> list[Applied | Behind]:
         return self._retry(lambda: self._send(calls))
 
     def _send(self, calls: Sequence[Call]) -> list[Applied | Behind]:
-        sha = self._sha = self._sha or self._client.script_load(SCRIPT)  # lanes may load it at the same time; it is the same
+        if not self._sha:
+            self._sha = self._client.script_load(SCRIPT)
         try:
             pipeline = self._client.pipeline(transaction=False)
             parts = [_parts(call) for call in calls]
             for part in chain.from_iterable(parts):
-                pipeline.evalsha(sha, 1, self._key(part.bucket), *self._arguments(part))
+                pipeline.evalsha(self._sha, 1, self._key(part.bucket), *self._arguments(part))
             replies = iter(pipeline.execute())
             return [_merge([self._answer(next(replies)) for _ in group]) for group in parts]
         except NoScriptError:  # SCRIPT FLUSH, a restart, a new node: load it again and repeat
