@@ -167,8 +167,9 @@ def test_the_append_time_at_an_offset_is_that_of_the_record_there_or_of_the_last
 ) -> None:
     topic = create(kafka, namespace, 1)
     plain = Producer({"bootstrap.servers": kafka.bootstrap})
+    now = int(time.time() * 1000)
     for time_ms in (1000, 2000, 3000):
-        plain.produce(topic, b"x", timestamp=int(time.time() * 1000) - 10_000 + time_ms)
+        plain.produce(topic, b"x", timestamp=now - 10_000 + time_ms)
     plain.flush()
     reader = source(topic)
     times = [reader.time_at((topic, 0), offset) for offset in range(4)]

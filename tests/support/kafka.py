@@ -169,7 +169,8 @@ def _properties(i: int, ports: Sequence[tuple[int, int]], bind: str, data: str, 
 
 
 def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # Its first byte is fixed: an id that began with "-" would be taken for an option.
+    return base64.urlsafe_b64encode(b"k" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
 
 
 def _cluster(nodes: Sequence[Node], ports: Sequence[tuple[int, int]], cleanup: contextlib.ExitStack) -> KafkaServer:
