@@ -393,7 +393,18 @@ def _patiently(call: Callable[[], Any]) -> Any:
             time.sleep(0.05)
 
 
-_PASSING = frozenset((KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD))
+# A coordinator that moves, or that a fresh broker is still loading, is named by the last three; the client does not call them retriable.
+_PASSING = frozenset(
+    (
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._WAIT_COORD,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    )
+)
 
 
 def _failure(error: KafkaException) -> Exception:

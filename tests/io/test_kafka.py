@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream_monitor.errors import FatalError, LogGapError, SetupError
@@ -208,3 +208,23 @@ def test_a_plain_consumer_sees_what_was_produced(topic: str, kafka: KafkaServer,
     assert (message.partition(), message.key(), message.value()) == (1, b"key", b"value")
     assert message.headers() == [("record", b"outcome")]
     consumer.close()
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
+)
+def test_a_coordinator_that_moves_is_asked_again(code: int) -> None:
+    class Moving:
+        """A client whose coordinator answers at the second question."""
+
+        def __init__(self, properties: dict[str, Any]) -> None:
+            self.asked = 0
+
+        def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+            self.asked += 1
+            if self.asked == 1:
+                raise KafkaException(KafkaError(code))
+            return [TopicPartition(place.topic, place.partition, 7) for place in places]
+
+    source = KafkaSource({}, "group", lambda line: None, client=Moving)
+    assert source.committed([("t", 0)]) == {("t", 0): 7}
