@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
 import redis
-from redis.exceptions import BusyLoadingError, ConnectionError, NoScriptError, OutOfMemoryError, ReadOnlyError, TimeoutError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    SlotNotCoveredError,
+    TimeoutError,
+)
 
 from stream_monitor.core.joining import Applied, Behind, Call
 from stream_monitor.core.settings import JoinSettings
@@ -28,7 +38,16 @@ T = TypeVar("T")
 
 SCRIPT = files("stream_monitor.io").joinpath("join.lua").read_bytes()
 
-_UNANSWERED = (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
+_UNANSWERED = (
+    ConnectionError,
+    TimeoutError,
+    BusyLoadingError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ClusterDownError,  # a failover is under way; it passes
+    MasterDownError,
+    SlotNotCoveredError,
+)
 _BORN = 8  # bytes of log time before the journal value in an entry
 _PIECE = 500  # records a script call: larger ones cost the server up to twice as much a record
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
@@ -126,15 +145,19 @@ class RedisStore:
         if not self._sha:
             self._sha = self._client.script_load(SCRIPT)
         try:
-            pipeline = self._client.pipeline(transaction=False)
             parts = [_parts(call) for call in calls]
-            for part in chain.from_iterable(parts):
-                pipeline.evalsha(self._sha, 1, self._key(part.bucket), *self._arguments(part))
-            replies = iter(pipeline.execute())
+            replies = iter(self._evaluate(list(chain.from_iterable(parts))))
             return [_merge([self._answer(next(replies)) for _ in group]) for group in parts]
         except NoScriptError:  # SCRIPT FLUSH, a restart, a new node: load it again and repeat
             self._sha = ""
             return self._send(calls)
+
+    def _evaluate(self, parts: Sequence[Call]) -> list[Any]:
+        """The script's replies. In one round trip, but on a Cluster, where redis-py pipelines no scripts: there in one each."""
+        pipeline = None if isinstance(self._client, redis.RedisCluster) else self._client.pipeline(transaction=False)
+        client = self._client if pipeline is None else pipeline
+        replies = [client.evalsha(self._sha, 1, self._key(part.bucket), *self._arguments(part)) for part in parts]
+        return replies if pipeline is None else list(pipeline.execute())
 
     def _arguments(self, call: Call) -> list[bytes]:
         s = self._settings

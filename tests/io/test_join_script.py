@@ -10,11 +10,12 @@ import orjson
 import pytest
 import redis
 
+from stream_monitor.config import RedisConfig
 from stream_monitor.core.codec import Accepted, Codec
 from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
-from stream_monitor.io.redis import RedisStore
-from tests.support.servers import RedisServer
+from stream_monitor.io.redis import RedisStore, connect
+from tests.support.servers import RedisServer, start_redis_cluster
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=1_000_000)
 CODEC = Codec(EventSettings())
@@ -155,3 +156,30 @@ def test_a_request_id_may_be_any_bytes_of_utf8(store: RedisStore) -> None:
     request = Call(0, 0, len(records), 0, records, "e1")
     assert call(store, request) == fold.apply(request)
     assert accounting(store) == fold.counters
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[RedisServer]]:
+    servers = start_redis_cluster(3)
+    yield servers
+    for server in servers:
+        server.close()
+
+
+def test_on_a_cluster_every_bucket_is_the_fold_although_its_nodes_forget_the_script(cluster: list[RedisServer], namespace: str) -> None:
+    client = connect(RedisConfig(url=cluster[0].url, mode="cluster"))
+    store = open_store(client, namespace)
+    buckets = 8
+    assert len({client.get_node_from_key(f"{{{namespace}:{b}}}").name for b in range(buckets)}) > 1, "on more than one node"
+    logs = {b: random_log(random.Random(b), 1_200) for b in range(buckets)}
+    folds = {b: Fold(SETTINGS) for b in range(buckets)}
+    for start, end in ((0, 1_000), (1_000, 1_200)):  # more than one piece, then less than one
+        calls = [
+            Call(b, log[start - 1].offset + 1 if start else 0, log[end - 1].offset + 1, 0, log[start:end], "" if start else "e1")
+            for b, log in logs.items()
+        ]
+        assert store.submit(calls).result() == [folds[call.bucket].apply(call) for call in calls]
+        client.script_flush()
+    store.forget(3)
+    assert store.status(3).at is None
+    store.close()
