@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import orjson
 import psutil
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from stream_monitor.config import Config, parse
 from stream_monitor.io import topics as topics_of
@@ -83,6 +83,7 @@ class Setting:
             self.bootstrap = kafka.bootstrap
             nodes = (kafka.node(), self._redis.process)
             self._pids = [node.pid if isinstance(node, Process) else None for node in nodes]
+            _wait_for_groups(kafka.bootstrap)
             self._stack = stack.pop_all()
         return self
 
@@ -149,6 +150,20 @@ class Setting:
             process.join()
             results.append(result)
         return results
+
+
+def _wait_for_groups(bootstrap: str) -> None:
+    """Until the broker answers for groups: a fresh one makes their topic at the first question, and refuses meanwhile."""
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "first-question"})
+    try:
+        for _ in range(100):
+            with contextlib.suppress(KafkaException):
+                reader.committed([TopicPartition("none", 0)], 10)
+                return
+            time.sleep(0.1)
+        raise RuntimeError("the broker does not answer for groups")
+    finally:
+        reader.close()
 
 
 def _reach_end(job: Job, alive: Callable[[], bool]) -> None:
