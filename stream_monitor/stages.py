@@ -6,11 +6,21 @@
 Between the two the loop reads the next chunks and produces the last ones. `resume` says where to read from after an assignment or
 an abort: at the committed offset, or before it where the cached state is behind; what lies below the committed offset is
 applied silently.
+
+A stage's `counters` are of what `finish` handled since the loop last emptied them (live.py does at each commit and roll-back). What
+lies below the committed offset is not counted. What adds up:
+
+    route    predictions + feedback = committed records; the dead_letter:REASON are among them, the others went to the journal
+    join     waiting + joined + duplicate + conflicting + late = committed records: what each one found. `waiting` found no other
+             side when it came; each `joined` and `late` ended the waiting of one of these. What still waits, what expired and what
+             stayed an orphan only the bucket knows (core.joining.Fold, RedisStore.counters).
+             prediction, outcome, feedback_issue: what was published; outcome = joined, prediction + duplicates = predictions
+    detect   observations = committed records; firing, resolved ...: alerts that were published
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +29,7 @@ from stream_monitor.core.alignment import by_time
 from stream_monitor.core.codec import Codec, journal_time
 from stream_monitor.core.events import Alert
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Answers, Applied, Behind, Call, Record, emit
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Record, Verdict, emit
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.routing import Input, route
 from stream_monitor.core.settings import JoinSettings
@@ -43,7 +53,7 @@ class Stage(Protocol):
     """What the loop needs of a stage."""
 
     name: str
-    counters: dict[str, int]
+    counters: dict[str, int]  # since the last commit or roll-back
 
     @property
     def topics(self) -> Sequence[str]: ...
@@ -136,6 +146,21 @@ class Route:
         pass
 
 
+_FOUND = {Verdict.JOINED: "joined", Verdict.DUPLICATE: "duplicate", Verdict.CONFLICT: "conflicting", Verdict.LATE: "late"}
+
+
+def _account(counters: dict[str, int], call: Call, answers: Answers) -> None:
+    """Counts what the records of a call found, those below the committed offset left out. A batch at once: only answers are looked at."""
+    first, end = max(call.start, call.committed), call.end
+    records = len(call.records) if first == call.start else sum(record.offset >= first for record in call.records)
+    # A repeated call is answered with all that the outbox holds, which may reach beyond the call.
+    found = Counter([verdict for offset, (verdict, _) in answers.items() if first <= offset < end])
+    for verdict, n in found.items():
+        _count(counters, _FOUND[Verdict(verdict)], n)
+    if waiting := records - found.total():
+        _count(counters, "waiting", waiting)
+
+
 class _Calls(NamedTuple):
     chunks: Sequence[Chunk]
     calls: list[Call]
@@ -184,9 +209,10 @@ class Join:
         answers: list[Answers] = []
         for call, answer in zip(ticket.calls, ticket.answers.result(), strict=True):
             if isinstance(answer, Behind):
-                _count(self.counters, "healed")
                 raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
             answers.append(answer.answers)
+            _account(self.counters, call, answer.answers)
+        published: dict[bytes, int] = {}
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
             call = ticket.calls[i]
             for model, record, value in emit(records, answers[i], call.committed, call.bucket, self._journal_partitions):
@@ -196,7 +222,9 @@ class Join:
                         homes.clear()
                     home = homes[model] = partition_of(model, self._partitions)
                 out.append((topic, home, model, value, headers[record]))  # type: ignore[arg-type]
-                _count(self.counters, record.decode())
+                published[record] = published.get(record, 0) + 1
+        for record, n in published.items():
+            _count(self.counters, record.decode(), n)
         return out
 
     def time_of(self, topic: str, record: Record) -> int:  # noqa: ARG002
@@ -241,6 +269,12 @@ class Join:
         self._epochs.pop(place[1], None)
 
 
+def _status(alert: Out) -> str:
+    """firing, resolved ..., by the event type."""
+    kind = next(value for name, value in alert.headers or [] if name == "ce_type")
+    return kind.decode().rpartition(".")[2]
+
+
 class Detect:
     """observations -> alerts. The state is in memory; what it answered and is not committed yet is in an outbox."""
 
@@ -282,9 +316,11 @@ class Detect:
                     if offset >= committed:
                         outbox.append((offset, record))
                         out.append(record)
-                        _count(self.counters, alert.status.value)
             monitor.at = max(monitor.at, end)
-            _count(self.counters, "observations", len(records))
+            fresh = len(records) if start >= committed else sum(offset >= committed for offset, *_ in records)
+            _count(self.counters, "observations", fresh)
+        for record in out:  # those from the outbox too: the transaction they were counted in was rolled back
+            _count(self.counters, _status(record))
         return out
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
