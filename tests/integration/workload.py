@@ -43,7 +43,7 @@ def canonical(event: Any) -> bytes:
 
 
 _WHOLE = {"request_id": "x", "model": "m", "model_version": "1", "timestamp": 1, "prediction": 1, "label": 1}
-_ODD: list[tuple[bytes | None, str]] = [
+ODD: list[tuple[bytes | None, str]] = [
     (b"not json", "not_json"),
     (b'{"request_id": "x", "score": NaN}', "not_json"),
     (b'{"request_id": "\xff\xfe"}', "not_utf8"),
@@ -106,7 +106,7 @@ def make(predictions: int, seed: int, large: bool = True) -> Workload:
             send(at + 5_000 + rng.randrange(5_000), Message("feedback", key, orjson.dumps(other)))
             of.conflicts += 1
         if rng.random() < 0.01:
-            value, reason = rng.choice(_ODD)
+            value, reason = rng.choice(ODD)
             send(i, Message(rng.choice(("predictions", "feedback")), rng.choice((None, b"key")), value))
             of.dead[reason] += 1
     for i in range(50):
