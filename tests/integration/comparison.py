@@ -1,9 +1,9 @@
 """What the topics must hold after any trouble: the plain join of what was sent, by a few dictionaries, and the alerts of one fold.
 
-    expected = plain_join(sent)          # independent of stream monitor's own join
-    assert_is_the_plain_join(setting, expected)
-    assert_alerts_are_the_fold(setting)  # those that one Monitor raises over the committed observations, byte for byte, once
-    assert_adds_up(summary, expected)    # what `run --until-end` reports of the buckets
+expected = plain_join(sent)          # independent of stream monitor's own join
+assert_is_the_plain_join(setting, expected)
+assert_alerts_are_the_fold(setting)  # those that one Monitor raises over the committed observations, byte for byte, once
+assert_adds_up(summary, expected)    # what `run --until-end` reports of the buckets
 """
 
 from __future__ import annotations
@@ -105,8 +105,7 @@ def assert_is_the_plain_join(setting: Setting, expected: Expected | Workload) ->
 def _same(what: str, found: Counter[Any], expected: Counter[Any]) -> None:
     lost, doubled = expected - found, found - expected
     assert not lost and not doubled, (
-        f"{what}: of {expected.total()} {lost.total()} are lost and {doubled.total()} are too many, such as"
-        f" {next(iter(lost or doubled))!r}"
+        f"{what}: of {expected.total()} {lost.total()} are lost and {doubled.total()} are too many, such as {next(iter(lost or doubled))!r}"
     )
 
 

@@ -1,10 +1,10 @@
 """A TCP proxy between a client and its server: it can cut them off, refuse, hold answers back, and lead elsewhere.
 
-    with Proxy(port) as proxy: client(proxy.port)
-    proxy.cut()         # connections stay open, nothing passes: a network that swallows everything
-    proxy.heal()
-    proxy.hold = 2.0    # answers come so many seconds late, requests at once
-    proxy.target = 4321; proxy.drop()    # new connections go there; the old ones are closed
+with Proxy(port) as proxy: client(proxy.port)
+proxy.cut()         # connections stay open, nothing passes: a network that swallows everything
+proxy.heal()
+proxy.hold = 2.0    # answers come so many seconds late, requests at once
+proxy.target = 4321; proxy.drop()    # new connections go there; the old ones are closed
 """
 
 from __future__ import annotations
