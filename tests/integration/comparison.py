@@ -104,9 +104,9 @@ def assert_is_the_plain_join(setting: Setting, expected: Expected | Workload) ->
 
 def _same(what: str, found: Counter[Any], expected: Counter[Any]) -> None:
     lost, doubled = expected - found, found - expected
-    assert not lost and not doubled, (
-        f"{what}: of {expected.total()} {lost.total()} are lost and {doubled.total()} are too many, such as {next(iter(lost or doubled))!r}"
-    )
+    if lost or doubled:
+        example = next(iter(lost or doubled))
+        raise AssertionError(f"{what}: of {expected.total()} {lost.total()} are lost, {doubled.total()} are too many, such as {example!r}")
 
 
 def assert_alerts_are_the_fold(setting: Setting) -> int:

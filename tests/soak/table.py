@@ -1,3 +1,3 @@
-"""Imports every module that enters faults into the table, in the order in which they are run."""
+"""Imports every module that enters faults into the table."""
 
-from tests.soak import crashes  # noqa: F401, I001
+from tests.soak import brokers, crashes, groups, store  # noqa: F401

@@ -31,7 +31,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.integration.command import Setting, read_environment
 from tests.integration.comparison import Expected, assert_adds_up, assert_alerts_are_the_fold, assert_is_the_plain_join, plain_join
 from tests.integration.workload import Message, make
-from tests.support.servers import KafkaServer, RedisServer, shared_kafka, start_redis
+from tests.support.servers import KafkaServer, RedisServer, start_redis
 
 ROOT = Path(__file__).parents[2]
 
