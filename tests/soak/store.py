@@ -44,7 +44,7 @@ def again_and_again(trial: Trial, what: Callable[[Any], Any], times: int, every_
             trial.recoveries.append(advances(setting))
         process.stop()
     trial.figures["times"] = times
-    trial.settle(setting, feed.sent, accounts=False)
+    trial.settle(setting, feed.sent)
 
 
 @fault("flushall", "FLUSHALL ten times under load", HEALED)
@@ -88,7 +88,7 @@ def restarted_empty(trial: Trial) -> None:
         assert "join: Redis does not answer, waiting" in process.said()
         process.stop()
     trial.figures["kills"] = 3
-    trial.settle(setting, feed.sent, accounts=False)
+    trial.settle(setting, feed.sent)
 
 
 @fault(
@@ -97,6 +97,10 @@ def restarted_empty(trial: Trial) -> None:
     "it waits and says so, and goes on when it is given memory; nothing is evicted; " + ONCE,
 )
 def redis_full(trial: Trial) -> None:
+    full(trial, 10.0)
+
+
+def full(trial: Trial, seconds: float) -> None:
     server = trial.redis()
     setting = trial.setting(redis=server)
     with trial.feed(setting) as feed, server.client() as client:
@@ -105,7 +109,7 @@ def redis_full(trial: Trial) -> None:
         advances(setting)
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
         process.until_said("OutOfMemoryError")
-        time.sleep(10.0)
+        time.sleep(seconds)
         client.config_set("maxmemory", 0)
         trial.recoveries.append(advances(setting))
         assert client.info("stats")["evicted_keys"] == 0
@@ -181,7 +185,7 @@ def failover_behind(trial: Trial) -> None:
         assert "the store knows bucket" in process.said(), "the replica was not behind"
         trial.figures["rewinds"] = process.said().count("the store knows bucket")
         process.stop()
-    trial.settle(setting, feed.sent, accounts=False)
+    trial.settle(setting, feed.sent)
 
 
 @fault("sentinel", "the primary that Sentinel watches is killed, with a replica that has missed its last 2 s", HEALED)
@@ -207,7 +211,7 @@ def sentinel(trial: Trial) -> None:
         trial.recoveries.append(advances(setting))
         trial.figures["rewinds"] = process.said().count("the store knows bucket")
         process.stop()
-    trial.settle(setting, feed.sent, accounts=False)
+    trial.settle(setting, feed.sent)
 
 
 class Sentinel:
