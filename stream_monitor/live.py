@@ -21,6 +21,8 @@ from stream_monitor.errors import FatalError, LogGapError
 from stream_monitor.ports import Aborted, Chunk, Place, Sink, Source
 from stream_monitor.stages import Rewind, Stage
 
+_PATIENCE = 1.0  # seconds for which an open transaction waits for the store
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -180,6 +182,8 @@ class Worker:
         flight, self._flight = self._flight, None
         if flight is None:
             return
+        if self._sink.open and not self.stage.ready(flight.ticket, _PATIENCE):
+            self._commit()  # what is produced does not wait with it: the broker rolls back what stays open for long, and fences us
         out = self.stage.finish(flight.ticket)
         if out:
             self._sink.produce(out)

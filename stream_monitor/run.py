@@ -87,13 +87,18 @@ class Run:
             if self._stop.is_set():
                 deadline = deadline or time.monotonic() + self._config.run.shutdown_timeout / 1000
                 if time.monotonic() > deadline:
+                    self._raise_failure()  # why it was stopped says more than that it took long
+                    late = ", ".join(stage.name for stage in self.stages if not stage.finished.is_set())
                     raise FatalError(
-                        f"the stages did not end within {self._config.run.shutdown_timeout / 1000:.0f} s of the stop",
+                        f"{late} did not end within {self._config.run.shutdown_timeout / 1000:.0f} s of the stop",
                         "their open transactions will be rolled back by the broker; raise run.shutdown_timeout if this recurs",
                     )
             self._threads[0].join(every_s) if self._threads[0].is_alive() else time.sleep(every_s)
             if tick is not None:
                 tick()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
         for stage in self.stages:
             if stage.failure is not None:
                 raise stage.failure

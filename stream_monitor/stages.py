@@ -62,6 +62,9 @@ class Stage(Protocol):
         """Event time (ms) of a record of a topic, by which partitions are read side by side; a quick look, no decision."""
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Any: ...
+    def ready(self, ticket: Any, seconds: float) -> bool:
+        """Waits for so long at most; whether `finish` need not wait."""
+
     def finish(self, ticket: Any) -> list[Out]: ...
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         """Where to read from, and the committed offset below which nothing is emitted.
@@ -116,6 +119,9 @@ class Route:
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Sequence[Chunk]:  # noqa: ARG002
         return chunks
+
+    def ready(self, ticket: Sequence[Chunk], seconds: float) -> bool:  # noqa: ARG002
+        return True
 
     def finish(self, ticket: Sequence[Chunk]) -> list[Out]:
         out: list[Out] = []
@@ -202,6 +208,13 @@ class Join:
             for place, start, end, records, _ in chunks
         ]
         return _Calls(chunks, calls, self._store.submit(calls))
+
+    def ready(self, ticket: _Calls, seconds: float) -> bool:
+        try:
+            ticket.answers.exception(seconds)
+        except TimeoutError:
+            return False
+        return True
 
     def finish(self, ticket: _Calls) -> list[Out]:
         out: list[Out] = []
@@ -298,6 +311,9 @@ class Detect:
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> tuple[Sequence[Chunk], Mapping[Place, int]]:
         return chunks, {chunk.place: committed[chunk.place] for chunk in chunks}
+
+    def ready(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]], seconds: float) -> bool:  # noqa: ARG002
+        return True
 
     def finish(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]]) -> list[Out]:
         out: list[Out] = []

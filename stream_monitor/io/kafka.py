@@ -180,7 +180,13 @@ class KafkaSource:
         self._next[place] = offset
         self._skewed.discard(place)
         self._alignment.add(place)
-        _patiently(lambda: self._consumer.seek(TopicPartition(*place, offset)))
+        try:
+            _patiently(lambda: self._consumer.seek(TopicPartition(*place, offset)))
+        except FatalError:
+            for message in self._consumer.consume(100, 1.0):  # a fenced consumer refuses everything, but says why only here
+                if message.error() is not None:
+                    self._event(message, place)
+            raise
 
     def owned(self) -> list[Place]:
         return sorted(self._next)
@@ -269,8 +275,8 @@ class KafkaSource:
                 f"{place[0]}/{place[1]}: the position {self._next.get(place)} lies outside what the topic still holds: {error.str()}",
                 "see what would be skipped and accept it with: stream-monitor reset",
             )
-        if error.fatal():
-            raise FatalError(f"kafka consumer: {error.str()}")
+        if error.fatal() or code == KafkaError._FATAL:
+            raise FatalError(f"kafka consumer: {error.str()}", _AGAIN)
         if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             raise SetupError(f"kafka: {error.str()}", "create the topics: stream-monitor topics create")
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
@@ -376,6 +382,7 @@ class KafkaSink:
             self._log(f"kafka producer closed: {error.args[0].str()}")
 
 
+_AGAIN = "the process ends so that a supervisor starts a fresh one; if this recurs, see that no two processes have one instance_id"
 _PATIENCE = 120.0  # seconds for which retriable errors are tried again
 
 
@@ -409,6 +416,6 @@ _PASSING = frozenset(
 
 def _failure(error: KafkaException) -> Exception:
     cause = error.args[0]
-    if cause.txn_requires_abort():
+    if cause.txn_requires_abort() and cause.code() != KafkaError.FENCED_INSTANCE_ID:
         return Aborted(cause.str())
-    return FatalError(f"kafka: {cause.str()}", "the process ends so that a supervisor starts a fresh one")
+    return FatalError(f"kafka: {cause.str()}", _AGAIN)

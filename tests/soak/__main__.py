@@ -56,6 +56,7 @@ def _run(fault: Fault, seed: int, kafka: functools._lru_cache_wrapper[KafkaServe
         if not isinstance(why, AssertionError):
             traceback.print_exc()
         print(f"FAILED  {fault.name}: {fault.done}; seed {seed}, {time.monotonic() - began:.0f} s: {why}", flush=True)
+        print(trial.last_words(), flush=True)
         return False
     finally:
         trial.close()

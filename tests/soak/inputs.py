@@ -164,7 +164,7 @@ def poison(trial: Trial) -> None:
     trial.figures["dead_letters"] = expected.dead.total()
     odd = {value for value, _ in ODD}
     originals = Counter(message.value for message in messages if message.value in odd)
-    kept = Counter(record.value for record in setting.read("dead_letter") if b"stream-monitor.original-size" not in record.headers)
+    kept = Counter(record.value for record in setting.read("dead_letter") if "stream-monitor.original-size" not in record.headers)
     kept.pop(next((value for value in kept if value and len(value) > 200_000), b""), None)
     assert kept == originals
 

@@ -259,6 +259,12 @@ class Trial:
         self.figures = {"messages": expected.messages, "pairs": expected.outcomes.total()} | self.figures
         return expected
 
+    def last_words(self) -> str:
+        """The last lines of the processes that were started last."""
+        return "\n".join(
+            f"    [{one.child.returncode}] {line[:300]}" for one in self._processes[-2:] for line in one.said().splitlines()[-12:]
+        )
+
     def shown(self) -> str:
         """The figures as one line."""
         figures = dict(self.figures)
