@@ -275,6 +275,8 @@ class KafkaSource:
                 f"{place[0]}/{place[1]}: the position {self._next.get(place)} lies outside what the topic still holds: {error.str()}",
                 "see what would be skipped and accept it with: stream-monitor reset",
             )
+        if code in _FENCED or (code == KafkaError._FATAL and "fenced" in error.str()):
+            raise FatalError(f"fenced: another process has taken over ({error.str().rpartition(': ')[2]})", _AGAIN)
         if error.fatal() or code == KafkaError._FATAL:
             raise FatalError(f"kafka consumer: {error.str()}", _AGAIN)
         if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
@@ -414,8 +416,13 @@ _PASSING = frozenset(
 )
 
 
+_FENCED = frozenset((KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED))
+
+
 def _failure(error: KafkaException) -> Exception:
     cause = error.args[0]
-    if cause.txn_requires_abort() and cause.code() != KafkaError.FENCED_INSTANCE_ID:
+    if cause.txn_requires_abort() and cause.code() != KafkaError.FENCED_INSTANCE_ID:  # a twin's group membership does not come back
         return Aborted(cause.str())
+    if cause.code() in _FENCED:
+        return FatalError(f"fenced: another process has taken over, or a transaction was open for too long ({cause.name()})", _AGAIN)
     return FatalError(f"kafka: {cause.str()}", _AGAIN)

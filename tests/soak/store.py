@@ -18,7 +18,7 @@ from tests.soak.trial import Trial, advances, until
 from tests.support.process import Process as ServerProcess
 from tests.support.process import free_port
 from tests.support.proxy import Proxy
-from tests.support.redis import redis_binary
+from tests.support.redis import Migration, redis_binary
 from tests.support.servers import RedisServer, start_redis_cluster
 
 HEALED = "healed from the journal without an operator; " + ONCE
@@ -257,34 +257,10 @@ def slot_migration(trial: Trial) -> None:
         advances(setting)
         for _ in range(2):
             for bucket in range(4):
-                moved += move(servers, f"{{{setting.namespace}:{setting.topics['journal']}:{bucket}}}", slowly=0.01)
+                with Migration(servers, f"{{{setting.namespace}:{setting.topics['journal']}:{bucket}}}") as migration:
+                    moved += migration.finish(slowly=0.01)
             trial.recoveries.append(advances(setting))
         trial.figures["keys_moved"] = moved
         trial.figures["waits"] = process.said().count("Redis does not answer")
         process.stop()
     trial.settle(setting, feed.sent)
-
-
-def move(servers: list[RedisServer], key: str, slowly: float = 0.0) -> int:
-    """Moves a key's slot from its node to the next; answers how many keys went. `slowly`: seconds between two pieces."""
-    with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(server.client()) for server in servers]
-        ids = [client.execute_command("CLUSTER MYID").decode() for client in clients]
-        slot = clients[0].execute_command("CLUSTER KEYSLOT", key)
-        owner = next(node for low, high, node in _ranges(clients[0]) if low <= slot <= high)
-        source = ids.index(owner)
-        target = (source + 1) % len(servers)
-        clients[target].execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
-        clients[source].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
-        moved = 0
-        while keys := clients[source].execute_command("CLUSTER GETKEYSINSLOT", slot, 50):
-            clients[source].execute_command("MIGRATE", "127.0.0.1", servers[target].port, "", 0, 5000, "KEYS", *keys)
-            moved += len(keys)
-            time.sleep(slowly)
-        for i in (target, source, *range(len(servers))):
-            clients[i].execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
-        return moved
-
-
-def _ranges(client: Any) -> list[tuple[int, int, str]]:
-    return [(low, high, primary[2].decode()) for low, high, primary, *_ in client.execute_command("CLUSTER SLOTS")]
