@@ -130,8 +130,12 @@ class KafkaSource:
             self.metadata = self._consumer.consumer_group_metadata()
         if self._rebalances != before or not self._consumer.memberid():
             # Dropped: they were read under the old assignment, or the group has declared us dead (metadata without a member
-            # would commit unfenced). Without a seek they would be lost.
-            self._skewed.update((m.topic(), m.partition()) for m in messages)
+            # would commit unfenced). Without a seek they would be lost. Not dropped: why this member will never be one again.
+            for m in messages:
+                if (error := m.error()) is None:
+                    self._skewed.add((m.topic(), m.partition()))  # type: ignore[arg-type]  # what was consumed has both
+                else:
+                    _raise_fatal(error)
             return []
         now = time.monotonic()
         if messages:
@@ -275,16 +279,21 @@ class KafkaSource:
                 f"{place[0]}/{place[1]}: the position {self._next.get(place)} lies outside what the topic still holds: {error.str()}",
                 "see what would be skipped and accept it with: stream-monitor reset",
             )
-        if code in _FENCED or (code == KafkaError._FATAL and "fenced" in error.str()):
-            raise FatalError(f"fenced: another process has taken over ({error.str().rpartition(': ')[2]})", _AGAIN)
-        if error.fatal() or code == KafkaError._FATAL:
-            raise FatalError(f"kafka consumer: {error.str()}", _AGAIN)
+        _raise_fatal(error)
         if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             raise SetupError(f"kafka: {error.str()}", "create the topics: stream-monitor topics create")
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise SetupError(f"kafka: {error.str()}", "grant this client the rights of ARCHITECTURE.md, Operations")
         self._log(f"kafka consumer: {error.str()}")
         return None
+
+
+def _raise_fatal(error: KafkaError) -> None:
+    """A fatal error is told once; whoever drops it waits for ever."""
+    if error.code() in _FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str()):
+        raise FatalError(f"fenced: another process has taken over ({error.str().rpartition(': ')[2]})", _AGAIN)
+    if error.fatal() or error.code() == KafkaError._FATAL:
+        raise FatalError(f"kafka consumer: {error.str()}", _AGAIN)
 
 
 def _no_time(_topic: str, _record: Record) -> int:
