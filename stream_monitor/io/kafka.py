@@ -133,7 +133,7 @@ class KafkaSource:
             # would commit unfenced). Without a seek they would be lost. Not dropped: why this member will never be one again.
             for m in messages:
                 if (error := m.error()) is None:
-                    self._skewed.add((m.topic(), m.partition()))  # type: ignore[arg-type]  # what was consumed has both
+                    self._skewed.add((m.topic(), m.partition()))
                 else:
                     _raise_fatal(error)
             return []

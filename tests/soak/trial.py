@@ -157,9 +157,13 @@ class Supervised(threading.Thread):
                 self.codes.append(code)
                 self.process = self._start_one()
 
-    def end(self, seconds: float = 60) -> None:
+    def leave(self) -> None:
+        """Starts no other one."""
         self._stopping.set()
         self.join()
+
+    def end(self, seconds: float = 60) -> None:
+        self.leave()
         self.process.send(signal.SIGTERM)
         self.process.wait(seconds)
 
@@ -181,8 +185,11 @@ class Trial:
             self._closing.enter_context(tempfile.TemporaryDirectory(prefix="stream-monitor-soak-", ignore_cleanup_errors=True))
         )
         self._processes: list[Process] = []
+        self._supervised: list[Supervised] = []
 
     def close(self) -> None:
+        for supervised in self._supervised:
+            supervised.leave()
         for process in self._processes:
             if process.child.poll() is None:
                 process.child.kill()
@@ -234,7 +241,9 @@ class Trial:
         return process
 
     def supervise(self, setting: Setting, *arguments: str, instance: str = "a", **environment: str) -> Supervised:
-        return Supervised(lambda: self.start(setting, *arguments, instance=instance, **environment))
+        supervised = Supervised(lambda: self.start(setting, *arguments, instance=instance, **environment))
+        self._supervised.append(supervised)
+        return supervised
 
     @contextlib.contextmanager
     def recovery(self, setting: Setting, stage: str = "join") -> Iterator[None]:
