@@ -197,11 +197,14 @@ class KafkaSource:
 
     def committed(self, places: Sequence[Place]) -> dict[Place, int | None]:
         """The group's committed offsets, after earlier transactions are resolved."""
-        found = _patiently(lambda: self._consumer.committed([TopicPartition(*p) for p in places], CALL_TIMEOUT))
-        for tp in found:
-            if tp.error is not None:
-                raise FatalError(f"the committed offset of {tp.topic}/{tp.partition} cannot be read: {tp.error}")
-        return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in found}
+
+        def ask() -> list[TopicPartition]:
+            found = self._consumer.committed([TopicPartition(*p) for p in places], CALL_TIMEOUT)
+            if errors := [tp.error for tp in found if tp.error is not None]:
+                raise KafkaException(errors[0])
+            return found
+
+        return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in _patiently(ask)}
 
     def bounds(self, place: Place) -> tuple[int, int]:
         """The first offset that the topic still holds, and the one after the last (of committed and open records)."""
@@ -405,26 +408,35 @@ def _patiently(call: Callable[[], Any]) -> Any:
             return call()
         except KafkaException as error:
             failure = _failure(error)
-            retriable = error.args[0].retriable() or error.args[0].code() in _PASSING
+            retriable = not error.args[0].fatal() and (error.args[0].retriable() or error.args[0].code() in _PASSING)
             if isinstance(failure, Aborted) or not retriable or time.monotonic() > deadline:
                 raise failure from error
             time.sleep(0.05)
 
 
-# A coordinator that moves, or that a fresh broker is still loading, is named by the last three; the client does not call them retriable.
+# What passes while brokers come and go; outside the transactional calls the client itself calls nothing retriable.
 _PASSING = frozenset(
     (
         KafkaError._TIMED_OUT,
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._DESTROY_BROKER,
         KafkaError._WAIT_COORD,
         KafkaError.NOT_COORDINATOR,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
     )
 )
-
-
 _FENCED = frozenset((KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED))
 
 

@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.integration.command import Setting, read_environment
 from tests.integration.comparison import Expected, assert_adds_up, assert_alerts_are_the_fold, assert_is_the_plain_join, plain_join
@@ -315,7 +315,12 @@ class Committed:
         ]
 
     def __call__(self) -> int:
-        return sum(max(0, place.offset) for place in self._consumer.committed(self._places, 30))
+        while True:
+            with contextlib.suppress(KafkaException):  # the brokers may be the ones that are at fault
+                found = self._consumer.committed(self._places, 30)
+                if all(place.error is None for place in found):
+                    return sum(max(0, place.offset) for place in found)
+            time.sleep(0.1)
 
     def close(self) -> None:
         self._consumer.close()
