@@ -199,7 +199,7 @@ class KafkaSource:
         """The group's committed offsets, after earlier transactions are resolved."""
 
         def ask() -> list[TopicPartition]:
-            found = self._consumer.committed([TopicPartition(*p) for p in places], CALL_TIMEOUT)
+            found: list[TopicPartition] = self._consumer.committed([TopicPartition(*p) for p in places], CALL_TIMEOUT)
             if errors := [tp.error for tp in found if tp.error is not None]:
                 raise KafkaException(errors[0])
             return found
