@@ -339,12 +339,10 @@ class KafkaSink:
         client: Callable[[dict[str, Any]], Any] = Producer,
     ) -> None:
         self._log = log
-        self._producer = client(
-            _PRODUCER_TUNING
-            | dict(properties)
-            | _PRODUCER
-            | {"transactional.id": transactional_id, "error_cb": lambda e: log(f"kafka: {e}")}
-        )
+        settings = _PRODUCER_TUNING | dict(properties) | _PRODUCER | {"transactional.id": transactional_id}
+        self._producer = client(settings | {"error_cb": lambda e: log(f"kafka: {e}")})
+        # What is not committed by then the broker rolls back: to go on trying is to wait for nothing, a fresh process finds out at once.
+        self._patience = min(_PATIENCE, int(settings["transaction.timeout.ms"]) / 1000)
         self.open = False
 
     def start(self) -> None:
@@ -377,14 +375,15 @@ class KafkaSink:
             _patiently(self._producer.begin_transaction)
             self.open = True
         places = [TopicPartition(*place, offset) for place, offset in offsets.items()]
-        _patiently(lambda: self._producer.send_offsets_to_transaction(places, metadata, CALL_TIMEOUT))
-        _patiently(lambda: self._producer.commit_transaction(CALL_TIMEOUT))
+        patience = self._patience
+        _patiently(lambda: self._producer.send_offsets_to_transaction(places, metadata, min(CALL_TIMEOUT, patience)), patience)
+        _patiently(lambda: self._producer.commit_transaction(min(CALL_TIMEOUT, patience)), patience)
         self.open = False
 
     def abort(self) -> None:
         """Rolls the transaction back, if there is one."""
         if self.open:
-            _patiently(lambda: self._producer.abort_transaction(CALL_TIMEOUT))
+            _patiently(lambda: self._producer.abort_transaction(min(CALL_TIMEOUT, self._patience)), self._patience)
             self.open = False
 
     def close(self) -> None:
@@ -400,9 +399,9 @@ _AGAIN = "the process ends so that a supervisor starts a fresh one; if this recu
 _PATIENCE = 120.0  # seconds for which retriable errors are tried again
 
 
-def _patiently(call: Callable[[], Any]) -> Any:
+def _patiently(call: Callable[[], Any], seconds: float = _PATIENCE) -> Any:
     """Calls until it works, while the client says that trying again may help."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return call()
