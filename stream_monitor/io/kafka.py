@@ -395,7 +395,8 @@ class KafkaSink:
             self._log(f"kafka producer closed: {error.args[0].str()}")
 
 
-_AGAIN = "the process ends so that a supervisor starts a fresh one; if this recurs, see that no two processes have one instance_id"
+_AGAIN = "the process ends so that a supervisor starts a fresh one"
+_TWIN = _AGAIN + "; if this recurs, see that no two processes have one instance_id"
 _PATIENCE = 120.0  # seconds for which retriable errors are tried again
 
 
@@ -406,10 +407,12 @@ def _patiently(call: Callable[[], Any], seconds: float = _PATIENCE) -> Any:
         try:
             return call()
         except KafkaException as error:
-            failure = _failure(error)
-            retriable = not error.args[0].fatal() and (error.args[0].retriable() or error.args[0].code() in _PASSING)
-            if isinstance(failure, Aborted) or not retriable or time.monotonic() > deadline:
+            failure, cause = _failure(error), error.args[0]
+            passing = not cause.fatal() and (cause.retriable() or cause.code() in _PASSING)
+            if isinstance(failure, Aborted) or not passing:
                 raise failure from error
+            if time.monotonic() > deadline:
+                raise FatalError(f"kafka: nothing came of it for {seconds:.0f} s: {cause.str()}", _AGAIN) from error
             time.sleep(0.05)
 
 
@@ -444,5 +447,5 @@ def _failure(error: KafkaException) -> Exception:
     if cause.txn_requires_abort() and cause.code() != KafkaError.FENCED_INSTANCE_ID:  # a twin's group membership does not come back
         return Aborted(cause.str())
     if cause.code() in _FENCED:
-        return FatalError(f"fenced: another process has taken over, or a transaction was open for too long ({cause.name()})", _AGAIN)
+        return FatalError(f"fenced: another process has taken over, or a transaction was open for too long ({cause.name()})", _TWIN)
     return FatalError(f"kafka: {cause.str()}", _AGAIN)

@@ -35,7 +35,7 @@ def admin(setting: Setting) -> AdminClient:
 
 def add_partitions(setting: Setting, role: str, total: int) -> None:
     for future in admin(setting).create_partitions([NewPartitions(setting.topics[role], total)]).values():
-        future.result(30)
+        future.result(90)
 
 
 @fault("inputs-grow", "partitions are added to both input topics while it runs", "they are read, from their start; " + ONCE)
@@ -106,7 +106,7 @@ def dead_letter_too_small(trial: Trial) -> None:
         entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, setting.topics["dead_letter"], incremental_configs=[entry])
         for future in admin(setting).incremental_alter_configs([resource]).values():
-            future.result(30)
+            future.result(90)
 
     with trial.feed(setting) as feed:
         process = trial.supervise(setting)
@@ -141,7 +141,7 @@ def dead_letter_denied(trial: Trial) -> None:
         advances(setting)
         client = admin(setting)
         for future in client.create_acls([AclBinding(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, *deny)]).values():
-            future.result(30)
+            future.result(90)
         first = process.process
         time.sleep(10.0)
         said = first.said()
@@ -149,7 +149,7 @@ def dead_letter_denied(trial: Trial) -> None:
             ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", AclOperation.ANY, AclPermissionType.ANY
         )
         for future in client.delete_acls([bindings]).values():
-            future.result(30)
+            future.result(90)
         trial.recoveries.append(advances(setting, "route"))
         process.end()
     trial.figures["exit_codes"] = str(process.codes)
@@ -177,7 +177,7 @@ def gap(trial: Trial, size: int) -> None:
     read = sum(message.topic == "predictions" for message in messages[:half])
     low = read + half // 10
     for future in admin(setting).delete_records([TopicPartition(setting.topics["predictions"], 0, low)]).values():
-        future.result(30)
+        future.result(90)
     refused = setting.run("run", "--until-end")
     assert refused.returncode == 4, (refused.returncode, refused.stderr[-2000:])
     assert setting.topics["predictions"] in refused.stderr
