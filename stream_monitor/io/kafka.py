@@ -380,10 +380,11 @@ class KafkaSink:
         _patiently(lambda: self._producer.commit_transaction(min(CALL_TIMEOUT, patience)), patience)
         self.open = False
 
-    def abort(self) -> None:
-        """Rolls the transaction back, if there is one."""
+    def abort(self, seconds: float = CALL_TIMEOUT) -> None:
+        """Rolls the transaction back, if there is one, within so many seconds."""
         if self.open:
-            _patiently(lambda: self._producer.abort_transaction(min(CALL_TIMEOUT, self._patience)), self._patience)
+            patience = min(seconds, self._patience)
+            _patiently(lambda: self._producer.abort_transaction(patience), patience)
             self.open = False
 
     def close(self) -> None:
