@@ -15,7 +15,7 @@ ROOT = Path(stream_monitor.__file__).parent
 PACKAGE = "stream_monitor"
 
 IMPURE = frozenset({"time", "random", "os", "socket", "logging", "pathlib", "asyncio", "threading", "subprocess", "sys"})
-PURE_LIBRARIES = frozenset({"numpy", "orjson", "msgpack", "river"})
+PURE_LIBRARIES = frozenset({"numpy", "orjson", "msgpack", "msgspec", "river"})
 CLIENTS = frozenset({"confluent_kafka", "redis"})
 ASSEMBLERS = ("cli", "run", "demo")
 EDGE_MAY = ("core", "errors", "ports", "config", "io")

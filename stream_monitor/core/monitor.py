@@ -14,9 +14,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-import orjson
-
 from stream_monitor.core.alerting import Desk, Event
+from stream_monitor.core.codec import read
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Alert
 from stream_monitor.core.maturity import Clock, LabelClock
@@ -59,9 +58,9 @@ class Monitor:
             self._counts["predictions"] = self._counts.get("predictions", 0) + 1
             return []
         try:
-            record = orjson.loads(value)
+            record = read(value)
             kind = record["record"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             kind = None
         if kind == "outcome":
             understood = self._outcome(record, offset)
@@ -215,7 +214,7 @@ class Monitor:
         """Puts back the outcome at `offset` (< `at`) if it waited when a snapshot without the waiting was taken."""
         if not value.startswith(b'{"record":"outcome",'):
             return
-        record = orjson.loads(value)
+        record = read(value)
         prediction, feedback = record.get("prediction"), record.get("feedback")
         if not _is_prediction(prediction) or not _is_feedback(feedback):
             return

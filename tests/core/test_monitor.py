@@ -316,6 +316,15 @@ def test_what_makes_no_sense_is_counted_and_changes_nothing_else(value: bytes) -
     assert {name: n for name, n in monitor.counters.items() if n} == {"not_understood": 1}
 
 
+def test_a_number_too_large_for_a_double_in_a_field_that_nobody_reads_does_no_harm() -> None:
+    monitor = Monitor(AT_ONCE, "observations", 0)
+    value = predicted(prediction(1)).replace(b'"request_id"', b'"trace":1e999,"request_id"')
+    assert b"1e999" in value
+    monitor.step(0, value)
+    assert monitor.counters["predictions"] == 1
+    assert "not_understood" not in monitor.counters
+
+
 def test_what_came_is_counted() -> None:
     event = prediction(0)
     issues = [b'{"record":"feedback_issue","issue":"%b","model":"credit","feedback":null}' % one for one in (b"late", b"conflicting")]
