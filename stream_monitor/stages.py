@@ -141,6 +141,19 @@ class _Calls(NamedTuple):
     answers: Future[list[Applied | Behind]]
 
 
+class _Homes(dict[bytes, int]):
+    """key -> its partition."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+
+    def __missing__(self, key: bytes) -> int:
+        if len(self) > 10_000:
+            self.clear()
+        home = self[key] = partition_of(key, self._partitions)
+        return home
+
+
 class Join:
     """journal -> observations, through the store."""
 
@@ -161,12 +174,11 @@ class Join:
         self._store = store
         self._settings = settings
         self._observations = observations
-        self._partitions = observation_partitions
         self._new_epoch = new_epoch
         self._journal_partitions = journal_partitions
         self._epochs: dict[int, str] = {}  # of buckets that are to be rebuilt, until their first call is made
         self._headers = {kind: [("record", kind)] for kind in (b"prediction", b"outcome", b"feedback_issue")}
-        self._homes: dict[bytes, int] = {}  # model -> partition of observations
+        self._homes = _Homes(observation_partitions)
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> _Calls:
         calls = [
@@ -180,6 +192,7 @@ class Join:
     def finish(self, ticket: _Calls) -> list[Out]:
         out: list[Out] = []
         topic, headers, homes = self._observations, self._headers, self._homes
+        counts = dict.fromkeys(headers, 0)
         answers: list[Answers] = []
         for call, answer in zip(ticket.calls, ticket.answers.result(), strict=True):
             if isinstance(answer, Behind):
@@ -189,13 +202,10 @@ class Join:
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
             call = ticket.calls[i]
             for model, record, value in emit(records, answers[i], call.committed, call.bucket, self._journal_partitions):
-                home = homes.get(model)
-                if home is None:
-                    if len(homes) > 10_000:
-                        homes.clear()
-                    home = homes[model] = partition_of(model, self._partitions)
-                out.append((topic, home, model, value, headers[record]))  # type: ignore[arg-type]
-                _count(self.counters, record.decode())
+                out.append((topic, homes[model], model, value, headers[record]))  # type: ignore[arg-type]
+                counts[record] += 1
+        for record, n in counts.items():
+            _count(self.counters, record.decode(), n)
         return out
 
     def time_of(self, topic: str, record: Record) -> int:  # noqa: ARG002

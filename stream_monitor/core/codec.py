@@ -39,6 +39,7 @@ from stream_monitor.core.shapes import MAX_NAME, MAX_TIME
 VERSION = 1
 PREDICTION, FEEDBACK, JOINED = b"P"[0], b"F"[0], b"J"[0]
 HEAD = Struct(">BBq8sH")
+_time = Struct(">q").unpack_from
 _start = Struct(">BBq").pack  # the part of the head that differs from message to message
 
 MAX_DEPTH = 250  # levels; what is read here must be written, and read inside an observation too, and orjson has limits (254, 1024)
@@ -349,7 +350,8 @@ class Head(NamedTuple):
 
 def journal_time(value: bytes) -> int:
     """The event time in a journal value's head, ms."""
-    return int.from_bytes(value[2:10], "big", signed=True)
+    time: int = _time(value, 2)[0]
+    return time
 
 
 def read_head(value: bytes) -> Head:

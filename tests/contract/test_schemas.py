@@ -281,11 +281,11 @@ def test_whatever_the_join_emits_is_an_observation(data: st.DataObject) -> None:
         journal.append(Record(offset, clock, accepted.key, accepted.value))
     answer = Fold(join).apply(Call(0, 0, len(journal), 0, journal, "epoch"))
     assert isinstance(answer, Applied)
-    for emission in emit(journal, answer.answers, 0):
-        record = json.loads(emission.value)
+    for _, kind, value in emit(journal, answer.answers, 0):
+        record = json.loads(value)
         VALIDATORS["observation"].validate(record)
-        assert record["record"].encode() == emission.record
-        assert MESSAGES["observation"]["headers"]["properties"]["record"]["enum"].count(emission.record.decode()) == 1
+        assert record["record"].encode() == kind
+        assert MESSAGES["observation"]["headers"]["properties"]["record"]["enum"].count(kind.decode()) == 1
 
 
 def test_the_join_emits_every_record_but_the_operators() -> None:
@@ -295,7 +295,7 @@ def test_the_join_emits_every_record_but_the_operators() -> None:
     journal = [Record(i, time, *decode(name, event)) for i, (time, name, event) in enumerate(steps)]
     answer = Fold(JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50)).apply(Call(0, 0, 5, 0, journal, "epoch"))
     assert isinstance(answer, Applied)
-    records = [json.loads(emission.value) for emission in emit(journal, answer.answers, 0)]
+    records = [json.loads(value) for _, _, value in emit(journal, answer.answers, 0)]
     for record in records:
         VALIDATORS["observation"].validate(record)
     assert [record.get("issue") or record["record"] for record in records] == ["prediction", "outcome", "conflicting", "prediction", "late"]
