@@ -230,7 +230,7 @@ class KafkaSource:
             self._reader = self._client({**self._properties, "auto.offset.reset": "earliest"})
         self._reader.assign([TopicPartition(*place, first)])
         try:
-            return _records(self._reader, place, end)
+            return records_below(self._reader, place, end)
         finally:
             self._reader.unassign()
 
@@ -330,7 +330,7 @@ def _last_time(client: Callable[[dict[str, Any]], Any], properties: Mapping[str,
         reader.close()
 
 
-def _records(reader: Any, place: Place, end: int) -> list[StateRecord]:
+def records_below(reader: Any, place: Place, end: int) -> list[StateRecord]:
     """What a consumer that was assigned one partition reads of it below `end`."""
     found: list[StateRecord] = []
     deadline = time.monotonic() + _PATIENCE
