@@ -260,7 +260,10 @@ def _maturity(value: Any) -> Any:
 
 
 class DetectConfig(_Table):
-    """[detect]. See core.settings.DetectSettings. `maturity`: a duration, or "auto" for a quantile of the label delay."""
+    """[detect]. See core.settings.DetectSettings. `maturity`: a duration, or "auto" for a quantile of the label delay.
+
+    `snapshot_interval` decides how much a start replays, never an alert, so it is none of the core's settings.
+    """
 
     maturity: Annotated[Duration | None, BeforeValidator(_maturity)] = None
     maturity_quantile: float = Field(_DETECT.maturity_quantile, gt=0, lt=1)
@@ -276,6 +279,7 @@ class DetectConfig(_Table):
     resolve_means: int = Field(_DETECT.resolve_means, ge=1)
     resolve_width: int = Field(_DETECT.resolve_width, ge=1)
     silent_after: Duration = Field(_DETECT.silent_ms, ge=1)
+    snapshot_interval: Duration = Field(60_000, ge=1)
     default: MonitorConfig = MonitorConfig()
 
 

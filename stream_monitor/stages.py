@@ -1,4 +1,4 @@
-"""The three stages behind one interface: a fold over the chunks of a log, whose answers can be asked for again.
+"""The stages behind one interface: a fold over the chunks of a log, whose answers can be asked for again. Detect: detect.py.
 
     begin(chunks)   starts the work (for the join: the call to Redis) and returns a ticket
     finish(ticket)  ends it and returns the records to produce, for offsets >= the committed one
@@ -10,29 +10,18 @@ applied silently.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 from stream_monitor.core.alignment import by_time
 from stream_monitor.core.codec import Codec, journal_time
-from stream_monitor.core.events import Alert
 from stream_monitor.core.hashing import partition_of
 from stream_monitor.core.joining import Answers, Applied, Behind, Call, Record, emit
-from stream_monitor.core.publishing import publish
 from stream_monitor.core.routing import Input, route
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.errors import LogGapError
 from stream_monitor.ports import Chunk, Log, Out, Place, Store
-
-
-class Monitor(Protocol):
-    """What the stage needs of a partition's detectors (core.monitor.Monitor)."""
-
-    at: int
-
-    def step(self, offset: int, value: bytes) -> Sequence[Alert]: ...
 
 
 class Rewind(Exception):  # noqa: N818  # not an error: the way back
@@ -59,7 +48,12 @@ class Stage(Protocol):
         Raises LogGapError where log, cache and offset contradict each other.
         """
 
-    def trim(self, place: Place, committed: int) -> None: ...
+    def seal(self, reached: Mapping[Place, int], last: bool) -> list[Out]:
+        """What belongs into the transaction that commits these offsets, beside what `finish` gave; `last`: it ends the process."""
+
+    def trim(self, place: Place, committed: int) -> None:
+        """The offset is committed, by us or by an earlier owner."""
+
     def revoked(self, place: Place) -> None: ...
 
 
@@ -67,7 +61,7 @@ def _count(counters: dict[str, int], name: str, n: int = 1) -> None:
     counters[name] = counters.get(name, 0) + n
 
 
-def _start(place: Place, committed: int | None, log: Log) -> int:
+def start_of(place: Place, committed: int | None, log: Log) -> int:
     """The committed offset, or the log's first; a gap between the two is an operator's decision."""
     low, high = log.bounds(place)
     if committed is None:
@@ -125,8 +119,11 @@ class Route:
         return self._codec.event_time(record.value, topic == self._predictions, record.time)
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
-        start = _start(place, committed, log)
+        start = start_of(place, committed, log)
         return start, start
+
+    def seal(self, reached: Mapping[Place, int], last: bool) -> list[Out]:  # noqa: ARG002
+        return []
 
     def trim(self, place: Place, committed: int) -> None:
         pass
@@ -215,7 +212,7 @@ class Join:
         bucket = place[1]
         # The store is asked before the log: another owner may still be moving both, and the store never leads the log.
         status = self._store.status(bucket)
-        commit = _start(place, committed, log)
+        commit = start_of(place, committed, log)
         low, high = log.bounds(place)
         if status.at is not None and (status.at > high or status.trim > commit):
             raise LogGapError(
@@ -243,74 +240,11 @@ class Join:
         first = log.offset_at(place, when - 2 * (self._settings.window_ms + self._settings.slack_ms))
         return max(low, min(commit, commit if first is None else first))
 
+    def seal(self, reached: Mapping[Place, int], last: bool) -> list[Out]:  # noqa: ARG002
+        return []
+
     def trim(self, place: Place, committed: int) -> None:
         pass  # the next call tells the store
 
     def revoked(self, place: Place) -> None:
         self._epochs.pop(place[1], None)
-
-
-class Detect:
-    """observations -> alerts. The state is in memory; what it answered and is not committed yet is in an outbox."""
-
-    name = "detect"
-    time_of = None  # partitions share nothing
-
-    def __init__(
-        self,
-        observations: str,
-        alerts: str,
-        alert_partitions: int,
-        new_monitor: Callable[[str, int], Monitor],
-    ) -> None:
-        self.topics = (observations,)
-        self.counters: dict[str, int] = {}
-        self._new_monitor = new_monitor
-        self._alerts = alerts
-        self._partitions = alert_partitions
-        self._monitors: dict[Place, Monitor] = {}
-        self._outboxes: dict[Place, deque[tuple[int, Out]]] = {}
-
-    def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> tuple[Sequence[Chunk], Mapping[Place, int]]:
-        return chunks, {chunk.place: committed[chunk.place] for chunk in chunks}
-
-    def finish(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]]) -> list[Out]:
-        out: list[Out] = []
-        for place, start, end, records, _ in ticket[0]:
-            monitor, outbox = self._monitors[place], self._outboxes[place]
-            committed, at = ticket[1][place], monitor.at
-            out += [record for offset, record in outbox if max(start, committed) <= offset < min(end, at)]
-            step = monitor.step
-            for offset, _, _, value in records:
-                if offset < at:
-                    continue
-                alerts = step(offset, value or b"")
-                for alert in alerts:
-                    key, body, headers = publish(alert)
-                    record = Out(self._alerts, partition_of(key, self._partitions), key, body, headers)
-                    if offset >= committed:
-                        outbox.append((offset, record))
-                        out.append(record)
-                        _count(self.counters, alert.status.value)
-            monitor.at = max(monitor.at, end)
-            _count(self.counters, "observations", len(records))
-        return out
-
-    def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
-        commit = _start(place, committed, log)
-        monitor = self._monitors.get(place)
-        if monitor is None:
-            monitor = self._monitors[place] = self._new_monitor(*place)
-            monitor.at = log.bounds(place)[0]
-            self._outboxes[place] = deque()
-        self.trim(place, commit)
-        return min(monitor.at, commit), commit
-
-    def trim(self, place: Place, committed: int) -> None:
-        outbox = self._outboxes.get(place)
-        while outbox and outbox[0][0] < committed:
-            outbox.popleft()
-
-    def revoked(self, place: Place) -> None:
-        self._monitors.pop(place, None)
-        self._outboxes.pop(place, None)

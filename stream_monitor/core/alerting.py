@@ -1,6 +1,6 @@
 """The life cycle of an alert, as a transition table, and what an alert says.
 
-    none --drift--> firing --recovered | silent | evicted | operator--> resolved
+    none --drift--> firing --recovered | silent | evicted | operator | rebuilt--> resolved
 
 One episode per fingerprint (model, version, slice, metric), whichever detector saw it; a change that lasts is one alert. A stream
 (core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. Warning, updated,
@@ -35,6 +35,7 @@ class Event(StrEnum):
     SILENT = "silent"
     EVICTED = "evicted"
     OPERATOR = "operator"
+    REBUILT = "rebuilt"
 
 
 class Transition(NamedTuple):
@@ -51,6 +52,7 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     (State.FIRING, Event.SILENT): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.OPERATOR): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.FIRING, Event.REBUILT): Transition(State.RESOLVED, Status.RESOLVED),
 }
 """Every other pair is a mistake of the caller: KeyError."""
 
@@ -148,12 +150,12 @@ class Episode:
 
     def saved(self) -> Any:
         """Plain data."""
-        return [_plain(self.alert), *(getattr(self, name) for name in _EPISODE)]
+        return [to_plain(self.alert), *(getattr(self, name) for name in _EPISODE)]
 
     @classmethod
     def restored(cls, state: Any) -> Episode:
         """The episode that gave `state`."""
-        episode = cls(_alert(state[0]), 0, 0, 0, 0)
+        episode = cls(from_plain(state[0]), 0, 0, 0, 0)
         for name, value in zip(_EPISODE, state[1:], strict=True):
             setattr(episode, name, value)
         return episode
@@ -210,15 +212,18 @@ class Desk:
         """The event that ends an episode."""
         transition = TRANSITIONS[episode.state, event]
         episode.state = transition.to
+        self.close(episode.alert, event, level, offset)
+
+    def close(self, fired: Alert, event: Event, level: Level, offset: int) -> None:
+        """The event that ends an alert of which there may be no episode here."""
         position = Position(self.topic, self.partition, offset)
-        fired = episode.alert
         self.out.append(
             replace(
                 fired,
                 event_id=digest_of(fired.id, Status.RESOLVED, _place(position)),
                 status=Status.RESOLVED,
                 after=level,
-                detected_at=self.clock,
+                detected_at=max(self.clock, fired.detected_at),
                 position=position,
                 summary=_return(fired, event, level),
                 details={"reason": event.value},
@@ -255,6 +260,7 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
         Event.SILENT: "the version is no longer heard of",
         Event.EVICTED: "it is no longer watched, more was seen than the limits allow",
         Event.OPERATOR: "an operator resolved it",
+        Event.REBUILT: "it does not fire in the state that was rebuilt from the log, under other settings perhaps",
     }
     return f"{what}: resolved, {reasons[event]}"
 
@@ -278,7 +284,8 @@ def _is_date(ms: int) -> bool:
     return 0 <= ms < 253_402_300_800_000  # the year 10000
 
 
-def _plain(alert: Alert) -> dict[str, Any]:
+def to_plain(alert: Alert) -> dict[str, Any]:
+    """The alert as plain data."""
     return asdict(alert) | {
         "slice": list(alert.slice) if alert.slice else None,
         "first_position": list(alert.first_position),
@@ -289,7 +296,8 @@ def _plain(alert: Alert) -> dict[str, Any]:
     }
 
 
-def _alert(state: Mapping[str, Any]) -> Alert:
+def from_plain(state: Mapping[str, Any]) -> Alert:
+    """The alert that gave `state`."""
     return Alert(
         **{
             **state,

@@ -11,6 +11,7 @@ error, `prediction` records tell nothing and are not even decoded; then a versio
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -157,6 +158,7 @@ class Monitor:
             self._count("too_late_for_maturity", gone.maturity.late)
             self._count("before_maturity", gone.maturity.early)
         version = self._versions[name] = self._new(name)
+        version.maturity.since = offset  # what waited when a version of this name was evicted is gone
         return version
 
     def _new(self, name: tuple[str, str]) -> Version:
@@ -212,15 +214,36 @@ class Monitor:
 
     def refill(self, offset: int, value: bytes) -> None:
         """Puts back the outcome at `offset` (< `at`) if it waited when a snapshot without the waiting was taken."""
-        if not value.startswith(b'{"record":"outcome",'):
+        if value.startswith(_PREDICTION):
             return
-        record = read(value)
+        try:
+            record = read(value)
+            if record["record"] != "outcome":
+                return
+        except (ValueError, KeyError, TypeError):
+            return
         prediction, feedback = record.get("prediction"), record.get("feedback")
         if not _is_prediction(prediction) or not _is_feedback(feedback):
             return
         version = self._versions.get((prediction["model"], prediction["model_version"]))
         if version is not None:
             version.maturity.refill(version.outcome(prediction, feedback["label"], offset))
+
+    def carry_over(self, firing: Iterable[Alert], offset: int) -> list[Alert]:
+        """Takes up the alerts that readers of the alert topic hold for firing, where this state was not built by what published them.
+
+        One whose signal has an alert here goes on as it, under the id that is known; the others are resolved by the events that are
+        answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be.
+        """
+        streams = {s.subject.fingerprint: s for v in self._versions.values() for scope in v.scopes() for s in scope.streams()}
+        for alert in firing:
+            stream = streams.get(alert.fingerprint)
+            if stream is not None and stream.episode is not None:
+                stream.episode.alert = alert
+            else:
+                self._desk.close(alert, Event.REBUILT, alert.after, offset)
+        out, self._desk.out = self._desk.out, []
+        return out
 
 
 def _matches(monitor: MonitorSettings, model: str) -> bool:

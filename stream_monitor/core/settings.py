@@ -112,4 +112,7 @@ class DetectSettings:
 
     def digest(self) -> str:
         """32 hex digits: equal if and only if the decisions are made by equal settings."""
-        return blake2b(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+        data = asdict(self)
+        for monitor in (*data["monitors"], data["default"]):
+            del monitor["name"]  # decides nothing
+        return blake2b(orjson.dumps(data, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()

@@ -22,10 +22,11 @@ from jsonschema.validators import extend
 from stream_monitor.core import events
 from stream_monitor.core.codec import Accepted, Codec, Reason
 from stream_monitor.core.joining import Applied, Call, Fold, Record, emit
+from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.routing import MAX_DEAD_BYTES, route
 from stream_monitor.core.settings import DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
-from stream_monitor.core.snapshots import Snapshot, cut
+from stream_monitor.core.snapshots import Snapshot, cut, firing
 from tests.support.observations import control, judged, run
 
 FOLDER = Path(__file__).parents[2] / "schemas"
@@ -351,6 +352,25 @@ def test_a_snapshots_records_have_the_key_and_the_headers_of_the_topic() -> None
         assert [name for name, _ in record.headers] == list(message["headers"]["properties"])
         validator(message["headers"]).validate({name: text.decode() for name, text in record.headers})
         validator(message["bindings"]["kafka"]["key"]).validate(record.key.decode())
+
+
+def test_the_records_of_what_fires_have_the_key_and_the_headers_of_the_topic() -> None:
+    message = MESSAGES["firingAlert"]
+    for alert in alerts_of_a_drift():
+        record = firing(("stream-monitor.observations", 2), alert)
+        validator(message["bindings"]["kafka"]["key"]).validate(record.key.decode())
+        if alert.status == events.Status.FIRING:
+            assert record.value is not None
+            validator(message["headers"]).validate({name: text.decode() for name, text in record.headers})
+            validator(message["payload"]).validate(json.loads(record.value))
+        else:
+            assert (record.value, record.headers) == (None, [])
+
+
+def test_an_alert_that_a_rebuilt_state_ends_is_published_as_the_schema_says() -> None:
+    [fired] = [alert for alert in alerts_of_a_drift() if alert.status == events.Status.FIRING][:1]
+    [resolved] = Monitor(DetectSettings(), "observations", 0).carry_over([fired], 17)
+    VALIDATORS["alert"].validate(json.loads(publish(resolved)[1]))
 
 
 MESSAGES: dict[str, Any] = ASYNCAPI["components"]["messages"]

@@ -6,13 +6,14 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from stream_monitor.core.events import Alert, Kind, Position, Slice, Status
+from stream_monitor.core.events import Alert, Kind, Position, Severity, Slice, Status
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings, MonitorSettings
@@ -485,3 +486,53 @@ def test_the_first_monitor_whose_patterns_match_applies() -> None:
 def test_a_detector_that_does_not_exist_is_refused_before_the_first_value() -> None:
     with pytest.raises(ValueError, match="there is no detector 'kswin'"):
         Monitor(DetectSettings(default=MonitorSettings(detectors=(DetectorSettings("kswin"),))), "observations", 0)
+
+
+def test_what_waited_when_its_version_was_evicted_is_not_put_back_for_the_next_of_its_name() -> None:
+    settings = DetectSettings(maturity_ms=DAY, max_versions=2)
+    names = ["a", "b", "a", "c", "b", "a", "b"]  # "c" evicts "b", "b" evicts "a" and so on
+    records = [outcome(prediction(i, model_version=name), "yes", 1_000) for i, name in enumerate(names)]
+    whole, _ = run(settings, records)
+    restored = Monitor.restore(settings, "observations", 0, whole.snapshot(waiting=False))
+    for offset, value in enumerate(records):
+        restored.refill(offset, value)
+    assert restored.snapshot() == whole.snapshot()
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"?", b"[]", b'{"record":"outcome",', b'{"record":"outcome","prediction":1}', b'{"record":"control"}']
+)
+def test_what_makes_no_sense_is_not_put_back(value: bytes) -> None:
+    monitor, _ = run(QUICK, [outcome(prediction(0), "yes")])
+    before = monitor.snapshot()
+    monitor.refill(0, value)
+    assert monitor.snapshot() == before
+
+
+def test_an_alert_that_fires_in_a_rebuilt_state_too_goes_on_under_the_id_that_is_known() -> None:
+    monitor, fired = drifted()
+    known = replace(fired, id="a" * 32, severity=Severity.WARNING)
+    assert monitor.carry_over([known], monitor.at) == []
+    assert monitor.step(4_000, control(fired.id)) == []
+    (resolved,) = monitor.step(4_001, control(known.id))
+    assert (resolved.id, resolved.status, resolved.severity) == (known.id, Status.RESOLVED, Severity.WARNING)
+
+
+def test_an_alert_that_does_not_fire_in_a_rebuilt_state_is_resolved() -> None:
+    monitor, fired = drifted()
+    others = [replace(fired, id="b" * 32, fingerprint="b"), replace(fired, id="c" * 32, fingerprint="c")]
+    resolved = monitor.carry_over([fired, *others], 4_000)
+    assert [(a.id, a.status, a.details) for a in resolved] == [(a.id, Status.RESOLVED, {"reason": "rebuilt"}) for a in others]
+    assert {a.position for a in resolved} == {Position("observations", 0, 4_000)}
+    assert len({a.event_id for a in resolved}) == 2
+    assert "does not fire in the state that was rebuilt" in resolved[0].summary
+    assert monitor.carry_over([fired], 4_000) == [], "what fires as before stays as it is"
+    (end,) = monitor.step(4_000, control(fired.id))
+    assert end.id == fired.id
+
+
+def test_only_what_decides_is_in_the_digest() -> None:
+    one, other = (DetectSettings(monitors=(MonitorSettings(name, ("m",)),)) for name in ("a", "b"))
+    assert one.digest() == other.digest()
+    assert one.digest() != replace(one, warmup=999).digest()
+    assert one.digest() != replace(one, default=MonitorSettings(minimum_effect=0.2)).digest()
