@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from stream_monitor.core.codec import Codec
@@ -187,7 +187,7 @@ class Run:
                 source.partitions(topics.journal),
             )
         if name == "detect":
-            settings = config.detect_settings()
+            settings = replace(config.detect_settings(), partitions=source.partitions(topics.observations))
             return Detect(
                 topics.observations,
                 topics.alerts,
