@@ -12,13 +12,14 @@ streams receive is never more than what came in, however many there are and what
 - The clock is the monitor's event clock, and one record moves the ledger by at most `max_step_ms`: a wrong time pays for no alarm.
 - A decision may depend on shares, and shares on who joined and left, but never on the value that is being judged: shares are predictable.
 
-A detector that receives c per value and raises at most c false alarms per value on average keeps the budget; core/detectors/ say which do so
+A detector that receives c per value and raises at most c false alarms per value on average keeps it; core/detectors/ say which do so
 by proof and which by simulation.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 LOOKS = 24  # levels that are remembered, one a look, to tell who has been silent since
 
@@ -26,7 +27,7 @@ LOOKS = 24  # levels that are remembered, one a look, to tell who has been silen
 class Ledger:
     """Of one partition. `level` is A, in false alarms for a weight of 1; `rate`: false alarms a millisecond; `age`: ms that have passed."""
 
-    __slots__ = ("age", "alarms", "came_in", "level", "looks", "max_step_ms", "now", "rate", "received", "weight")
+    __slots__ = ("age", "alarms", "came_in", "known", "level", "looks", "max_step_ms", "now", "rate", "received", "weight")
 
     def __init__(self, rate: float, max_step_ms: int) -> None:
         self.rate = rate
@@ -35,6 +36,7 @@ class Ledger:
         self.age = 0
         self.level = 0.0
         self.weight = 0  # K
+        self.known = 0  # the same, with the streams that are not judged yet
         self.came_in = 0.0  # while there was anybody to receive it
         self.received = 0.0  # by streams that are gone
         self.alarms = 0  # of streams that are gone
@@ -59,7 +61,7 @@ class Ledger:
         return self.looks.pop(0) if len(self.looks) > LOOKS else -1.0
 
     def state(self) -> Any:
-        """Plain data. `weight` is left out: it is the sum over the streams that are restored."""
+        """Plain data. `weight` and `known` are left out: they are sums over the streams that are restored."""
         return [self.now, self.age, self.level, self.came_in, self.received, self.alarms, list(self.looks)]
 
     def restore(self, state: Any) -> None:
@@ -86,6 +88,7 @@ class Account:
     def __init__(self, ledger: Ledger, weight: int, detectors: int) -> None:
         self.ledger = ledger
         self.weight = weight if detectors else 0  # nobody there to spend it
+        ledger.known += self.weight
         self.portion = weight / detectors if detectors else 0.0
         self.joined = False
         self.paid = 0.0  # the level at the last value
@@ -114,6 +117,7 @@ class Account:
     def close(self) -> None:
         """It is gone for ever."""
         self.leave()
+        self.ledger.known -= self.weight
         self.ledger.received += self.received
         self.ledger.alarms += self.alarms
 
@@ -130,8 +134,8 @@ class Account:
         return self.earlier + (self.paid - self.start) * self.weight if self.portion else 0.0
 
     def expected(self, elapsed: int) -> float:
-        """What a detector of it would have received in `elapsed` ms of the past, with the streams of now."""
-        return elapsed * self.ledger.rate * self.portion / max(1, self.ledger.weight)
+        """What a detector of it would have received in `elapsed` ms, had all the streams that are known of now been judged."""
+        return elapsed * self.ledger.rate * self.portion / max(1, self.ledger.known)
 
     def _start_at(self, level: float) -> None:
         self.earlier = self.received
@@ -146,3 +150,43 @@ class Account:
         self.joined, self.paid, self.start, self.earlier, self.alarms = state
         if self.joined:
             self.ledger.weight += self.weight
+
+
+class Owner(NamedTuple):
+    """Whose account it is; `slice_` None for all traffic of the version."""
+
+    model: str
+    version: str
+    slice_: tuple[str, str] | None
+
+
+def statement(ledger: Ledger, accounts: Iterable[tuple[Owner, Account]]) -> dict[str, Any]:
+    """The ledger as plain data, in false alarms: what came in, what was received, what alarms were charged and what is left of it, in all
+    and by owner. `share`: the part of what comes in from now on. What is left may be less than nothing: alarms about true drifts count."""
+    rows: dict[Owner, dict[str, Any]] = {}
+    received, alarms = ledger.received, ledger.alarms
+    for owner, account in accounts:
+        row = rows.get(owner)
+        if row is None:
+            part = None if owner.slice_ is None else {"key": owner.slice_[0], "value": owner.slice_[1]}
+            row = rows[owner] = {
+                "model": owner.model, "model_version": owner.version, "slice": part,
+                "streams": 0, "judged": 0, "share": 0.0, "received": 0.0, "alarms": 0, "left": 0.0,
+            }  # fmt: skip
+        row["streams"] += 1
+        row["judged"] += account.joined
+        row["share"] += account.weight / ledger.weight if account.joined else 0.0
+        row["received"] += account.received
+        row["alarms"] += account.alarms
+        row["left"] = row["received"] - row["alarms"]
+        received, alarms = received + account.received, alarms + account.alarms
+    return {
+        "false_alarms_a_day": ledger.rate * 86_400_000,
+        "days": ledger.age / 86_400_000,
+        "came_in": ledger.came_in,
+        "received": received,
+        "alarms": alarms,
+        "left": received - alarms,
+        "weight": ledger.weight,
+        "owners": list(rows.values()),
+    }

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from stream_monitor.core.alerting import Desk, Event
-from stream_monitor.core.budget import LOOKS, Ledger
+from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Alert
 from stream_monitor.core.maturity import Clock, LabelClock
@@ -97,6 +97,18 @@ class Monitor:
             "streams": self._room.used,
             "waiting": sum(len(v.maturity.heap) for v in versions),
         }
+
+    def budget(self) -> dict[str, Any]:
+        """Who has received how much of the alert budget, and what alarms were charged (core/budget.py `statement`)."""
+        return statement(
+            self._ledger,
+            (
+                (Owner(*name, scope.part), stream.account)
+                for name, version in self._versions.items()
+                for scope in version.scopes()
+                for stream in scope.streams()
+            ),
+        )
 
     def _prediction(self, prediction: Any, offset: int) -> bool:
         if not _is_prediction(prediction):

@@ -121,8 +121,9 @@ class Stream:
         """Thresholds for one false alarm in as many values as came for a budget of one since the counting began."""
         values = self.count - self.since_count
         ledger = self.account.ledger
+        # The first look at the rate is a short one, so the second comes soon; then each is twice as long as the one before, up to a day.
+        self.renew_at = ledger.age + min(DAY, 2 * (ledger.age - self.since))
         self.since, self.since_count, self.since_level = ledger.age, self.count, ledger.level
-        self.renew_at = ledger.age + DAY
         if values <= 0:
             return
         run_length = min(values / budget, LONGEST_RUN) if budget > 0 else LONGEST_RUN
