@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +189,7 @@ class Run:
                 source.partitions(topics.journal),
             )
         if name == "detect":
-            settings = config.detect_settings()
+            settings = replace(config.detect_settings(), partitions=source.partitions(topics.observations))
             return Detect(
                 topics.observations,
                 topics.alerts,

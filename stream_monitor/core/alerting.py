@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from stream_monitor.core.detectors import Detector, Evidence
+from stream_monitor.core.budget import Ledger
+from stream_monitor.core.detectors import Assurance, Detector, Evidence
 from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.reference import salt_of
@@ -166,15 +167,30 @@ _EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "tota
 
 
 class Desk:
-    """Where a partition's alert events are written: `out` collects them, `clock` (event time, ms) dates them."""
+    """Where a partition's alert events are written, and its budget: `out` collects events, `clock` (event time, ms) dates them."""
 
-    def __init__(self, topic: str, partition: int) -> None:
+    def __init__(self, topic: str, partition: int, ledger: Ledger) -> None:
         self.topic = topic
         self.partition = partition
+        self.ledger = ledger
         self.clock = 0
         self.out: list[Alert] = []
 
-    def fire(self, subject: Subject, change: Change, detector: Detector, evidence: Evidence, offset: int) -> Alert:
+    def move(self, now: int) -> None:
+        """Event time is `now`."""
+        self.clock = now
+        self.ledger.move(now)
+
+    def fire(
+        self,
+        subject: Subject,
+        change: Change,
+        detector: Detector,
+        assurance: Assurance,
+        evidence: Evidence,
+        offset: int,
+        autocorrelation: float | None = None,
+    ) -> Alert:
         """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once."""
         position = Position(self.topic, self.partition, offset)
         alert_id = digest_of(subject.fingerprint, _place(position))
@@ -197,13 +213,13 @@ class Desk:
             threshold=evidence.threshold,
             detector=detector.name,
             parameters=dict(detector.parameters),
-            assurance=detector.assurance,
+            assurance=assurance,
             first_seen=change.time,
             detected_at=self.clock,
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
             summary=_rise(subject, change),
-            details={"effect": change.effect},
+            details={"effect": change.effect} | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
         )
         self.out.append(alert)
         return alert

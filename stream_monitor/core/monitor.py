@@ -16,18 +16,18 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from stream_monitor.core.alerting import Desk, Event
+from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Alert
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, Budget, Plan, is_label_only
+from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
 from stream_monitor.core.versions import Version
 
-FORMAT = 1
+FORMAT = 2
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
-_LOOKS = 24  # how often silence is looked for within `silent_ms`
 
 
 class Monitor:
@@ -39,10 +39,11 @@ class Monitor:
     def __init__(self, settings: DetectSettings, topic: str, partition: int) -> None:
         self.at = 0
         self._settings = settings
-        self._desk = Desk(topic, partition)
+        self._ledger = Ledger(settings.alert_budget.rate / max(1, settings.partitions), settings.max_clock_step_ms)
+        self._desk = Desk(topic, partition, self._ledger)
         self._clock = Clock(settings.max_clock_step_ms)
         self._labels = LabelClock(settings.max_clock_step_ms)
-        self._budget = Budget(settings.max_streams)
+        self._room = Room(settings.max_streams)
         self._versions: dict[tuple[str, str], Version] = {}
         self._look = 0  # event time of the next look for silent versions
         self._counts: dict[str, int] = {}
@@ -90,12 +91,24 @@ class Monitor:
             **self._counts,
             "too_late_for_maturity": self._counts.get("too_late_for_maturity", 0) + sum(v.maturity.late for v in versions),
             "before_maturity": self._counts.get("before_maturity", 0) + sum(v.maturity.early for v in versions),
-            "streams_refused": self._budget.refused,
+            "streams_refused": self._room.refused,
             "versions": len(versions),
             "slices": sum(len(v.slices) for v in versions),
-            "streams": self._budget.used,
+            "streams": self._room.used,
             "waiting": sum(len(v.maturity.heap) for v in versions),
         }
+
+    def budget(self) -> dict[str, Any]:
+        """Who has received how much of the alert budget, and what alarms were charged (core/budget.py `statement`)."""
+        return statement(
+            self._ledger,
+            (
+                (Owner(*name, scope.part), stream.account)
+                for name, version in self._versions.items()
+                for scope in version.scopes()
+                for stream in scope.streams()
+            ),
+        )
 
     def _prediction(self, prediction: Any, offset: int) -> bool:
         if not _is_prediction(prediction):
@@ -138,7 +151,8 @@ class Monitor:
         return True
 
     def _heard_of(self, prediction: dict[str, Any], time: int, offset: int) -> Version:
-        now = self._desk.clock = self._clock.move(time)
+        now = self._clock.move(time)
+        self._desk.move(now)
         name = prediction["model"], prediction["model_version"]
         version = self._versions.get(name)
         if version is None:
@@ -153,7 +167,7 @@ class Monitor:
             longest = min(self._versions, key=lambda known: self._versions[known].heard[1])
             gone = self._versions.pop(longest)
             gone.end(Event.EVICTED, offset)
-            self._budget.used -= sum(1 for scope in gone.scopes() for _ in scope.streams())
+            self._room.release(stream for scope in gone.scopes() for stream in scope.streams())
             self._count("versions_evicted")
             self._count("too_late_for_maturity", gone.maturity.late)
             self._count("before_maturity", gone.maturity.early)
@@ -164,12 +178,19 @@ class Monitor:
     def _new(self, name: tuple[str, str]) -> Version:
         settings = self._settings
         monitor = next((m for m in settings.monitors if _matches(m, name[0])), settings.default)
-        return Version(Plan(*name, monitor, settings, self._desk, self._budget), self._labels, self._counts)
+        return Version(Plan(*name, monitor, settings, self._desk, self._room), self._labels, self._counts)
 
     def _look_for_silence(self, now: int, offset: int) -> None:
-        """Resolves the alerts of versions that have long been silent while another version of their model was heard of."""
+        """Resolves the alerts of versions that have long been silent while another version of their model was heard of, and gives the
+        share of streams that have had no value for as long to the others."""
         silent = self._settings.silent_ms
-        self._look = now + max(1, silent // _LOOKS)
+        self._look = now + max(1, silent // LOOKS)
+        level = self._ledger.look()
+        for version in self._versions.values():
+            for scope in version.scopes():
+                for stream in scope.streams():
+                    if stream.judged and stream.account.paid < level:
+                        stream.rest()
         alive = {model for (model, _), version in self._versions.items() if now - version.heard[0] < silent}
         for (model, _), version in self._versions.items():
             if model in alive and now - version.heard[0] >= silent:
@@ -189,7 +210,8 @@ class Monitor:
             "clock": [self._clock.now, self._clock.records],
             "labels": self._labels.state(),
             "look": self._look,
-            "refused": self._budget.refused,
+            "ledger": self._ledger.state(),
+            "refused": self._room.refused,
             "counts": dict(self._counts),
             "versions": [[list(name), version.state(waiting)] for name, version in self._versions.items()],
         }
@@ -205,11 +227,12 @@ class Monitor:
         monitor._desk.clock = monitor._clock.now
         monitor._labels.restore(data["labels"])
         monitor._look = data["look"]
+        monitor._ledger.restore(data["ledger"])
         monitor._counts.update(data["counts"])
         for name, state in data["versions"]:
             version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
             version.restore(state)
-        monitor._budget.refused = data["refused"]
+        monitor._room.refused = data["refused"]
         return monitor
 
     def refill(self, offset: int, value: bytes) -> None:

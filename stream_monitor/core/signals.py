@@ -15,7 +15,7 @@ is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -45,13 +45,13 @@ def is_wrong(prediction: Any, label: Any) -> int:
 class Plan:
     """What is watched for one model version, and the place where its streams are made."""
 
-    def __init__(self, model: str, version: str, monitor: MonitorSettings, settings: DetectSettings, desk: Desk, budget: Budget) -> None:
+    def __init__(self, model: str, version: str, monitor: MonitorSettings, settings: DetectSettings, desk: Desk, room: Room) -> None:
         self.model = model
         self.version = version
         self.monitor = monitor
         self.settings = settings
         self.desk = desk
-        self.budget = budget
+        self.room = room
         self.all_slices = "*" in monitor.slices
         self.slice_keys = frozenset(monitor.slices)
         self.slices_judged = bool(monitor.slices) and self.wants("error", True)
@@ -66,16 +66,21 @@ class Plan:
 
     def binary(self, slice_: Slice | None, metric: str, kind: Kind) -> BinaryStream | None:
         """A new stream, or None where there are too many."""
-        return BinaryStream(*self._parts(slice_, metric, kind)) if self.budget.take() else None
+        return BinaryStream(*self._parts(slice_, metric, kind)) if self.room.take() else None
 
     def numeric(self, slice_: Slice | None, metric: str, kind: Kind) -> NumericStream | None:
         """A new stream, or None where there are too many."""
-        return NumericStream(*self._parts(slice_, metric, kind)) if self.budget.take() else None
+        return NumericStream(*self._parts(slice_, metric, kind)) if self.room.take() else None
 
     def _parts(self, slice_: Slice | None, metric: str, kind: Kind) -> Any:
         monitor = self.monitor
         subject = Subject.of(self.model, self.version, slice_, metric, kind, monitor.minimum_effect, monitor.critical_effect)
-        return subject, monitor.detectors, self.settings, self.desk
+        return subject, monitor.detectors, self.settings, self.desk, self._weight(slice_)
+
+    def _weight(self, slice_: Slice | None) -> int:
+        """How many shares of the budget a stream of this slice owns."""
+        name = "" if slice_ is None else f"{slice_.key}={slice_.value}"
+        return next((n for pattern, n in self.monitor.slice_shares.items() if name and fnmatchcase(name, pattern)), 1)
 
 
 def is_label_only(metrics: tuple[str, ...]) -> bool:
@@ -83,7 +88,7 @@ def is_label_only(metrics: tuple[str, ...]) -> bool:
     return all(metric == "error" for metric in metrics)
 
 
-class Budget:
+class Room:
     """Counts the streams of a partition."""
 
     def __init__(self, limit: int) -> None:
@@ -97,6 +102,12 @@ class Budget:
             return False
         self.used += 1
         return True
+
+    def release(self, streams: Iterable[Stream]) -> None:
+        """These streams are gone, and so is what they owned of the budget."""
+        for stream in streams:
+            stream.account.close()
+            self.used -= 1
 
 
 class Signal(Protocol):
@@ -160,12 +171,13 @@ class Numbers:
 class Scope:
     """The signals of a model version: of all its traffic (`slice_` None), or of a slice."""
 
-    __slots__ = ("error", "features", "missing", "part", "plan", "prediction", "records", "score")
+    __slots__ = ("error", "features", "missing", "part", "plan", "prediction", "records", "score", "since")
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
         self.plan = plan
         self.part = slice_
         self.records = 0  # predictions seen
+        self.since = plan.desk.ledger.age  # age of the ledger at its beginning
         self.error: BinaryStream | NumericStream | Nothing | None = None  # None: not met yet, here and below
         self.score: Signal | None = None
         self.prediction: Signal | None = None
@@ -234,7 +246,7 @@ class Scope:
             return NOTHING
         plan, part = self.plan, self.part
         settings = plan.settings
-        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind), categories, settings.warmup, settings.max_categories)
+        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind), categories, settings, plan.desk.ledger)
 
     def _numbers(self, metric: str, kind: Kind) -> Signal:
         stream = self.plan.numeric(self.part, metric, kind) if self._wants(metric) else None
@@ -268,12 +280,18 @@ class Scope:
                     continue
                 stream = self.missing[name] = self._missing(name)
                 if isinstance(stream, BinaryStream):
-                    stream.prime(self.records - 1 - born, time, offset)
+                    stream.prime(self.records - 1 - born, self._age_at(born), time, offset)
             stream.push(1 if absent else 0, unit, time, offset)
+
+    def _age_at(self, record: int) -> int:
+        """About how old the ledger was at this record."""
+        now = self.plan.desk.ledger.age
+        return now - (now - self.since) * (self.records - record) // max(1, self.records)
 
     def state(self) -> Any:
         """Plain data."""
         return [
+            self.since,
             self.records,
             _saved(self.error),
             _saved(self.score),
@@ -286,7 +304,7 @@ class Scope:
     def restored(cls, plan: Plan, slice_: Slice | None, state: Any) -> Scope:
         """The scope that gave `state`."""
         scope = cls(plan, slice_)
-        scope.records, error, score, prediction, features, missing = state
+        scope.since, scope.records, error, score, prediction, features, missing = state
         scope.error = _restored(error, scope._error)
         scope.score = _restored(score, lambda _: scope._numbers("score", Kind.PREDICTION_DRIFT))
         scope.prediction = _restored(prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))

@@ -109,7 +109,7 @@ class Version:
         if len(self.slices) >= limit:
             _, gone = self.slices.popitem(last=False)
             gone.end(Event.EVICTED, offset)
-            self.plan.budget.used -= sum(1 for _ in gone.streams())
+            self.plan.room.release(gone.streams())
             self._count("slices_evicted")
         scope = self.slices[name] = Scope(self.plan, Slice(*name))
         return scope

@@ -8,24 +8,25 @@ from collections.abc import Iterable
 import orjson
 import pytest
 
-from stream_monitor.core.alerting import TRANSITIONS, Desk, Event, State, Subject, safe
+from stream_monitor.core.alerting import TRANSITIONS, Event, State, Subject, safe
 from stream_monitor.core.events import Alert, Kind, Severity, Slice, Status
-from stream_monitor.core.settings import DetectorSettings, DetectSettings
+from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
+from tests.support.observations import desk
 
-BOTH = (DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
+ALL = DetectSettings().default.detectors
 START = 1_709_640_000_000
 
 
 def stream(numeric: bool = False, minimum: float = 0.1, critical: float = 0.5, warmup: int = 1_000) -> Stream:
     subject = Subject.of("credit", "v3", Slice("country", "DE"), "error", Kind.CONCEPT_DRIFT, minimum, critical)
     build = NumericStream if numeric else BinaryStream
-    return build(subject, BOTH, DetectSettings(warmup=warmup), Desk("observations", 0))
+    return build(subject, ALL, DetectSettings(warmup=warmup), desk())
 
 
 def feed(to: Stream, values: Iterable[float], start: int = 0) -> list[Alert]:
     for offset, x in enumerate(values, start):
-        to.desk.clock = START + offset * 1_000
+        to.desk.move(START + offset * 1_000)
         to.push(x, random.Random(offset).getrandbits(64), START + offset * 1_000, offset)
     return to.desk.out
 
@@ -74,13 +75,13 @@ def test_nothing_fires_before_the_warm_up_is_over() -> None:
 
 
 def test_a_change_below_the_minimum_effect_is_no_alert() -> None:
-    values = bits(5_000, 0.1) + bits(10_000, 0.2, 2)  # a third of a standard deviation
+    values = bits(5_000, 0.1) + bits(10_000, 0.2, 5)  # a third of a standard deviation
     assert feed(stream(minimum=0.5), values) == []
     assert len(feed(stream(minimum=0.2), values)) == 1
 
 
 def test_severity_goes_by_the_size_of_the_effect() -> None:
-    values = bits(5_000, 0.1) + bits(5_000, 0.2, 2)
+    values = bits(5_000, 0.1) + bits(5_000, 0.2, 5)
     assert feed(stream(critical=0.6), values)[0].severity is Severity.WARNING
     assert feed(stream(critical=0.2), values)[0].severity is Severity.CRITICAL
 
@@ -113,6 +114,7 @@ def test_a_restored_stream_goes_on_as_the_saved_one(numeric: bool, cut: int) -> 
     values = bits(5_000, 0.1) + bits(3_000, 0.4, 2) + bits(5_000, 0.1, 3) + bits(3_000, 0.4, 4)
     one, other = stream(numeric), stream(numeric)
     feed(one, values[:cut])
+    other.desk.ledger.restore(orjson.loads(orjson.dumps(one.desk.ledger.state())))
     other.restore(orjson.loads(orjson.dumps(one.state())))
     one.desk.out.clear()
     assert feed(other, values[cut:], cut) == feed(one, values[cut:], cut) != []

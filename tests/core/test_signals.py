@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from stream_monitor.core.alerting import Desk
 from stream_monitor.core.categories import category_name, shorten
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import Budget, Plan, Scope, is_wrong
+from stream_monitor.core.signals import Plan, Room, Scope, is_wrong
+from tests.support.observations import desk
 
 SETTINGS = DetectSettings(warmup=100, max_features=5, max_categories=3)
 
 
 def scope(monitor: MonitorSettings | None = None, settings: DetectSettings = SETTINGS, limit: int = 1_000) -> Scope:
-    return Scope(Plan("credit", "v3", monitor or MonitorSettings(), settings, Desk("observations", 0), Budget(limit)), None)
+    return Scope(Plan("credit", "v3", monitor or MonitorSettings(), settings, desk(), Room(limit)), None)
 
 
 def feed(of: Scope, events: list[dict[str, Any]], task: Any = "classification") -> None:
@@ -117,8 +117,8 @@ def test_streams_past_the_bound_are_refused_and_counted() -> None:
     of = scope(limit=2)
     feed(of, [{"score": 0.5, "features": {f"f{i}": 1.0 for i in range(4)}}] * 3)
     assert len(metrics(of)) == 2
-    assert of.plan.budget.used == 2
-    assert of.plan.budget.refused == 3
+    assert of.plan.room.used == 2
+    assert of.plan.room.refused == 3
 
 
 def test_only_named_metrics_are_watched() -> None:

@@ -10,13 +10,14 @@ from inspect import signature
 from typing import Any
 
 from stream_monitor.core.detectors.adwin import Adwin
-from stream_monitor.core.detectors.base import Detector, Evidence
+from stream_monitor.core.detectors.base import Assurance, Detector, Evidence
+from stream_monitor.core.detectors.e_detector import EDetector
 from stream_monitor.core.detectors.page_hinkley import PageHinkley
 from stream_monitor.core.settings import DetectorSettings
 
-__all__ = ["Detector", "Evidence", "create", "names"]
+__all__ = ["Assurance", "Detector", "EDetector", "Evidence", "create", "names"]
 
-_CLASSES: dict[str, Callable[..., Detector]] = {"adwin": Adwin, "page_hinkley": PageHinkley}
+_CLASSES: dict[str, Callable[..., Detector]] = {"adwin": Adwin, "e_detector": EDetector, "page_hinkley": PageHinkley}
 
 
 def names() -> list[str]:
