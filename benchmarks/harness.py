@@ -274,6 +274,9 @@ class Copy:
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Sequence[Chunk]:  # noqa: ARG002
         return chunks
 
+    def ready(self, ticket: Sequence[Chunk], seconds: float) -> bool:  # noqa: ARG002
+        return True
+
     def finish(self, ticket: Sequence[Chunk]) -> list[Out]:
         out: list[Any] = []
         to, loads = self._to, orjson.loads

@@ -112,6 +112,9 @@ class Detect:
         self._away.clear()
         return chunks, {chunk.place: committed[chunk.place] for chunk in chunks}
 
+    def ready(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]], seconds: float) -> bool:  # noqa: ARG002
+        return True
+
     def finish(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]]) -> list[Out]:
         out: list[Out] = []
         for place, start, end, records, _ in ticket[0]:
@@ -128,11 +131,14 @@ class Detect:
             self._apply(place, held, records[split:] if split else records, committed, out)
             held.monitor.at = max(held.monitor.at, end)
             held.refilled = max(held.refilled, min(end, held.restored))
-            self._count("observations", len(records))
+            self._count("observations", len(records) - bisect_left(records, committed, key=_offset))
             if at < committed:
                 behind = bisect_left(records, at, key=_offset)
                 self._count("refilled", behind)
                 self._count("replayed", bisect_left(records, committed, key=_offset) - behind)
+        for record in out:  # those from the outbox too: the transaction they were counted in was rolled back
+            if record.topic == self._alerts:
+                self._count(_status(record))
         return out
 
     def _apply(self, place: Place, held: _Held, records: Sequence[Record], committed: int, out: list[Out]) -> None:
@@ -154,7 +160,6 @@ class Detect:
         for record in (published, self._kept(place, snapshots.firing(place, alert))):
             held.outbox.append((offset, record))
             out.append(record)
-        self._count(alert.status.value)
 
     # -- snapshots --------------------------------------------------------------------------------------------------
 
@@ -294,3 +299,9 @@ class Detect:
 
     def _count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n
+
+
+def _status(alert: Out) -> str:
+    """firing, resolved ..., by the event type."""
+    kind = next(value for name, value in alert.headers or [] if name == "ce_type")
+    return kind.decode().rpartition(".")[2]

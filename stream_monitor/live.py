@@ -5,17 +5,23 @@
 One ticket is in flight at a time: while the store works on a batch, the next one is read and the last one produced. A rebalance,
 an abort or a store that forgot all lead to the same place, `_restart`: drop what is in flight, roll the transaction back, and let
 the stage say where to read from. What was processed but not committed is answered again from the stage's cache.
+
+Counting follows the transactions: what a stage counts belongs to the open one, is added to `Progress.counters` when it commits and
+dropped when it is rolled back. So each committed record is counted once, by the process that committed it, however often it was
+read; a commit of which the process never heard, because it was killed or fenced during it, is in nobody's counters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stream_monitor.errors import FatalError, LogGapError
 from stream_monitor.ports import Aborted, Chunk, Place, Sink, Source
 from stream_monitor.stages import Rewind, Stage
+
+_PATIENCE = 1.0  # seconds for which an open transaction waits for the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +36,18 @@ class Pace:
 
 @dataclass(slots=True)
 class Progress:
-    """What a worker has done. `first` and `last`: clock of the first record read and of the last commit, seconds."""
+    """What a worker has done. `first` and `last`: clock of the first record read and of the last commit, seconds.
+
+    `records` were processed, those read again included; `committed` were committed, each counted once, and `counters` say what
+    became of these. `healed`: so often a partition's cached state was behind what is committed and was made again from the log.
+    """
 
     records: int = 0
     committed: int = 0
     transactions: int = 0
     restarts: int = 0
+    healed: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
     first: float | None = None
     last: float | None = None
 
@@ -51,6 +63,7 @@ class _Flight:
     ticket: Any
     ends: dict[Place, int]
     records: int
+    fresh: int  # of these, not committed yet
     metadata: Any
 
 
@@ -77,8 +90,10 @@ class Worker:
         self._committed: dict[Place, int] = {}  # the view of `_cursors` that stages read
         self._flight: _Flight | None = None
         self._metadata: Any = None
-        self._pending = 0  # records in the open transaction
+        self._pending = 0  # records processed since the last commit
+        self._fresh = 0  # of these, not committed before: what the open transaction stands for
         self._since: float | None = None  # when the oldest uncommitted record was processed
+        self._healing: set[Place] = set()  # what is read from below the committed offset
         self._void = False  # a rebalance happened: positions and transaction are not to be trusted
 
     # -- what the source calls during a rebalance ------------------------------------------------------------------
@@ -94,6 +109,7 @@ class Worker:
         for place in places:
             self._cursors.pop(place, None)
             self._committed.pop(place, None)
+            self._healing.discard(place)
             self.stage.revoked(place)
 
     # -- the loop ---------------------------------------------------------------------------------------------------
@@ -150,12 +166,24 @@ class Worker:
         if records and self.progress.first is None:
             self.progress.first = self._clock()
         ticket = self.stage.begin(chunks, self._committed)
-        return _Flight(ticket, {chunk.place: chunk.end for chunk in chunks}, records, self.source.metadata)
+        known = 0
+        for chunk in chunks:
+            committed = self._committed[chunk.place]
+            if chunk.start >= committed:
+                self._healing.discard(chunk.place)
+                continue
+            known += sum(record.offset < committed for record in chunk.records)
+            if chunk.place not in self._healing:
+                self._healing.add(chunk.place)
+                self.progress.healed += 1
+        return _Flight(ticket, {chunk.place: chunk.end for chunk in chunks}, records, records - known, self.source.metadata)
 
     def _land(self) -> None:
         flight, self._flight = self._flight, None
         if flight is None:
             return
+        if self._sink.open and not self.stage.ready(flight.ticket, _PATIENCE):
+            self._commit()  # what is produced does not wait with it: the broker rolls back what stays open for long, and fences us
         out = self.stage.finish(flight.ticket)
         if out:
             self._sink.produce(out)
@@ -163,6 +191,7 @@ class Worker:
             self._cursors[place].done = end
         self._metadata = flight.metadata
         self._pending += flight.records
+        self._fresh += flight.fresh
         self.progress.records += flight.records
         if self._since is None:
             self._since = self._clock()
@@ -175,6 +204,7 @@ class Worker:
 
     def _commit(self, last: bool = False) -> None:
         self._since, self._pending = None, 0
+        fresh, self._fresh = self._fresh, 0
         if self._metadata is None:
             return  # nothing was read under the present assignment
         reached = {place: cursor.done for place, cursor in self._cursors.items() if cursor.done >= cursor.committed}
@@ -190,8 +220,12 @@ class Worker:
             self._cursors[place].committed = self._committed[place] = offset
             self.stage.trim(place, offset)
         self.progress.transactions += 1
-        self.progress.committed = self.progress.records
+        self.progress.committed += fresh
         self.progress.last = self._clock()
+        total, counted = self.progress.counters, self.stage.counters
+        for name, n in counted.items():
+            total[name] = total.get(name, 0) + n
+        counted.clear()
 
     # -- finding the place ------------------------------------------------------------------------------------------
 
@@ -220,7 +254,8 @@ class Worker:
 
     def _drop(self) -> None:
         self._flight = self._metadata = None
-        self._since, self._pending = None, 0
+        self._since, self._pending, self._fresh = None, 0, 0
+        self.stage.counters.clear()
         self._sink.abort()
 
     def _restart(self, why: str) -> None:

@@ -42,6 +42,7 @@ class StageRun:
     failure: BaseException | None = None
     finished: threading.Event = field(default_factory=threading.Event)
     cpu_s: float = 0.0  # of the stage's own thread
+    buckets: dict[str, int] = field(default_factory=dict)  # join, after `until_end`: the store's accounting, all buckets together
 
     @property
     def progress(self) -> Progress:
@@ -49,7 +50,7 @@ class StageRun:
 
     @property
     def counters(self) -> dict[str, int]:
-        return dict(self.worker.stage.counters) if self.worker else {}
+        return dict(self.worker.progress.counters) if self.worker else {}
 
 
 class Run:
@@ -63,6 +64,7 @@ class Run:
         self._stop = threading.Event()
         self._instance = config.instance_id or uuid.uuid4().hex[:12]
         self._threads: list[threading.Thread] = []
+        self._store: RedisStore | None = None  # the join's
 
     def start(self) -> None:
         # Batches hold tens of thousands of objects without cycles; at the default threshold the collector walks them for a third of
@@ -87,13 +89,18 @@ class Run:
             if self._stop.is_set():
                 deadline = deadline or time.monotonic() + self._config.run.shutdown_timeout / 1000
                 if time.monotonic() > deadline:
+                    self._raise_failure()  # why it was stopped says more than that it took long
+                    late = ", ".join(stage.name for stage in self.stages if not stage.finished.is_set())
                     raise FatalError(
-                        f"the stages did not end within {self._config.run.shutdown_timeout / 1000:.0f} s of the stop",
+                        f"{late} did not end within {self._config.run.shutdown_timeout / 1000:.0f} s of the stop",
                         "their open transactions will be rolled back by the broker; raise run.shutdown_timeout if this recurs",
                     )
             self._threads[0].join(every_s) if self._threads[0].is_alive() else time.sleep(every_s)
             if tick is not None:
                 tick()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
         for stage in self.stages:
             if stage.failure is not None:
                 raise stage.failure
@@ -129,6 +136,8 @@ class Run:
                 if ends is not None and worker.reached(ends):
                     break
             worker.finish()
+            if self._until_end and self._store is not None and stage.name == "join":
+                stage.buckets = _add_up(self._store, source)
         except BaseException:
             worker.abandon()
             raise
@@ -179,6 +188,7 @@ class Run:
         if name == "join":
             store = _store(config, self._stop.wait, lambda trouble: self._log(f"join: Redis does not answer, waiting: {trouble}"))
             closers.append(store.close)
+            self._store = store
             return Join(
                 store,
                 config.join.settings(),
@@ -222,8 +232,20 @@ def forget_join(config: Config) -> None:
         store.close()
 
 
+def _add_up(store: RedisStore, source: KafkaSource) -> dict[str, int]:
+    """The accounting of the buckets that this process owns, each since its origin (0, until Redis forgets): exact for what is
+    committed, as long as nobody else writes. predictions = joined + late + duplicate_predictions + expired + waiting_predictions;
+    feedback = joined + late + duplicate_feedback + conflicting + orphan + waiting_feedback."""
+    total: dict[str, int] = {}
+    for _, bucket in source.owned():
+        for name, n in store.counters(bucket).items():
+            if name not in ("at", "trim", "clock", "origin"):
+                total[name] = total.get(name, 0) + n
+    return total
+
+
 def summary(run: Run) -> dict[str, Any]:
-    """What each stage did, for `--until-end` and the benchmarks. Seconds and counts."""
+    """What each stage did, for `--until-end` and the benchmarks. Seconds and counts; stages.py says what adds up to what."""
     report: dict[str, Any] = {}
     for stage in run.stages:
         p = stage.progress
@@ -232,8 +254,11 @@ def summary(run: Run) -> dict[str, Any]:
             "committed": p.committed,
             "transactions": p.transactions,
             "restarts": p.restarts,
+            "healed": p.healed,
             "seconds": round(p.last - p.first, 3) if p.first is not None and p.last is not None else 0.0,
             "cpu_seconds": round(stage.cpu_s, 3),
             "counters": stage.counters,
         }
+        if stage.buckets:
+            report[stage.name]["buckets"] = stage.buckets
     return report

@@ -6,10 +6,21 @@
 Between the two the loop reads the next chunks and produces the last ones. `resume` says where to read from after an assignment or
 an abort: at the committed offset, or before it where the cached state is behind; what lies below the committed offset is
 applied silently.
+
+A stage's `counters` are of what `finish` handled since the loop last emptied them (live.py does at each commit and roll-back). What
+lies below the committed offset is not counted. What adds up:
+
+    route    predictions + feedback = committed records; the dead_letter:REASON are among them, the others went to the journal
+    join     waiting + joined + duplicate + conflicting + late = committed records: what each one found. `waiting` found no other
+             side when it came; each `joined` and `late` ended the waiting of one of these. What still waits, what expired and what
+             stayed an orphan only the bucket knows (core.joining.Fold, RedisStore.counters).
+             prediction, outcome, feedback_issue: what was published; outcome = joined, prediction + duplicates = predictions
+    detect   observations = committed records; firing, resolved ...: alerts that were published
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +28,7 @@ from typing import Any, NamedTuple, Protocol
 from stream_monitor.core.alignment import by_time
 from stream_monitor.core.codec import Codec, journal_time
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Answers, Applied, Behind, Call, Record, emit
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Record, Verdict, emit
 from stream_monitor.core.routing import Input, route
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.errors import LogGapError
@@ -32,7 +43,7 @@ class Stage(Protocol):
     """What the loop needs of a stage."""
 
     name: str
-    counters: dict[str, int]
+    counters: dict[str, int]  # since the last commit or roll-back
 
     @property
     def topics(self) -> Sequence[str]: ...
@@ -41,6 +52,9 @@ class Stage(Protocol):
         """Event time (ms) of a record of a topic, by which partitions are read side by side; a quick look, no decision."""
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Any: ...
+    def ready(self, ticket: Any, seconds: float) -> bool:
+        """Waits for so long at most; whether `finish` need not wait."""
+
     def finish(self, ticket: Any) -> list[Out]: ...
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         """Where to read from, and the committed offset below which nothing is emitted.
@@ -101,6 +115,9 @@ class Route:
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Sequence[Chunk]:  # noqa: ARG002
         return chunks
 
+    def ready(self, ticket: Sequence[Chunk], seconds: float) -> bool:  # noqa: ARG002
+        return True
+
     def finish(self, ticket: Sequence[Chunk]) -> list[Out]:
         out: list[Out] = []
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket):
@@ -130,6 +147,21 @@ class Route:
 
     def revoked(self, place: Place) -> None:
         pass
+
+
+_FOUND = {Verdict.JOINED: "joined", Verdict.DUPLICATE: "duplicate", Verdict.CONFLICT: "conflicting", Verdict.LATE: "late"}
+
+
+def _account(counters: dict[str, int], call: Call, answers: Answers) -> None:
+    """Counts what the records of a call found, those below the committed offset left out. A batch at once: only answers are looked at."""
+    first, end = max(call.start, call.committed), call.end
+    records = len(call.records) if first == call.start else sum(record.offset >= first for record in call.records)
+    # A repeated call is answered with all that the outbox holds, which may reach beyond the call.
+    found = Counter([verdict for offset, (verdict, _) in answers.items() if first <= offset < end])
+    for verdict, n in found.items():
+        _count(counters, _FOUND[Verdict(verdict)], n)
+    if waiting := records - found.total():
+        _count(counters, "waiting", waiting)
 
 
 class _Calls(NamedTuple):
@@ -186,23 +218,31 @@ class Join:
         ]
         return _Calls(chunks, calls, self._store.submit(calls))
 
+    def ready(self, ticket: _Calls, seconds: float) -> bool:
+        try:
+            ticket.answers.exception(seconds)
+        except TimeoutError:
+            return False
+        return True
+
     def finish(self, ticket: _Calls) -> list[Out]:
         out: list[Out] = []
         topic, headers, homes = self._observations, self._headers, self._homes
-        counts = dict.fromkeys(headers, 0)
         answers: list[Answers] = []
         for call, answer in zip(ticket.calls, ticket.answers.result(), strict=True):
             if isinstance(answer, Behind):
-                _count(self.counters, "healed")
                 raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
             answers.append(answer.answers)
+            _account(self.counters, call, answer.answers)
+        published = dict.fromkeys(headers, 0)
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
             call = ticket.calls[i]
             for model, record, value in emit(records, answers[i], call.committed, call.bucket, self._journal_partitions):
                 out.append((topic, homes[model], model, value, headers[record]))  # type: ignore[arg-type]
-                counts[record] += 1
-        for record, n in counts.items():
-            _count(self.counters, record.decode(), n)
+                published[record] += 1
+        for record, n in published.items():
+            if n:
+                _count(self.counters, record.decode(), n)
         return out
 
     def time_of(self, topic: str, record: Record) -> int:  # noqa: ARG002

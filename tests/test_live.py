@@ -31,10 +31,14 @@ class Echo:
         self.failures: list[Exception] = []
         self.seals = False
         self.asked: list[tuple[dict[Place, int], bool]] = []
+        self.answers = True
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Any:
         self.begun += chunks
         return chunks, dict(committed)
+
+    def ready(self, ticket: Any, seconds: float) -> bool:
+        return self.answers
 
     def finish(self, ticket: Any) -> list[Out]:
         if self.failures:
@@ -178,6 +182,16 @@ def test_a_full_transaction_is_committed_without_waiting() -> None:
     worker.turn()
     worker.turn()
     assert kafka.transactions == [[b"a", b"b"]]
+
+
+def test_what_is_produced_is_committed_before_a_store_that_does_not_answer_is_waited_for() -> None:
+    kafka, stage = Kafka(b"a", b"b", b"c"), Echo()
+    worker = started(kafka, stage, batch=1)
+    worker.turn()
+    worker.turn()
+    stage.answers = False
+    worker.turn()
+    assert (kafka.transactions, kafka.buffer) == ([[b"a"]], [b"b"])
 
 
 def test_the_stage_is_told_what_is_committed() -> None:

@@ -172,7 +172,8 @@ class _Player:
         play.joined = joined.get("outcome", 0)
         play.waiting = joined.get("prediction", 0) - play.joined
         journal = routed.get("predictions", 0) + routed.get("feedback", 0) - play.dead
-        self._lags = (play.sent - done[0], journal - done[1], sum(joined.values()) - joined.get("healed", 0) - done[2])
+        observed = sum(joined.get(name, 0) for name in ("prediction", "outcome", "feedback_issue"))
+        self._lags = (play.sent - done[0], journal - done[1], observed - done[2])
         self._read(alerts)
         seen = (*done, len(play.noticed), play.resolved)
         if seen != self._seen:

@@ -44,6 +44,8 @@ local first = count + 1
 for i = 1, count do
   if offsets[i] >= at then first = i break end
 end
+-- While a slot moves, a node that has only some of it answers a command of several keys only if it has all of them: so the bucket's own
+-- keys are read along with the entries, or an entry that lies on the other node would be taken for none, or a write fail midway.
 local prefix = bucket .. ':' .. epoch .. ':'
 local entries, keys = {}, {}
 for start = first, count, CHUNK do
@@ -52,8 +54,11 @@ for start = first, count, CHUNK do
     local key = prefix .. ARGV[2 * i]
     keys[i], chunk[#chunk + 1] = key, key
   end
+  local n = #chunk
+  chunk[n + 1] = bucket
+  if not fresh then chunk[n + 2], chunk[n + 3] = bucket .. ':slots', bucket .. ':outbox' end
   local values = redis.call('MGET', unpack(chunk))
-  for i = 1, #chunk do entries[chunk[i]] = values[i] end
+  for i = 1, n do entries[chunk[i]] = values[i] end
 end
 local before = floor((clock - horizon) / slot)
 

@@ -134,8 +134,12 @@ class KafkaSource:
             self.metadata = self._consumer.consumer_group_metadata()
         if self._rebalances != before or not self._consumer.memberid():
             # Dropped: they were read under the old assignment, or the group has declared us dead (metadata without a member
-            # would commit unfenced). Without a seek they would be lost.
-            self._skewed.update((m.topic(), m.partition()) for m in messages)
+            # would commit unfenced). Without a seek they would be lost. Not dropped: why this member will never be one again.
+            for m in messages:
+                if (error := m.error()) is None:
+                    self._skewed.add((m.topic(), m.partition()))
+                else:
+                    _raise_fatal(error)
             return []
         now = time.monotonic()
         if messages:
@@ -184,18 +188,27 @@ class KafkaSource:
         self._next[place] = offset
         self._skewed.discard(place)
         self._alignment.add(place)
-        _patiently(lambda: self._consumer.seek(TopicPartition(*place, offset)))
+        try:
+            _patiently(lambda: self._consumer.seek(TopicPartition(*place, offset)))
+        except FatalError:
+            for message in self._consumer.consume(100, 1.0):  # a fenced consumer refuses everything, but says why only here
+                if message.error() is not None:
+                    self._event(message, place)
+            raise
 
     def owned(self) -> list[Place]:
         return sorted(self._next)
 
     def committed(self, places: Sequence[Place]) -> dict[Place, int | None]:
         """The group's committed offsets, after earlier transactions are resolved."""
-        found = _patiently(lambda: self._consumer.committed([TopicPartition(*p) for p in places], CALL_TIMEOUT))
-        for tp in found:
-            if tp.error is not None:
-                raise FatalError(f"the committed offset of {tp.topic}/{tp.partition} cannot be read: {tp.error}")
-        return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in found}
+
+        def ask() -> list[TopicPartition]:
+            found: list[TopicPartition] = self._consumer.committed([TopicPartition(*p) for p in places], CALL_TIMEOUT)
+            if errors := [tp.error for tp in found if tp.error is not None]:
+                raise KafkaException(errors[0])
+            return found
+
+        return {(tp.topic, tp.partition): tp.offset if tp.offset >= 0 else None for tp in _patiently(ask)}
 
     def bounds(self, place: Place) -> tuple[int, int]:
         """The first offset that the topic still holds, and the one after the last (of committed and open records)."""
@@ -291,14 +304,21 @@ class KafkaSource:
                 f"{place[0]}/{place[1]}: the position {self._next.get(place)} lies outside what the topic still holds: {error.str()}",
                 "see what would be skipped and accept it with: stream-monitor reset",
             )
-        if error.fatal():
-            raise FatalError(f"kafka consumer: {error.str()}")
+        _raise_fatal(error)
         if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             raise SetupError(f"kafka: {error.str()}", "create the topics: stream-monitor topics create")
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise SetupError(f"kafka: {error.str()}", "grant this client the rights of ARCHITECTURE.md, Operations")
         self._log(f"kafka consumer: {error.str()}")
         return None
+
+
+def _raise_fatal(error: KafkaError) -> None:
+    """A fatal error is told once; whoever drops it waits for ever."""
+    if error.code() in _FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str()):
+        raise FatalError(f"fenced: another process has taken over ({error.str().rpartition(': ')[2]})", _AGAIN)
+    if error.fatal() or error.code() == KafkaError._FATAL:
+        raise FatalError(f"kafka consumer: {error.str()}", _AGAIN)
 
 
 def _no_time(_topic: str, _record: Record) -> int:
@@ -423,6 +443,7 @@ class KafkaSink:
             self._log(f"kafka producer closed: {error.args[0].str()}")
 
 
+_AGAIN = "the process ends so that a supervisor starts a fresh one; if this recurs, see that no two processes have one instance_id"
 _PATIENCE = 120.0  # seconds for which retriable errors are tried again
 
 
@@ -434,28 +455,42 @@ def _patiently(call: Callable[[], Any]) -> Any:
             return call()
         except KafkaException as error:
             failure = _failure(error)
-            retriable = error.args[0].retriable() or error.args[0].code() in _PASSING
+            retriable = not error.args[0].fatal() and (error.args[0].retriable() or error.args[0].code() in _PASSING)
             if isinstance(failure, Aborted) or not retriable or time.monotonic() > deadline:
                 raise failure from error
             time.sleep(0.05)
 
 
-# A coordinator that moves, or that a fresh broker is still loading, is named by the last three; the client does not call them retriable.
+# What passes while brokers come and go; outside the transactional calls the client itself calls nothing retriable.
 _PASSING = frozenset(
     (
         KafkaError._TIMED_OUT,
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._DESTROY_BROKER,
         KafkaError._WAIT_COORD,
         KafkaError.NOT_COORDINATOR,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
     )
 )
+_FENCED = frozenset((KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED))
 
 
 def _failure(error: KafkaException) -> Exception:
     cause = error.args[0]
-    if cause.txn_requires_abort():
+    if cause.txn_requires_abort() and cause.code() != KafkaError.FENCED_INSTANCE_ID:  # a twin's group membership does not come back
         return Aborted(cause.str())
-    return FatalError(f"kafka: {cause.str()}", "the process ends so that a supervisor starts a fresh one")
+    if cause.code() in _FENCED:
+        return FatalError(f"fenced: another process has taken over, or a transaction was open for too long ({cause.name()})", _AGAIN)
+    return FatalError(f"kafka: {cause.str()}", _AGAIN)

@@ -23,8 +23,10 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     SlotNotCoveredError,
     TimeoutError,
+    TryAgainError,
 )
 
 from stream_monitor.core.joining import Applied, Behind, Call
@@ -47,7 +49,9 @@ _UNANSWERED = (
     ClusterDownError,  # a failover is under way; it passes
     MasterDownError,
     SlotNotCoveredError,
+    TryAgainError,
 )
+_MOVING = "non local key"  # in the error of a script that met a slot of which its node has only a part: it passes with the migration
 _BORN = 8  # bytes of log time before the journal value in an entry
 _PIECE = 500  # records a script call: larger ones cost the server up to twice as much a record
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
@@ -196,7 +200,9 @@ class RedisStore:
         while True:
             try:
                 return attempt()
-            except _UNANSWERED as error:
+            except RedisError as error:
+                if not isinstance(error, _UNANSWERED) and _MOVING not in str(error):
+                    raise
                 self._troubled(f"{type(error).__name__}: {error}")
                 if self._pause(pause):
                     raise UnansweredError from error

@@ -16,6 +16,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.integration.workload import Message
 from tests.support.servers import KafkaServer, RedisServer
 
+
+def read_environment(more: dict[str, str]) -> dict[str, str]:
+    """The environment of a child: that of the tests, and `more`."""
+    return {**os.environ, **more}
+
+
 COMMAND = [sys.executable, "-m", "stream_monitor"]
 
 
@@ -48,14 +54,14 @@ class Setting:
         """Runs a command with this configuration."""
         return subprocess.run(
             [*COMMAND, *arguments, "--config", str(self.file)],
-            capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=timeout, check=False,
+            capture_output=True, text=True, env=read_environment(env or {}), timeout=timeout, check=False,
         )  # fmt: skip
 
     def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Starts a command with this configuration."""
         return subprocess.Popen(
             [*COMMAND, *arguments, "--config", str(self.file)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=read_environment(env or {}),
         )  # fmt: skip
 
     def until_end(self, **environment: str) -> dict[str, Any]:
@@ -64,10 +70,10 @@ class Setting:
         assert done.returncode == 0, done.stderr[-4000:]
         return dict(json.loads(done.stdout))
 
-    def create_topics(self, partitions: tuple[int, int] = (3, 2)) -> None:
+    def create_topics(self, partitions: tuple[int, int] = (3, 2), replicas: int = 1) -> None:
         """The input topics with different numbers of partitions; the others by the command."""
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
-        new = [NewTopic(self.topics[name], n, 1) for name, n in zip(("predictions", "feedback"), partitions, strict=True)]
+        new = [NewTopic(self.topics[name], n, replicas) for name, n in zip(("predictions", "feedback"), partitions, strict=True)]
         for future in admin.create_topics(new).values():
             future.result(30)
         done = self.run("topics", "create")

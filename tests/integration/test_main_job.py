@@ -6,12 +6,14 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from tests.integration.command import Read, Setting
-from tests.integration.workload import DRIFT, START, STEP, Workload, canonical, make
+from tests.integration.command import Setting
+from tests.integration.comparison import assert_adds_up, assert_is_the_plain_join, plain_join
+from tests.integration.workload import DRIFT, START, STEP, Workload, make
 from tests.support.servers import KafkaServer, RedisServer
 
 PREDICTIONS = 105_000  # some 200,000 messages
@@ -29,33 +31,20 @@ def small() -> Workload:
     return make(20_000, seed=12, large=False)
 
 
-def joined(observations: list[Read]) -> tuple[Counter[bytes], Counter[tuple[bytes, bytes, int]], int]:
-    """Predictions, outcomes and conflicts among observation records."""
-    predictions: Counter[bytes] = Counter()
-    outcomes: Counter[tuple[bytes, bytes, int]] = Counter()
-    conflicts = 0
-    for record in observations:
-        body = orjson.loads(record.value or b"")
-        assert record.headers == {"record": body["record"].encode()}
-        if body["record"] == "prediction":
-            assert record.key == body["prediction"]["model"].encode()
-            predictions[canonical(body["prediction"])] += 1
-        elif body["record"] == "outcome":
-            assert record.key == body["prediction"]["model"].encode()
-            outcomes[canonical(body["prediction"]), canonical(body["feedback"]), body["label_delay_ms"]] += 1
-        else:
-            assert (body["record"], body["issue"]) == ("feedback_issue", "conflicting")
-            conflicts += 1
-    return predictions, outcomes, conflicts
-
-
-def assert_is_the_plain_join(setting: Setting, workload: Workload) -> None:
-    predictions, outcomes, conflicts = joined(setting.read("observations"))
-    assert predictions == workload.predictions
-    assert outcomes == workload.outcomes
-    assert conflicts <= workload.conflicts, "a conflict between two labels that wait for their prediction has no model to be told to"
-    dead = Counter(record.headers["__streams.errors.exception"].decode() for record in setting.read("dead_letter"))
-    assert dead == workload.dead
+def assert_accounts(summary: dict[str, Any], workload: Workload) -> None:
+    """Of one process that read everything: each stage's counters add up to what it committed, and the stages to each other."""
+    route, join, detect = (Counter(summary[stage]["counters"]) for stage in ("route", "join", "detect"))
+    read = {stage: summary[stage]["committed"] for stage in summary}
+    assert read["route"] == route["predictions"] + route["feedback"] == len(workload.messages)
+    dead = {name.removeprefix("dead_letter:"): n for name, n in route.items() if name.startswith("dead_letter:")}
+    assert dead == dict(workload.dead)
+    assert read["join"] == sum(join[name] for name in ("waiting", "joined", "duplicate", "conflicting", "late"))
+    assert read["join"] == read["route"] - sum(dead.values())
+    assert join["joined"] == join["outcome"] == workload.outcomes.total()
+    assert read["detect"] == detect["observations"] == join["prediction"] + join["outcome"] + join["feedback_issue"]
+    expected = plain_join(workload.messages)
+    assert (expected.predictions, expected.outcomes) == (workload.predictions, workload.outcomes), "two ways to the same join"
+    assert_adds_up(summary, expected)
 
 
 @pytest.mark.parametrize("batch", [300, 5_000, 40_000])
@@ -66,7 +55,7 @@ def test_the_observations_are_the_plain_join_of_200_000_messages_of_every_oddity
     setting.create_topics()
     setting.send(workload.messages)
     summary = setting.until_end()
-    assert summary["route"]["committed"] == len(workload.messages)
+    assert_accounts(summary, workload)
     assert_is_the_plain_join(setting, workload)
     alerts = [orjson.loads(record.value or b"") for record in setting.read("alerts")]
     drifted = START + DRIFT * PREDICTIONS * STEP

@@ -43,7 +43,7 @@ def canonical(event: Any) -> bytes:
 
 
 _WHOLE = {"request_id": "x", "model": "m", "model_version": "1", "timestamp": 1, "prediction": 1, "label": 1}
-_ODD: list[tuple[bytes | None, str]] = [
+ODD: list[tuple[bytes | None, str]] = [
     (b"not json", "not_json"),
     (b'{"request_id": "x", "score": NaN}', "not_json"),
     (b'{"request_id": "\xff\xfe"}', "not_utf8"),
@@ -57,8 +57,8 @@ _ODD: list[tuple[bytes | None, str]] = [
 """Messages that are no events, on either topic, and the reasons for which they are refused."""
 
 
-def make(predictions: int, seed: int, large: bool = True) -> Workload:
-    """About 1.9 messages for each of `predictions`."""
+def make(predictions: int, seed: int, large: bool = True, drift: float = DRIFT) -> Workload:
+    """About 1.9 messages for each of `predictions`. `drift`: how far through the model goes wrong for one country."""
     rng, of = random.Random(seed), Workload()
     timed: list[tuple[float, int, Message]] = []
 
@@ -85,7 +85,7 @@ def make(predictions: int, seed: int, large: bool = True) -> Workload:
         sent = dict(prediction)
         if i % 19 == 0:
             sent["timestamp"] = datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds")
-        wrong = rng.random() < (0.55 if country == "DE" and i > DRIFT * predictions else 0.1)
+        wrong = rng.random() < (0.55 if country == "DE" and i > drift * predictions else 0.1)
         feedback = {"request_id": request_id, "label": "deny" if wrong else "approve", "timestamp": time + rng.randrange(DELAY)}
 
         raw = orjson.dumps(sent)
@@ -106,7 +106,7 @@ def make(predictions: int, seed: int, large: bool = True) -> Workload:
             send(at + 5_000 + rng.randrange(5_000), Message("feedback", key, orjson.dumps(other)))
             of.conflicts += 1
         if rng.random() < 0.01:
-            value, reason = rng.choice(_ODD)
+            value, reason = rng.choice(ODD)
             send(i, Message(rng.choice(("predictions", "feedback")), rng.choice((None, b"key")), value))
             of.dead[reason] += 1
     for i in range(50):

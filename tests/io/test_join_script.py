@@ -14,7 +14,8 @@ from stream_monitor.config import RedisConfig
 from stream_monitor.core.codec import Accepted, Codec
 from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
-from stream_monitor.io.redis import RedisStore, connect
+from stream_monitor.io.redis import RedisStore, UnansweredError, connect
+from tests.support.redis import Migration
 from tests.support.servers import RedisServer, start_redis_cluster
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=1_000_000)
@@ -183,3 +184,37 @@ def test_on_a_cluster_every_bucket_is_the_fold_although_its_nodes_forget_the_scr
     store.forget(3)
     assert store.status(3).at is None
     store.close()
+
+
+@pytest.mark.parametrize("moved", ["bucket", "slots", "outbox", "entry"])
+def test_while_a_slot_moves_a_call_is_refused_whole_whatever_has_moved_already(
+    cluster: list[RedisServer], namespace: str, moved: str
+) -> None:
+    client = connect(RedisConfig(url=cluster[0].url, mode="cluster"))
+    troubles: list[str] = []
+    store = RedisStore(client, namespace, SETTINGS, lambda seconds: True, troubles.append)
+    one, two = pair("one"), pair("two")
+    log = [Record(0, 0, *one[0]), Record(1, 0, *two[0]), Record(2, 0, *two[1]), Record(3, 5, *one[1])]
+    fold = Fold(SETTINGS)
+    first, second = Call(0, 0, 3, 0, log[:3], "e1"), Call(0, 3, 4, 3, log[3:])
+    assert call(store, first) == fold.apply(first)
+    bucket = f"{{{namespace}:0}}"
+    key = {"bucket": bucket, "slots": f"{bucket}:slots", "outbox": f"{bucket}:outbox", "entry": f"{bucket}:e1:one"}[moved]
+    with Migration(cluster, bucket) as migration:
+        migration.move([key.encode()])
+        with pytest.raises(UnansweredError):
+            call(store, second)
+        assert troubles
+        migration.finish()
+    assert call(store, second) == fold.apply(second)
+    assert accounting(store) == {name: n for name, n in fold.counters.items() if n}
+    store.close()
+
+
+def pair(name: str) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    event = {"request_id": name, "timestamp": 1}
+    prediction = CODEC.prediction(orjson.dumps({**event, "model": "m", "model_version": "1", "prediction": 1}), 0)
+    feedback = CODEC.feedback(orjson.dumps({**event, "label": 1}), 0)
+    assert isinstance(prediction, Accepted)
+    assert isinstance(feedback, Accepted)
+    return tuple(prediction), tuple(feedback)  # type: ignore[return-value]

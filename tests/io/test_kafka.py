@@ -157,9 +157,45 @@ def test_a_second_producer_of_the_same_transactional_id_fences_the_first(topic: 
     second = sink(f"{topic}-same")
     second.produce(outs(topic, b"of the second"))
     second.commit({}, _no_member(reader))
-    with pytest.raises(FatalError):
+    with pytest.raises(FatalError, match="fenced: "):
         first.commit({}, reader.metadata)
     assert values(read(reader, lambda chunks: bool(values(chunks)))) == [b"of the second"]
+
+
+@pytest.mark.parametrize("asks", [lambda first, place: first.poll(10, 0.1), lambda first, place: first.seek(place, 0)])
+def test_a_consumer_whose_group_instance_id_another_one_took_says_so(topic: str, source: Any, asks: Callable[..., Any]) -> None:
+    first = source(topic, **{"group.instance.id": "same"})
+    while len(first.owned()) < 2:
+        first.poll(10, 0.1)
+    second = source(topic, **{"group.instance.id": "same"})
+    while len(second.owned()) < 2:
+        second.poll(10, 0.1)
+
+    def ask_on() -> None:
+        for _ in range(100):
+            asks(first, (topic, 0))
+            time.sleep(0.1)
+
+    with pytest.raises(FatalError, match="fenced: "):
+        ask_on()
+
+
+def test_a_fatal_error_is_raised_although_the_group_has_dropped_this_member() -> None:
+    class Told:
+        def error(self) -> KafkaError:
+            return KafkaError(KafkaError._FATAL, "Fatal error: Static consumer fenced by other consumer")
+
+    class Dropped:
+        def __init__(self, properties: dict[str, Any]) -> None: ...
+        def consume(self, most: int, timeout: float) -> list[Any]:
+            return [Told()]
+
+        def consumer_group_metadata(self) -> None: ...
+        def memberid(self) -> str:
+            return ""
+
+    with pytest.raises(FatalError, match="fenced: "):
+        KafkaSource({}, "group", lambda line: None, Dropped).poll(10, 0.1)
 
 
 def test_the_append_time_at_an_offset_is_that_of_the_record_there_or_of_the_last_one_before(

@@ -185,6 +185,14 @@ class _Batch(Future[Answered]):
         self.answers: Answered = []
         self.answered = False
 
+    def exception(self, timeout: float | None = None) -> None:
+        """Waits; now and then for too long."""
+        while not self.answered:
+            if timeout is not None and self.store.redis.scheduler.random.random() < 0.2:
+                raise TimeoutError
+            self.store.work()
+            self.store.redis.scheduler.pause("wait for redis")
+
     def result(self, timeout: float | None = None) -> Answered:
         while not self.answered:
             self.store.work()

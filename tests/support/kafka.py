@@ -51,6 +51,7 @@ class KafkaServer:
 
     def __init__(self, bootstrap: str, nodes: Sequence[Node] = (), cleanup: contextlib.ExitStack | None = None) -> None:
         self.bootstrap = bootstrap
+        self.client_port = 0  # of a broker behind a proxy
         self._nodes = nodes
         self._cleanup = cleanup or contextlib.ExitStack()
 
@@ -110,15 +111,17 @@ class KafkaServer:
         self.close()
 
 
-def start_kafka(brokers: int = 1, heap: str = "512m", **properties: str) -> KafkaServer:
+def start_kafka(brokers: int = 1, heap: str = "512m", behind: int = 0, **properties: str) -> KafkaServer:
     """A cluster of one's own, to be closed by whoever started it.
 
+    `behind`: the port of a proxy (tests/support/proxy.py) by which its clients are to reach the one broker; `client_port` of the
+    server is where the proxy has to lead. `bootstrap` stays the direct way, for the test's own clients.
     `properties` are lines of server.properties (`_` for `.`). Raises ServerError, naming every way to give a Kafka.
     """
     missing = []
     for way in (_in_docker, _from_jars):
         try:
-            return way(brokers, heap, {name.replace("_", "."): value for name, value in properties.items()})
+            return way(brokers, heap, behind, {name.replace("_", "."): value for name, value in properties.items()})
         except _UnavailableError as reason:
             missing.append(str(reason))
     raise ServerError(
@@ -129,6 +132,20 @@ def start_kafka(brokers: int = 1, heap: str = "512m", **properties: str) -> Kafk
 
 class _UnavailableError(Exception):
     """This way is not open on this machine."""
+
+
+def _behind(port: int, bind: str, behind: int) -> dict[str, str]:
+    """A second listener at `port`, which tells clients that the broker is at the proxy."""
+    return {
+        "listeners": f"CLIENTS://{bind}:{port}",
+        "advertised.listeners": f"CLIENTS://127.0.0.1:{behind}",
+        "listener.security.protocol.map": "CLIENTS:PLAINTEXT",
+    }
+
+
+def _with(properties: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+    """Both; lists are joined."""
+    return properties | {name: f"{properties[name]},{value}" if name in properties else value for name, value in more.items()}
 
 
 def _properties(i: int, ports: Sequence[tuple[int, int]], bind: str, data: str, more: dict[str, str]) -> dict[str, str]:
@@ -188,13 +205,14 @@ def _cluster(nodes: Sequence[Node], ports: Sequence[tuple[int, int]], cleanup: c
 # --- the broker's jars -----------------------------------------------------------------------------------------------
 
 
-def _from_jars(brokers: int, heap: str, more: dict[str, str]) -> KafkaServer:
+def _from_jars(brokers: int, heap: str, behind: int, more: dict[str, str]) -> KafkaServer:
     program = java()
     classpath = f"{kafka_jars()}/*"
     cleanup = contextlib.ExitStack()
     holder = tempfile.TemporaryDirectory(prefix="stream-monitor-kafka-", ignore_cleanup_errors=True)
     folder = Path(cleanup.enter_context(holder))
     ports = [(free_port(), free_port()) for _ in range(brokers)]
+    client_port = free_port() if behind else 0
     cluster_id = _cluster_id()
     logging = folder / "log4j2.properties"
     logging.write_text(_QUIET_LOG)
@@ -204,6 +222,8 @@ def _from_jars(brokers: int, heap: str, more: dict[str, str]) -> KafkaServer:
         home = folder / str(i)
         home.mkdir()
         lines = _properties(i, ports, "127.0.0.1", str(home / "data"), more)
+        if behind:
+            lines = _with(lines, _behind(client_port, "127.0.0.1", behind))
         config = home / "server.properties"
         config.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         log = home / "kafka.log"
@@ -214,7 +234,9 @@ def _from_jars(brokers: int, heap: str, more: dict[str, str]) -> KafkaServer:
         formatter.start()
     for formatter in formats:
         formatter.wait()
-    return _cluster(nodes, ports, cleanup)
+    cluster = _cluster(nodes, ports, cleanup)
+    cluster.client_port = client_port
+    return cluster
 
 
 @functools.cache
@@ -306,7 +328,7 @@ class _Container:
         return str(self._wrapped.logs(tail=30).decode(errors="replace")) if self._created else ""
 
 
-def _in_docker(brokers: int, heap: str, more: dict[str, str]) -> KafkaServer:
+def _in_docker(brokers: int, heap: str, behind: int, more: dict[str, str]) -> KafkaServer:
     """All brokers share the network of one idle container, which publishes their ports: 127.0.0.1:port is the same
     broker from inside and from outside, so one advertised address serves both, whatever the host system."""
     import docker
@@ -318,8 +340,9 @@ def _in_docker(brokers: int, heap: str, more: dict[str, str]) -> KafkaServer:
         raise _UnavailableError("no Docker engine answers") from error
 
     ports = [(free_port(), free_port()) for _ in range(brokers)]
+    client_port = free_port() if behind else 0
     network = DockerContainer(IMAGE).with_kwargs(entrypoint=["sleep", "infinity"])
-    for port, _ in ports:
+    for port in [port for port, _ in ports] + [client_port] * bool(behind):
         network.with_bind_ports(port, port)
     holder = _Container(network)
     cleanup = contextlib.ExitStack()
@@ -330,8 +353,12 @@ def _in_docker(brokers: int, heap: str, more: dict[str, str]) -> KafkaServer:
     for i in range(brokers):
         container = DockerContainer(IMAGE).with_kwargs(network_mode=f"container:{network.get_wrapped_container().id}")
         lines = _properties(i, ports, "0.0.0.0", "/tmp/kafka-data", more)
+        if behind:
+            lines = _with(lines, _behind(client_port, "0.0.0.0", behind))
         for name, value in lines.items():
             container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
         container.with_env("CLUSTER_ID", cluster_id).with_env("KAFKA_HEAP_OPTS", f"-Xmx{heap}")
         nodes.append(_Container(container))
-    return _cluster(nodes, ports, cleanup)
+    cluster = _cluster(nodes, ports, cleanup)
+    cluster.client_port = client_port
+    return cluster

@@ -12,8 +12,9 @@ import contextlib
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
 
@@ -137,6 +138,58 @@ def start_redis_cluster(nodes: int = 3, **options: str) -> list[RedisServer]:
             raise ServerError("the nodes of the Redis Cluster did not find each other")
         time.sleep(0.05)
     return servers
+
+
+class Migration:
+    """The slot of `key` on its way from its node to the next, as an operator's tool moves it: key by key, or all that is left.
+
+    Not finished, it is finished at the end of its `with`.
+    """
+
+    def __init__(self, servers: list[RedisServer], key: str) -> None:
+        self._servers = servers
+        self._clients: list[Any] = [server.client() for server in servers]
+        self._ids = [client.execute_command("CLUSTER MYID").decode() for client in self._clients]
+        self._slot = self._clients[0].execute_command("CLUSTER KEYSLOT", key)
+        ranges = self._clients[0].execute_command("CLUSTER SLOTS")
+        owner = next(primary[2].decode() for low, high, primary, *_ in ranges if low <= self._slot <= high)
+        self._source = self._ids.index(owner)
+        self._target = (self._source + 1) % len(servers)
+        self._finished = False
+
+    def __enter__(self) -> Self:
+        self._of(self._target, "IMPORTING", self._ids[self._source])
+        self._of(self._source, "MIGRATING", self._ids[self._target])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+        for client in self._clients:
+            client.close()
+
+    def next(self, most: int = 50) -> list[bytes]:
+        """Keys that have not moved yet."""
+        return list(self._clients[self._source].execute_command("CLUSTER GETKEYSINSLOT", self._slot, most))
+
+    def move(self, keys: Sequence[bytes]) -> None:
+        target = self._servers[self._target].port
+        self._clients[self._source].execute_command("MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
+
+    def finish(self, slowly: float = 0.0) -> int:
+        """Moves what is left, in pieces with so many seconds between them, and gives the slot away; answers how many keys went."""
+        moved = 0
+        while not self._finished and (keys := self.next()):
+            self.move(keys)
+            moved += len(keys)
+            time.sleep(slowly)
+        if not self._finished:
+            for i in (self._target, self._source, *range(len(self._servers))):
+                self._of(i, "NODE", self._ids[self._target])
+            self._finished = True
+        return moved
+
+    def _of(self, i: int, *how: str) -> None:
+        self._clients[i].execute_command("CLUSTER SETSLOT", self._slot, *how)
 
 
 def _knows(server: RedisServer, nodes: int) -> bool:

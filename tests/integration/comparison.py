@@ -1,0 +1,133 @@
+"""What the topics must hold after any trouble: the plain join of what was sent, by a few dictionaries, and the alerts of one fold.
+
+expected = plain_join(sent)          # independent of stream monitor's own join
+assert_is_the_plain_join(setting, expected)
+assert_alerts_are_the_fold(setting)  # those that one Monitor raises over the committed observations, byte for byte, once
+assert_adds_up(summary, expected)    # what `run --until-end` reports of the buckets
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from stream_monitor.config import load
+from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.publishing import publish
+from tests.integration.command import Read, Setting
+from tests.integration.workload import ODD, Message, Workload, canonical
+
+_REASONS = dict(ODD)
+_LARGEST = 256 * 1024
+
+Pair = tuple[bytes, bytes, int]
+
+
+@dataclass
+class Expected:
+    """What must come of messages. `counts`: what the join's buckets must count, while nothing has left the window."""
+
+    predictions: Counter[bytes] = field(default_factory=Counter)
+    outcomes: Counter[Pair] = field(default_factory=Counter)
+    dead: Counter[str] = field(default_factory=Counter)
+    conflicts: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    messages: int = 0
+
+
+def plain_join(messages: Iterable[Message]) -> Expected:
+    """The first prediction and the first feedback of each request id; messages of equal keys come in the order in which they were sent."""
+    of, n = Expected(), Counter[str]()
+    sides: dict[str, dict[str, Any]] = {"predictions": {}, "feedback": {}}
+    for topic, _, value in messages:
+        of.messages += 1
+        reason = _REASONS.get(value) or ("too_large" if value is not None and len(value) > _LARGEST else None)
+        if reason is not None:
+            of.dead[reason] += 1
+            continue
+        n[topic] += 1
+        event = orjson.loads(value or b"")
+        if isinstance(event["timestamp"], str):
+            event["timestamp"] = round(datetime.fromisoformat(event["timestamp"]).timestamp() * 1000)
+        first = sides[topic].setdefault(event["request_id"], event)
+        if first is event:
+            continue
+        if topic == "feedback" and first["label"] != event["label"]:
+            n["conflicting"] += 1
+        else:
+            n[f"duplicate_{topic}"] += 1
+    predictions, feedback = sides["predictions"], sides["feedback"]
+    of.predictions.update(canonical(one) for one in predictions.values())
+    for name in predictions.keys() & feedback.keys():
+        one, other = predictions[name], feedback[name]
+        of.outcomes[canonical(one), canonical(other), other["timestamp"] - one["timestamp"]] += 1
+    n["joined"] = joined = len(predictions.keys() & feedback.keys())
+    n["waiting_predictions"], n["waiting_feedback"] = len(predictions) - joined, len(feedback) - joined
+    of.conflicts, of.counts = n["conflicting"], dict(n)
+    return of
+
+
+def observed(observations: Iterable[Read]) -> tuple[Counter[bytes], Counter[Pair], int]:
+    """Predictions, outcomes and conflicts among observation records."""
+    predictions: Counter[bytes] = Counter()
+    outcomes: Counter[Pair] = Counter()
+    conflicts = 0
+    for record in observations:
+        body = orjson.loads(record.value or b"")
+        assert record.headers == {"record": body["record"].encode()}
+        if body["record"] == "prediction":
+            assert record.key == body["prediction"]["model"].encode()
+            predictions[canonical(body["prediction"])] += 1
+        elif body["record"] == "outcome":
+            assert record.key == body["prediction"]["model"].encode()
+            outcomes[canonical(body["prediction"]), canonical(body["feedback"]), body["label_delay_ms"]] += 1
+        else:
+            assert (body["record"], body["issue"]) == ("feedback_issue", "conflicting")
+            conflicts += 1
+    return predictions, outcomes, conflicts
+
+
+def assert_is_the_plain_join(setting: Setting, expected: Expected | Workload) -> None:
+    """Observations and dead letters: nothing lost, nothing doubled."""
+    predictions, outcomes, conflicts = observed(setting.read("observations"))
+    _same("predictions", predictions, expected.predictions)
+    _same("outcomes", outcomes, expected.outcomes)
+    assert conflicts <= expected.conflicts, "a conflict between two labels that wait for their prediction has no model to be told to"
+    dead = Counter(record.headers["__streams.errors.exception"].decode() for record in setting.read("dead_letter"))
+    _same("dead letters", dead, expected.dead)
+
+
+def _same(what: str, found: Counter[Any], expected: Counter[Any]) -> None:
+    lost, doubled = expected - found, found - expected
+    if lost or doubled:
+        example = next(iter(lost or doubled))
+        raise AssertionError(f"{what}: of {expected.total()} {lost.total()} are lost, {doubled.total()} are too many, such as {example!r}")
+
+
+def assert_alerts_are_the_fold(setting: Setting) -> int:
+    """The alerts on the topic are those of one fold over the committed observations, each once; answers how many there are."""
+    config = load(setting.file, {})
+    settings, topic = config.detect_settings(), config.topics.observations
+    monitors: dict[int, Monitor] = {}
+    expected: Counter[bytes] = Counter()
+    for record in setting.read("observations"):
+        if record.partition not in monitors:
+            monitors[record.partition] = Monitor(settings, topic, record.partition)
+        expected.update(publish(alert)[1] for alert in monitors[record.partition].step(record.offset, record.value or b""))
+    _same("alerts", Counter(record.value or b"" for record in setting.read("alerts")), expected)
+    return expected.total()
+
+
+def assert_adds_up(summary: Mapping[str, Any], expected: Expected) -> None:
+    """The buckets' accounting is that of the plain join, and every record of the journal is in it once."""
+    n = Counter(summary["join"]["buckets"])
+    pairs = n["joined"] + n["late"]
+    assert n["predictions"] == pairs + n["duplicate_predictions"] + n["expired"] + n["waiting_predictions"], n
+    assert n["feedback"] == pairs + n["duplicate_feedback"] + n["conflicting"] + n["orphan"] + n["waiting_feedback"], n
+    found = {name: count for name, count in n.items() if count}
+    assert found == {name: count for name, count in expected.counts.items() if count}

@@ -1,0 +1,49 @@
+"""The faults of tests/soak that are short enough for every push: the same scripts, a little of each."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.soak.groups import twins
+from tests.soak.launcher import POINTS
+from tests.soak.operators import gap
+from tests.soak.store import again_and_again, full
+from tests.soak.trial import Trial
+from tests.support.servers import KafkaServer
+
+
+@pytest.fixture
+def trial(kafka: KafkaServer, request: pytest.FixtureRequest) -> Iterator[Trial]:
+    trial = Trial(request.node.name, 1, print, lambda: kafka)
+    yield trial
+    print(trial.shown())
+    trial.close()
+
+
+def test_killed_at_each_point_of_the_work_nothing_is_lost_or_doubled(trial: Trial) -> None:
+    setting = trial.setting()
+    stages = dict.fromkeys(POINTS, "join") | {"before-commit": "route", "after-commit": "detect"}
+    with trial.feed(setting) as feed:
+        for point in POINTS:
+            died = trial.start(setting, flaw=(point, stages[point], "2")).wait(60)
+            assert died == -signal.SIGKILL, f"{point} was not reached: exit code {died}"
+    trial.settle(setting, feed.sent)
+
+
+def test_a_redis_that_forgets_everything_under_load_is_healed_from_the_journal(trial: Trial) -> None:
+    again_and_again(trial, lambda client: client.flushall(), 2, 0.5)
+
+
+def test_a_full_redis_is_waited_for_and_evicts_nothing(trial: Trial) -> None:
+    full(trial, 1.0)
+
+
+def test_of_two_processes_with_one_name_the_older_ends_with_one_clear_line_and_the_younger_goes_on(trial: Trial) -> None:
+    twins(trial, "")
+
+
+def test_a_gap_in_the_log_stops_the_run_until_reset_accepts_it(trial: Trial) -> None:
+    gap(trial, 6_000)

@@ -1,0 +1,109 @@
+"""Brokers that die, go away or cannot be reached."""
+
+from __future__ import annotations
+
+import time
+
+from confluent_kafka.admin import AdminClient
+
+from tests.integration.command import Setting
+from tests.soak.crashes import ONCE
+from tests.soak.registry import fault
+from tests.soak.trial import Trial, advances
+from tests.support.proxy import Proxy
+from tests.support.servers import KafkaServer, start_kafka
+
+
+@fault("broker-killed", "kill -9 of the only broker, five times; it comes back after 2 s", ONCE)
+def broker_killed(trial: Trial) -> None:
+    kafka: KafkaServer = trial.own(start_kafka())
+    setting = trial.setting(kafka=kafka)
+    with trial.feed(setting) as feed:
+        process = trial.supervise(setting)
+        process.process.until_reading()
+        for _ in range(5):
+            time.sleep(trial.random.uniform(1.0, 3.0))
+            kafka.kill()
+            time.sleep(2.0)
+            kafka.restart()
+            trial.recoveries.append(advances(setting))
+        process.end()
+    trial.figures |= {"kills": 5, "exit_codes": str(process.codes)}
+    trial.settle(setting, feed.sent)
+
+
+def coordinator(kafka: KafkaServer, transactional_id: str) -> int:
+    """The broker (counted from 0) that coordinates a transactional id: the leader of its partition of the transactions' topic."""
+    digest = 0
+    for character in transactional_id:
+        digest = (31 * digest + ord(character)) & 0xFFFFFFFF
+    partitions = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0}).list_topics("__transaction_state", 30).topics
+    found = partitions["__transaction_state"].partitions
+    return int(found[(digest & 0x7FFFFFFF) % len(found)].leader) - 1
+
+
+@fault("coordinator-killed", "three brokers; the coordinator of join's transactions is killed mid-commit, three times", ONCE)
+def coordinator_killed(trial: Trial) -> None:
+    kafka: KafkaServer = trial.own(start_kafka(brokers=3))
+    setting = trial.setting(kafka=kafka, replicas=3)
+    with trial.feed(setting, rate=800) as feed:
+        process = trial.supervise(setting)
+        process.process.until_reading()
+        for stage in ("join", "route", "join"):
+            trial.recoveries.append(advances(setting))
+            time.sleep(trial.random.uniform(1.0, 2.0))
+            killed = coordinator(kafka, f"{setting.namespace}-{stage}-a")
+            kafka.kill(killed)
+            trial.recoveries.append(advances(setting))
+            time.sleep(2.0)
+            kafka.restart(killed)
+            time.sleep(3.0)
+        process.end()
+    trial.figures |= {"kills": 3, "exit_codes": str(process.codes)}
+    trial.settle(setting, feed.sent)
+
+
+def behind(trial: Trial) -> tuple[Setting, Proxy]:
+    """A broker that the command reaches through a proxy, and the feed directly."""
+    proxy: Proxy = trial.own(Proxy())
+    kafka: KafkaServer = trial.own(start_kafka(behind=proxy.port))
+    proxy.target = kafka.client_port
+    setting = trial.setting(kafka=kafka)
+    text = setting.file.read_text()
+    setting.file.write_text(text.replace(kafka.bootstrap, f"127.0.0.1:{proxy.port}"))
+    return setting, proxy
+
+
+@fault("cut-off", "the client is cut off from all brokers for 20 s (--full: 60 s), nothing is refused, nothing arrives", ONCE)
+def cut_off(trial: Trial) -> None:
+    setting, proxy = behind(trial)
+    with trial.feed(setting) as feed:
+        process = trial.supervise(setting)
+        process.process.until_reading()
+        trial.recoveries.append(advances(setting))
+        proxy.cut()
+        time.sleep(trial.seconds(20, 60))
+        proxy.heal()
+        trial.recoveries.append(advances(setting))
+        process.end()
+    trial.figures["exit_codes"] = str(process.codes)
+    trial.settle(setting, feed.sent)
+
+
+@fault("brokers-away", "all brokers away for 25 s (--full: 3 minutes)", "it waits, or ends and is started again; " + ONCE)
+def brokers_away(trial: Trial) -> None:
+    kafka: KafkaServer = trial.own(start_kafka())
+    setting = trial.setting(kafka=kafka)
+    with trial.feed(setting) as feed:
+        process = trial.supervise(setting)
+        process.process.until_reading()
+        trial.recoveries.append(advances(setting))
+        kafka.stop()
+        time.sleep(trial.seconds(25, 180))
+        kafka.restart()
+        trial.recoveries.append(advances(setting))
+        process.end()
+    codes = sorted(set(process.codes))
+    trial.figures["exit_codes"] = str(process.codes)
+    assert set(codes) <= {3, 70}, f"exit codes {codes}"
+    trial.settle(setting, feed.sent)

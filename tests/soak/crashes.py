@@ -1,0 +1,140 @@
+"""A process that ends without a word, at random and at the worst points, and one that is asked to end."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from tests.soak.registry import fault
+from tests.soak.trial import Process, Trial, advances
+
+ONCE = "the plain join, each pair and each alert once"
+
+
+@fault("kill-random", "kill -9, 30 times, 0.1 to 1 s after it began to read", ONCE)
+def kill_random(trial: Trial) -> None:
+    setting = trial.setting()
+    with trial.feed(setting) as feed:
+        process = trial.start(setting)
+        for i in range(30):
+            process.until_reading()
+            time.sleep(trial.random.uniform(0.1, 1.0))
+            process.kill()
+            process = trial.start(setting)
+            if i % 10 == 9:
+                with trial.recovery(setting):
+                    pass
+        process.stop()
+    trial.figures["kills"] = 30
+    trial.settle(setting, feed.sent)
+
+
+def at_the_point(trial: Trial, point: str, stages: tuple[str, ...], kills: int) -> None:
+    """Processes that end themselves at a point, one after the other, and then one that does not."""
+    setting = trial.setting()
+    with trial.feed(setting) as feed:
+        for stage in stages:
+            for _ in range(kills):
+                flaw = (point, stage, str(trial.random.randint(1, 8)))
+                died = trial.start(setting, flaw=flaw).wait(120)
+                assert died == -signal.SIGKILL, f"{' '.join(flaw)} was not reached: exit code {died}"
+        with trial.recovery(setting):
+            process = trial.start(setting)
+        process.stop()
+    trial.figures["kills"] = kills * len(stages)
+    trial.settle(setting, feed.sent)
+
+
+ALL = ("route", "join", "detect")
+
+
+@fault("kill-before-redis", "kill -9 before the Redis write", ONCE)
+def kill_before_redis(trial: Trial) -> None:
+    at_the_point(trial, "before-redis", ("join",), 5)
+
+
+@fault("kill-after-redis", "kill -9 after the Redis write, before anything of it is produced", ONCE)
+def kill_after_redis(trial: Trial) -> None:
+    at_the_point(trial, "after-redis", ("join",), 5)
+
+
+@fault("kill-before-commit", "kill -9 after produce, before the commit; each stage", ONCE)
+def kill_before_commit(trial: Trial) -> None:
+    at_the_point(trial, "before-commit", ALL, 2)
+
+
+@fault("kill-offsets-sent", "kill -9 between the offsets' going into the transaction and its commit; each stage", ONCE)
+def kill_offsets_sent(trial: Trial) -> None:
+    at_the_point(trial, "offsets-sent", ALL, 2)
+
+
+@fault("kill-during-commit", "kill -9 while the commit is on its way, within 8 ms; each stage", ONCE)
+def kill_during_commit(trial: Trial) -> None:
+    at_the_point(trial, "during-commit", ALL, 3)
+
+
+@fault("kill-after-commit", "kill -9 right after the commit; each stage", ONCE)
+def kill_after_commit(trial: Trial) -> None:
+    at_the_point(trial, "after-commit", ALL, 2)
+
+
+@fault("kill-new-name", "kill -9 five times, each successor with a new instance id", ONCE + "; waits for the broker to roll back")
+def kill_new_name(trial: Trial) -> None:
+    setting = trial.setting()
+    with trial.feed(setting) as feed:
+        for _ in range(5):
+            process = trial.start(setting, instance="")
+            process.until_reading()
+            with trial.recovery(setting):
+                pass
+            process.kill()
+    trial.figures["kills"] = 5
+    trial.settle(setting, feed.sent, instance="")
+
+
+@fault("sigterm", "SIGTERM mid-batch, ten times", "exit code 0, what was processed is committed, nothing is read twice; " + ONCE)
+def sigterm(trial: Trial) -> None:
+    setting = trial.setting()
+    slowest = 0.0
+    with trial.feed(setting) as feed:
+        for _ in range(10):
+            process = trial.start(setting)
+            process.until_reading()
+            time.sleep(trial.random.uniform(0.1, 1.5))
+            began = time.monotonic()
+            process.stop(30)
+            slowest = max(slowest, time.monotonic() - began)
+            assert "rolled back" not in process.said(), process.said()[-2000:]
+    trial.figures["slowest_end_s"] = round(slowest, 1)
+    trial.settle(setting, feed.sent)
+
+
+def workers(trial: Trial, number: int, kills: int) -> None:
+    setting = trial.setting(partitions=(4, 4))
+    names = [f"w{i}" for i in range(number)]
+    with trial.feed(setting) as feed:
+        running: dict[str, Process] = {name: trial.start(setting, instance=name) for name in names}
+        for process in running.values():
+            process.until_reading()
+        for _ in range(kills):
+            time.sleep(trial.random.uniform(0.5, 3.0))
+            name = trial.random.choice(names)
+            running[name].kill()
+            if trial.random.random() < 0.5:
+                time.sleep(4.0)  # long enough for the group to give its partitions to the others
+            running[name] = trial.start(setting, instance=name)
+        trial.recoveries.append(advances(setting))
+        for process in running.values():
+            process.stop()
+    trial.figures["kills"] = kills
+    trial.settle(setting, feed.sent, instance=names[0])
+
+
+@fault("two-workers", "two workers a stage, eight kills of one or the other", ONCE)
+def two_workers(trial: Trial) -> None:
+    workers(trial, 2, 8)
+
+
+@fault("four-workers", "four workers a stage, eight kills", ONCE)
+def four_workers(trial: Trial) -> None:
+    workers(trial, 4, 8)

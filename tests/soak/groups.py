@@ -1,0 +1,99 @@
+"""Members that come and go, that sleep and wake up, and two that are taken for one."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from tests.soak.crashes import ONCE
+from tests.soak.registry import fault
+from tests.soak.trial import Trial, advances
+
+FENCED = 70
+
+
+@fault("rebalance-storm", "a second process joins, and leaves 5 s later, again and again", ONCE)
+def rebalance_storm(trial: Trial) -> None:
+    setting = trial.setting(partitions=(4, 4))
+    rounds = round(trial.seconds(5, 24))
+    with trial.feed(setting) as feed:
+        stays = trial.start(setting, instance="")
+        stays.until_reading()
+        for _ in range(rounds):
+            comes = trial.start(setting, instance="")
+            comes.until_reading()
+            time.sleep(5.0)
+            comes.stop()
+            time.sleep(2.5)
+        trial.recoveries.append(advances(setting))
+        stays.stop()
+    trial.figures["rebalances"] = 2 * rounds
+    trial.settle(setting, feed.sent)
+
+
+@fault(
+    "sigstop",
+    "SIGSTOP past session and poll interval while another takes over, then SIGCONT; three times",
+    "what the sleeper held is refused; " + ONCE,
+)
+def sigstop(trial: Trial) -> None:
+    setting = trial.setting(partitions=(4, 4))
+    interval = {"STREAM_MONITOR__KAFKA__CONSUMER__MAX_POLL_INTERVAL_MS": "5000"}
+    with trial.feed(setting) as feed:
+        sleeper = trial.supervise(setting, instance="sleeper", **interval)
+        sleeper.process.until_reading()
+        other = trial.start(setting, instance="other", **interval)
+        other.until_reading()
+        for _ in range(3):
+            time.sleep(1 + trial.random.random())
+            process = sleeper.process
+            process.send(signal.SIGSTOP)
+            time.sleep(8.0)
+            trial.recoveries.append(advances(setting))
+            process.send(signal.SIGCONT)
+            time.sleep(3.0)
+        sleeper.end()
+        other.stop()
+    trial.figures["codes_of_the_sleeper"] = str(sleeper.codes)
+    assert set(sleeper.codes) <= {FENCED}, f"exit codes {sleeper.codes}"
+    trial.settle(setting, feed.sent, instance="sleeper")
+
+
+def twins(trial: Trial, flaw: str) -> None:
+    """Two processes of one name: the older one is fenced and says so, the younger goes on."""
+    setting = trial.setting()
+    with trial.feed(setting) as feed:
+        flaws = (flaw, "-", "0") if flaw else ()
+        older = trial.start(setting, flaw=flaws)
+        older.until_reading()
+        time.sleep(2.0)
+        younger = trial.start(setting, flaw=flaws)
+        code = older.wait(60)
+        said = older.said()
+        assert code == FENCED, f"exit code {code}:\n{said[-3000:]}"
+        last = [line for line in said.splitlines() if line.startswith("stream-monitor: ")]
+        assert len(last) == 1, said[-3000:]
+        assert "Traceback" not in said
+        assert "enced" in last[0] or "nother" in last[0], last
+        trial.recoveries.append(advances(setting))
+        younger.stop()
+    trial.figures["said"] = last[0]
+    trial.settle(setting, feed.sent)
+
+
+ONE_GOES = f"the older ends with {FENCED} and one line, the younger goes on; " + ONCE
+
+
+@fault("twin-instance", "two processes with one instance_id", ONE_GOES)
+def twin_instance(trial: Trial) -> None:
+    twins(trial, "")
+
+
+@fault("twin-transactional-id", "two processes with one transactional id, and nothing else in common", ONE_GOES)
+def twin_transactional_id(trial: Trial) -> None:
+    twins(trial, "shared-transactional-id")
+
+
+@fault("twin-group-instance", "two processes with one group instance id, and transactional ids of their own", ONE_GOES)
+def twin_group_instance(trial: Trial) -> None:
+    twins(trial, "shared-group-instance")

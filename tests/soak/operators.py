@@ -1,0 +1,208 @@
+"""What somebody did to the topics, and what an operator is told about it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from tests.integration.command import Setting
+from tests.integration.workload import Message
+from tests.soak.crashes import ONCE
+from tests.soak.registry import fault
+from tests.soak.trial import Committed, Trial, advances, until, workload
+from tests.support.servers import KafkaServer, start_kafka
+
+
+def admin(setting: Setting) -> AdminClient:
+    return AdminClient({"bootstrap.servers": setting.kafka.bootstrap, "log_level": 0})
+
+
+def add_partitions(setting: Setting, role: str, total: int) -> None:
+    for future in admin(setting).create_partitions([NewPartitions(setting.topics[role], total)]).values():
+        future.result(30)
+
+
+@fault("inputs-grow", "partitions are added to both input topics while it runs", "they are read, from their start; " + ONCE)
+def inputs_grow(trial: Trial) -> None:
+    setting = trial.setting('[kafka.properties]\n"topic.metadata.refresh.interval.ms" = 1000\n')
+    messages = workload(trial.seed)[:40_000]
+    half = len(messages) // 2
+    process = trial.start(setting)
+    process.until_reading()
+    with trial.feed(setting, messages[:half], 5_000):
+        time.sleep(half / 5_000 + 0.5)
+    add_partitions(setting, "predictions", 6)
+    add_partitions(setting, "feedback", 5)
+    with trial.feed(setting, messages[half:], 5_000):
+        time.sleep(half / 5_000 + 0.5)
+    trial.recoveries.append(until(lambda: finished(setting, messages), 60, "the new partitions to be read"))
+    process.stop()
+    trial.settle(setting, messages)
+
+
+def finished(setting: Setting, messages: Sequence[Message]) -> bool:
+    with contextlib.closing(Committed(setting, "route")) as committed:
+        return committed() >= len(messages)
+
+
+@fault(
+    "journal-grows",
+    "a partition is added to the journal, and to the observations, while it runs",
+    "what runs goes on rightly; the next start is refused with exit code 3 and says why",
+)
+def journal_grows(trial: Trial) -> None:
+    for role in ("journal", "observations"):
+        setting = trial.setting('[kafka.properties]\n"topic.metadata.refresh.interval.ms" = 1000\n')
+        with trial.feed(setting) as feed:
+            process = trial.start(setting)
+            process.until_reading()
+            advances(setting)
+            add_partitions(setting, role, 5)
+            time.sleep(4.0)
+            advances(setting)
+        until(lambda setting=setting: quiet(setting), 60, "all to be read")  # type: ignore[misc]
+        process.stop()
+        again = setting.run("run", "--until-end")
+        assert again.returncode == 3, again.stderr[-2000:]
+        assert "has 5 partitions, topics.partitions says 4" in again.stderr
+        trial.compare(setting, feed.sent, None)
+
+
+def quiet(setting: Setting) -> bool:
+    """Whether detect commits nothing for two seconds."""
+    counts = []
+    for _ in range(2):
+        with contextlib.closing(Committed(setting, "detect")) as committed:
+            counts.append(committed())
+        time.sleep(2.0)
+    return counts[0] == counts[1]
+
+
+@fault(
+    "dead-letter-too-small",
+    "the dead-letter topic refuses every record for 10 s",
+    "nothing is skipped: it says so and tries again, and goes on when it can; " + ONCE,
+)
+def dead_letter_too_small(trial: Trial) -> None:
+    setting = trial.setting()
+
+    def limit(size: int) -> None:
+        entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, setting.topics["dead_letter"], incremental_configs=[entry])
+        for future in admin(setting).incremental_alter_configs([resource]).values():
+            future.result(30)
+
+    with trial.feed(setting) as feed:
+        process = trial.supervise(setting)
+        process.process.until_reading()
+        advances(setting)
+        limit(1)
+        time.sleep(10.0)
+        said = process.process.said()
+        limit(1_000_000)
+        trial.recoveries.append(advances(setting, "route"))
+        process.end()
+    trial.figures |= {"aborts": said.count("transaction aborted"), "exit_codes": str(process.codes)}
+    assert "aborted" in said or process.codes, said[-3000:]
+    trial.settle(setting, feed.sent)
+
+
+@fault(
+    "dead-letter-denied",
+    "the right to write to the dead-letter topic is taken away for 10 s",
+    "it ends with a clear line, naming the topic; once the right is back, " + ONCE,
+)
+def dead_letter_denied(trial: Trial) -> None:
+    kafka: KafkaServer = trial.own(
+        start_kafka(authorizer_class_name="org.apache.kafka.metadata.authorizer.StandardAuthorizer", allow_everyone_if_no_acl_found="true")
+    )
+    setting = trial.setting(kafka=kafka)
+    topic = setting.topics["dead_letter"]
+    deny = ("User:ANONYMOUS", "*", AclOperation.WRITE, AclPermissionType.DENY)
+    with trial.feed(setting) as feed:
+        process = trial.supervise(setting)
+        process.process.until_reading()
+        advances(setting)
+        client = admin(setting)
+        for future in client.create_acls([AclBinding(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, *deny)]).values():
+            future.result(30)
+        first = process.process
+        time.sleep(10.0)
+        said = first.said()
+        bindings = AclBindingFilter(
+            ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", AclOperation.ANY, AclPermissionType.ANY
+        )
+        for future in client.delete_acls([bindings]).values():
+            future.result(30)
+        trial.recoveries.append(advances(setting, "route"))
+        process.end()
+    trial.figures["exit_codes"] = str(process.codes)
+    assert "uthoriz" in said, said[-3000:]
+    trial.settle(setting, feed.sent)
+
+
+@fault(
+    "below-retention",
+    "retention deletes what was not read yet from an input topic and from the journal (DeleteRecords)",
+    "exit code 4, which names the gap and `stream-monitor reset`; once that accepted it, the run goes on, and nothing else is lost",
+)
+def below_retention(trial: Trial) -> None:
+    gap(trial, 20_000)
+
+
+def gap(trial: Trial, size: int) -> None:
+    setting = trial.setting(partitions=(1, 1))
+    messages = workload(trial.seed)[:size]
+    half = size // 2
+    setting.send(messages[:half])
+    setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
+    setting.send(messages[half:])
+    predictions = [message for message in messages if message.topic == "predictions"]
+    read = sum(message.topic == "predictions" for message in messages[:half])
+    low = read + half // 10
+    for future in admin(setting).delete_records([TopicPartition(setting.topics["predictions"], 0, low)]).values():
+        future.result(30)
+    refused = setting.run("run", "--until-end")
+    assert refused.returncode == 4, (refused.returncode, refused.stderr[-2000:])
+    assert setting.topics["predictions"] in refused.stderr
+    assert "stream-monitor reset" in refused.stderr
+    asked = setting.run("reset")
+    assert f"{low - read} offsets from {read} are gone" in asked.stdout, asked.stdout
+    assert setting.run("run", "--until-end").returncode == 4, "it was only shown, not accepted"
+    accepted = setting.run("reset", "--yes")
+    assert accepted.returncode == 0, accepted.stderr
+    lost = set(map(id, predictions[read:low]))
+    trial.figures["offsets_lost"] = low - read
+    trial.settle(setting, [message for message in messages if id(message) not in lost])
+
+
+@fault("state-lost", "all of Redis is gone while nothing runs", "healed from the journal; " + ONCE)
+def state_lost(trial: Trial) -> None:
+    server = trial.redis()
+    setting = trial.setting(redis=server)
+    messages = workload(trial.seed)[:40_000]
+    setting.send(messages[:20_000])
+    setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
+    with server.client() as client:
+        client.flushall()
+    setting.send(messages[20_000:])
+    summary = setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
+    trial.figures["healed"] = summary["join"]["healed"]
+    assert summary["join"]["healed"] == 4
+    trial.compare(setting, messages, summary)
