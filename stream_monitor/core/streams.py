@@ -34,6 +34,8 @@ class Stream:
     Since the reference began: `count` values with the sums `total` (of what detectors read) and `raw` (in the signal's units).
     """
 
+    numeric: bool
+
     __slots__ = (
         "count", "desk", "detectors", "episode", "left", "marks", "old", "on_score", "on_value", "raw", "resolve_means",
         "resolve_width", "salt", "subject", "total", "warmup",
@@ -194,6 +196,8 @@ class Stream:
 class BinaryStream(Stream):
     """Values 0 and 1. Detectors that read values get them as they are, the others randomised normal scores under the running share."""
 
+    numeric = False
+
     __slots__ = ()
 
     def push(self, x: float, unit: int, time: int, offset: int) -> None:
@@ -257,6 +261,8 @@ class BinaryStream(Stream):
 
 class NumericStream(Stream):
     """Numbers of any law, as normal scores of their ranks: standard deviation 1. Levels are means in the signal's own units."""
+
+    numeric = True
 
     __slots__ = ("ranks",)
 
