@@ -284,7 +284,9 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
 def _what(model: str, version: str, metric: str, slice_: Slice | None) -> str:
     name, _, category = metric.partition("=")
     base, _, feature = name.partition(":")
-    if category:
+    if base in ("recall", "precision"):
+        said = f"{base} of {category}"
+    elif category:
         said = f"share of {feature or base}={category}"
     else:
         said = {"feature": f"feature {feature}", "missing": f"missing share of {feature}"}.get(base, metric)

@@ -44,7 +44,7 @@ def category_name(key: Any) -> str:
     return f'"{key}"'  # it reads like a number, a boolean or a quoted string
 
 
-def _category(value: Any) -> Any:
+def category_of(value: Any) -> Any:
     """What tells a category apart as a dictionary key, where 1 == 1.0 == True."""
     if type(value) is str:
         return value if len(value) <= MAX_TEXT else shorten(value)
@@ -75,7 +75,7 @@ class Shares:
     def take(self, value: Any, unit: int, time: int, offset: int) -> bool:
         if type(value) not in self.accepts:
             return False
-        key = _category(value)
+        key = category_of(value)
         tally = self.tally
         if tally is not None:
             if key in tally or len(tally) < MAX_TALLY:

@@ -126,7 +126,7 @@ class Monitor:
         self._count("outcomes")
         labelled = feedback["timestamp"]
         version = self._heard_of(prediction, max(prediction["timestamp"], labelled), offset)
-        matured = version.answered(version.outcome(prediction, feedback["label"], offset), labelled, _origin(record))
+        matured = version.answered(version.outcome(prediction, feedback, offset), labelled, _origin(record))
         self._counts["matured"] = self._counts.get("matured", 0) + matured
         return True
 
@@ -250,7 +250,7 @@ class Monitor:
             return
         version = self._versions.get((prediction["model"], prediction["model_version"]))
         if version is not None:
-            version.maturity.refill(version.outcome(prediction, feedback["label"], offset))
+            version.maturity.refill(version.outcome(prediction, feedback, offset))
 
     def carry_over(self, firing: Iterable[Alert], offset: int) -> list[Alert]:
         """Takes up the alerts that readers of the alert topic hold for firing, where this state was not built by what published them.

@@ -75,8 +75,9 @@ class MonitorSettings:
     """What is watched for the models it matches; the first monitor whose `models` match applies, the defaults to all others.
 
     `models`: shell patterns (`fraud-*`). `task`: `auto` decides by the first predictions (a JSON float means regression).
-    `metrics`: shell patterns of metric names (`error`, `score`, `prediction`, `feature:NAME`, `missing:NAME`), all by default.
-    `slices`: slice keys to watch, or `("*",)` for every key that appears. `slice_metrics`: metrics that are also watched per slice.
+    `metrics`: shell patterns of metric names (core/signals.py, core/judging.py), all by default.
+    `slices`: slice keys to watch, or `"*"` for every key that appears, and crosses of two, `"country x device"`. `slice_metrics`: metrics
+    that are also watched per slice.
     `slice_shares`: shell patterns of slices (`country=DE`), whose streams own so many shares of the budget instead of one.
     `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
     `critical_effect`: shift from which an alert is critical.

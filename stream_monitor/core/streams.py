@@ -42,6 +42,8 @@ class Stream:
     `held` values with the sum `held_sum` wait for the e-detector to look at them; `e` is None while there is none that may look.
     """
 
+    numeric: bool
+
     __slots__ = (
         "account", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left", "marks",
         "old", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width", "salt", "since", "since_count",
@@ -308,6 +310,8 @@ class Stream:
 class BinaryStream(Stream):
     """Values 0 and 1. Detectors that read values get them as they are, the others randomised normal scores under the running share."""
 
+    numeric = False
+
     __slots__ = ()
 
     def push(self, x: float, unit: int, time: int, offset: int) -> None:
@@ -416,6 +420,8 @@ class BinaryStream(Stream):
 
 class NumericStream(Stream):
     """Numbers of any law, as normal scores of their ranks: standard deviation 1. Levels are means in the signal's own units."""
+
+    numeric = True
 
     __slots__ = ("ranks",)
 

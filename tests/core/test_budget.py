@@ -114,7 +114,9 @@ def test_a_look_tells_who_has_been_silent_for_a_day_of_looks() -> None:
     assert silent == [False] * (LOOKS + 1) + [True] * 2
 
 
-QUICK = DetectSettings(maturity_ms=0, warmup=100, alert_budget=AlertBudget(1, DAY), monitors=(MonitorSettings(slices=("country",)),))
+QUICK = DetectSettings(
+    maturity_ms=0, warmup=100, alert_budget=AlertBudget(1, DAY), monitors=(MonitorSettings(metrics=("error",), slices=("country",)),)
+)
 
 
 def owners(monitor: Monitor) -> dict[str, dict[str, Any]]:
@@ -122,7 +124,7 @@ def owners(monitor: Monitor) -> dict[str, dict[str, Any]]:
 
 
 def test_the_statement_says_who_owns_what() -> None:
-    shares = MonitorSettings(slices=("country",), slice_shares={"country=DE": 5, "country=*": 2})
+    shares = MonitorSettings(metrics=("error",), slices=("country",), slice_shares={"country=DE": 5, "country=*": 2})
     monitor, _ = run(replace(QUICK, monitors=(shares,)), judged(3_000, lambda i, country: 0.1))
     found = monitor.budget()
     assert found["weight"] == 1 + 5 + 3 * 2

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stream_monitor.core.categories import category_name, shorten
+from stream_monitor.core.judging import Judged
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import Plan, Room, Scope, is_wrong
 from tests.support.observations import desk
@@ -124,7 +125,7 @@ def test_streams_past_the_bound_are_refused_and_counted() -> None:
 def test_only_named_metrics_are_watched() -> None:
     of = scope(MonitorSettings(metrics=("feature:a*",)))
     feed(of, [{"score": 0.5, "features": {"age": 1.0, "loan": 2.0}}] * 150)
-    of.judged(1, False, 1, 1, 1)
+    of.judged(Judged("yes", "no", 1, False, 0, None, None), 1, 1, 1)
     assert metrics(of) == ["feature:age"]
 
 
