@@ -440,7 +440,8 @@ def _patiently(call: Callable[[], Any]) -> Any:
             time.sleep(0.05)
 
 
-# A coordinator that moves, or that a fresh broker is still loading, is named by the last three; the client does not call them retriable.
+# The last five name a coordinator that moves, or that a fresh broker is still loading, and a leader that moves, or that a fresh topic
+# has not got yet; the client does not call them retriable.
 _PASSING = frozenset(
     (
         KafkaError._TIMED_OUT,
@@ -450,6 +451,8 @@ _PASSING = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
     )
 )
 

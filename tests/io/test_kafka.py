@@ -187,17 +187,15 @@ def test_any_partition_is_read_up_to_what_is_settled(topic: str, source: Any, si
     writer.produce([Out(topic, 1, b"key", b"a", [("name", b"value")]), Out(topic, 1, b"gone", None, None)])
     writer.commit({}, _no_member(reader))
     writer.produce(outs(topic, b"b"))
-    writer.abort()
-    writer.produce(outs(topic, b"c"))
     deadline = time.monotonic() + 30
-    while (end := reader.end(place)) < 6:  # two records, a marker, one and a marker, one that is open
+    while (end := reader.end(place)) < 4:  # two records, a marker, one that is open
         assert time.monotonic() < deadline
-    assert (end, reader.bounds(place)) == (6, (0, 5))
+    assert (end, reader.bounds(place)) == (4, (0, 3))
     settled = [StateRecord(b"key", b"a", [("name", b"value")]), StateRecord(b"gone", None, [])]
-    assert reader.read(place, 0, 5) == settled
-    assert reader.read(place, 1, 5) == settled[1:]
+    assert reader.read(place, 0, 3) == settled
+    assert reader.read(place, 1, 3) == settled[1:]
     assert reader.read(place, 0, 1) == settled[:1]
-    assert reader.read(place, 5, 5) == []
+    assert reader.read(place, 3, 3) == []
 
 
 @pytest.mark.parametrize("commit", [True, False])
@@ -246,9 +244,16 @@ def test_a_plain_consumer_sees_what_was_produced(topic: str, kafka: KafkaServer,
 
 
 @pytest.mark.parametrize(
-    "code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
+    "code",
+    [
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    ],
 )
-def test_a_coordinator_that_moves_is_asked_again(code: int) -> None:
+def test_a_coordinator_or_a_leader_that_moves_is_asked_again(code: int) -> None:
     class Moving:
         """A client whose coordinator answers at the second question."""
 
