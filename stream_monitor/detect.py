@@ -271,7 +271,10 @@ class Detect:
     def _rebuild(self, place: Place, commit: int, trouble: str, chunks: int, log: Log) -> _Held:
         low = log.bounds(place)[0]
         home = self._state, place[1]
-        alerts, unreadable = snapshots.alerts(place, log.read(home, log.bounds(home)[0], log.end(home)))
+        (first, settled), end = log.bounds(home), log.end(home)
+        if settled < end:
+            self._say(place, f"{trouble}; waiting for an open transaction on {self._state} to be resolved, or to time out")
+        alerts, unreadable = snapshots.alerts(place, log.read(home, first, end))
         for key in unreadable:
             self._say(place, f"what {key} says of an alert that fires can not be read; its end may never be told")
         if commit > 0 or chunks or alerts:
