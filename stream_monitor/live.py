@@ -23,6 +23,8 @@ from stream_monitor.stages import Rewind, Stage
 
 _PATIENCE = 1.0  # seconds for which an open transaction waits for the store
 
+_PARTING = 5.0  # seconds for a roll-back at the end after a failure: whoever comes next can do it too
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -147,7 +149,7 @@ class Worker:
         """Ends after a failure: the open transaction is rolled back, if that is still possible."""
         self._flight = None
         try:
-            self._sink.abort()
+            self._sink.abort(_PARTING)
         except (Aborted, FatalError) as error:
             self._log(f"{self.stage.name}: the transaction could not be rolled back and will time out: {error}")
 

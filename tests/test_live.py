@@ -115,7 +115,7 @@ class Kafka:
         self.commits.append((offsets[HERE], metadata))
         self.buffer, self.open = [], False
 
-    def abort(self) -> None:
+    def abort(self, seconds: float = 1.0) -> None:
         self.buffer, self.open = [], False
 
     def partitions(self, topic: str) -> int:

@@ -386,12 +386,10 @@ class KafkaSink:
         client: Callable[[dict[str, Any]], Any] = Producer,
     ) -> None:
         self._log = log
-        self._producer = client(
-            _PRODUCER_TUNING
-            | dict(properties)
-            | _PRODUCER
-            | {"transactional.id": transactional_id, "error_cb": lambda e: log(f"kafka: {e}")}
-        )
+        settings = _PRODUCER_TUNING | dict(properties) | _PRODUCER | {"transactional.id": transactional_id}
+        self._producer = client(settings | {"error_cb": lambda e: log(f"kafka: {e}")})
+        # What is not committed by then the broker rolls back: to go on trying is to wait for nothing, a fresh process finds out at once.
+        self._patience = min(_PATIENCE, int(settings["transaction.timeout.ms"]) / 1000)
         self.open = False
 
     def start(self) -> None:
@@ -424,14 +422,16 @@ class KafkaSink:
             _patiently(self._producer.begin_transaction)
             self.open = True
         places = [TopicPartition(*place, offset) for place, offset in offsets.items()]
-        _patiently(lambda: self._producer.send_offsets_to_transaction(places, metadata, CALL_TIMEOUT))
-        _patiently(lambda: self._producer.commit_transaction(CALL_TIMEOUT))
+        patience = self._patience
+        _patiently(lambda: self._producer.send_offsets_to_transaction(places, metadata, min(CALL_TIMEOUT, patience)), patience)
+        _patiently(lambda: self._producer.commit_transaction(min(CALL_TIMEOUT, patience)), patience)
         self.open = False
 
-    def abort(self) -> None:
-        """Rolls the transaction back, if there is one."""
+    def abort(self, seconds: float = CALL_TIMEOUT) -> None:
+        """Rolls the transaction back, if there is one, within so many seconds."""
         if self.open:
-            _patiently(lambda: self._producer.abort_transaction(CALL_TIMEOUT))
+            patience = min(seconds, self._patience)
+            _patiently(lambda: self._producer.abort_transaction(patience), patience)
             self.open = False
 
     def close(self) -> None:
@@ -443,21 +443,24 @@ class KafkaSink:
             self._log(f"kafka producer closed: {error.args[0].str()}")
 
 
-_AGAIN = "the process ends so that a supervisor starts a fresh one; if this recurs, see that no two processes have one instance_id"
+_AGAIN = "the process ends so that a supervisor starts a fresh one"
+_TWIN = _AGAIN + "; if this recurs, see that no two processes have one instance_id"
 _PATIENCE = 120.0  # seconds for which retriable errors are tried again
 
 
-def _patiently(call: Callable[[], Any]) -> Any:
+def _patiently(call: Callable[[], Any], seconds: float = _PATIENCE) -> Any:
     """Calls until it works, while the client says that trying again may help."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return call()
         except KafkaException as error:
-            failure = _failure(error)
-            retriable = not error.args[0].fatal() and (error.args[0].retriable() or error.args[0].code() in _PASSING)
-            if isinstance(failure, Aborted) or not retriable or time.monotonic() > deadline:
+            failure, cause = _failure(error), error.args[0]
+            passing = not cause.fatal() and (cause.retriable() or cause.code() in _PASSING)
+            if isinstance(failure, Aborted) or not passing:
                 raise failure from error
+            if time.monotonic() > deadline:
+                raise FatalError(f"kafka: nothing came of it for {seconds:.0f} s: {cause.str()}", _AGAIN) from error
             time.sleep(0.05)
 
 
@@ -492,5 +495,5 @@ def _failure(error: KafkaException) -> Exception:
     if cause.txn_requires_abort() and cause.code() != KafkaError.FENCED_INSTANCE_ID:  # a twin's group membership does not come back
         return Aborted(cause.str())
     if cause.code() in _FENCED:
-        return FatalError(f"fenced: another process has taken over, or a transaction was open for too long ({cause.name()})", _AGAIN)
+        return FatalError(f"fenced: another process has taken over, or a transaction was open for too long ({cause.name()})", _TWIN)
     return FatalError(f"kafka: {cause.str()}", _AGAIN)

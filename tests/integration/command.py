@@ -75,7 +75,7 @@ class Setting:
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
         new = [NewTopic(self.topics[name], n, replicas) for name, n in zip(("predictions", "feedback"), partitions, strict=True)]
         for future in admin.create_topics(new).values():
-            future.result(30)
+            future.result(90)
         done = self.run("topics", "create")
         assert done.returncode == 0, done.stderr
 

@@ -34,8 +34,9 @@ def admin(setting: Setting) -> AdminClient:
 
 
 def add_partitions(setting: Setting, role: str, total: int) -> None:
-    for future in admin(setting).create_partitions([NewPartitions(setting.topics[role], total)]).values():
-        future.result(30)
+    client = admin(setting)  # while it is kept, its answers come
+    for future in client.create_partitions([NewPartitions(setting.topics[role], total)]).values():
+        future.result(90)
 
 
 @fault("inputs-grow", "partitions are added to both input topics while it runs", "they are read, from their start; " + ONCE)
@@ -102,11 +103,13 @@ def quiet(setting: Setting) -> bool:
 def dead_letter_too_small(trial: Trial) -> None:
     setting = trial.setting()
 
+    client = admin(setting)
+
     def limit(size: int) -> None:
         entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, setting.topics["dead_letter"], incremental_configs=[entry])
-        for future in admin(setting).incremental_alter_configs([resource]).values():
-            future.result(30)
+        for future in client.incremental_alter_configs([resource]).values():
+            future.result(90)
 
     with trial.feed(setting) as feed:
         process = trial.supervise(setting)
@@ -141,7 +144,7 @@ def dead_letter_denied(trial: Trial) -> None:
         advances(setting)
         client = admin(setting)
         for future in client.create_acls([AclBinding(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, *deny)]).values():
-            future.result(30)
+            future.result(90)
         first = process.process
         time.sleep(10.0)
         said = first.said()
@@ -149,7 +152,7 @@ def dead_letter_denied(trial: Trial) -> None:
             ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", AclOperation.ANY, AclPermissionType.ANY
         )
         for future in client.delete_acls([bindings]).values():
-            future.result(30)
+            future.result(90)
         trial.recoveries.append(advances(setting, "route"))
         process.end()
     trial.figures["exit_codes"] = str(process.codes)
@@ -176,17 +179,18 @@ def gap(trial: Trial, size: int) -> None:
     predictions = [message for message in messages if message.topic == "predictions"]
     read = sum(message.topic == "predictions" for message in messages[:half])
     low = read + half // 10
-    for future in admin(setting).delete_records([TopicPartition(setting.topics["predictions"], 0, low)]).values():
-        future.result(30)
+    client = admin(setting)
+    for future in client.delete_records([TopicPartition(setting.topics["predictions"], 0, low)]).values():
+        future.result(90)
     refused = setting.run("run", "--until-end")
     assert refused.returncode == 4, (refused.returncode, refused.stderr[-2000:])
     assert setting.topics["predictions"] in refused.stderr
     assert "stream-monitor reset" in refused.stderr
     asked = setting.run("reset")
-    assert f"{low - read} offsets from {read} are gone" in asked.stdout, asked.stdout
+    assert f"{low - read} offsets from {read} are gone" in asked.stdout, (asked.returncode, asked.stdout, asked.stderr[-2000:])
     assert setting.run("run", "--until-end").returncode == 4, "it was only shown, not accepted"
     accepted = setting.run("reset", "--yes")
-    assert accepted.returncode == 0, accepted.stderr
+    assert accepted.returncode == 0, (accepted.returncode, accepted.stdout, accepted.stderr[-2000:])
     lost = set(map(id, predictions[read:low]))
     trial.figures["offsets_lost"] = low - read
     trial.settle(setting, [message for message in messages if id(message) not in lost])
