@@ -262,7 +262,8 @@ def main() -> None:
             said = ", ".join(f"{name} {_shown(result)}" for name, result in table[cell.name].items())
             print(f"{cell.name}: {said}", flush=True)
             print(f"{cell.name}: {monotonic() - started:.0f} s", file=sys.stderr)
-    print(f"\n| change | e-detector | {' | '.join(r.name for r in RIVALS)} |\n|{'---|' * (len(RIVALS) + 2)}")
+    print(f"\n| change | e-detector | {' | '.join(rival.name for rival in RIVALS)} |")
+    print(f"|{'---|' * (len(RIVALS) + 2)}")
     ratios = []
     for change, row in table.items():
         shown = [_shown(row.get(name)) for name in ("e-detector", *(r.name for r in RIVALS))]
@@ -273,7 +274,8 @@ def main() -> None:
     if ratios:
         print(f"\nagainst the best rival of each cell: worst {max(ratios)[0]:.2f} ({max(ratios)[1]}), ", end="")
         print(
-            f"geometric mean {exp(sum(log(ratio) for ratio, _ in ratios) / len(ratios)):.2f}; standard error about {1 / sqrt(options.runs):.0%}"
+            f"geometric mean {exp(sum(log(ratio) for ratio, _ in ratios) / len(ratios)):.2f};"
+            f" standard error of a delay about {1 / sqrt(options.runs):.0%} at most"
         )
 
 
