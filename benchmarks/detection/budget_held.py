@@ -1,9 +1,9 @@
 """False alarms against the budget: `python -m benchmarks.detection.budget_held [--detectors e_detector,adwin] [--days 40]` (seed 1).
 
 Streams of every family in families.py, 80 of each, share one ledger for 40 days of event time, as the streams of a partition do in
-core/monitor.py; none of them changes. Each values comes through core/streams.py, so every alarm is a false one. Families for which nothing is
-promised (their values depend on each other, or their level moves) share a ledger of their own. Prints for each family the budget that its
-streams received, the alarms, and the 95% Poisson interval of their ratio.
+core/monitor.py. All values go through core/streams.py, and none of the streams changes, so every alarm is a false one. Families for which
+nothing is promised (their values depend on each other, or their level moves) share a ledger of their own. Prints for each family
+the budget that its streams received, the alarms, and the 95% Poisson interval of their ratio.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Run:
 
 def bounds(alarms: int, budget: float) -> str:
     low = chi2.ppf(0.025, 2 * alarms) / 2 if alarms else 0.0
-    return f"{alarms:6} alarms of {budget:7.2f}  {alarms / budget:6.2f} [{low / budget:.2f}, {chi2.ppf(0.975, 2 * alarms + 2) / 2 / budget:.2f}]"
+    high = chi2.ppf(0.975, 2 * alarms + 2) / 2
+    return f"{alarms:6} alarms of {budget:7.2f}  {alarms / budget:6.2f} [{low / budget:.2f}, {high / budget:.2f}]"
 
 
 def main() -> None:

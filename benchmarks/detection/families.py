@@ -51,17 +51,17 @@ def coming_and_going(rng: Rng, day: int, rate: float) -> Array:
 
 
 def _bits(p: float) -> Callable[[Rng, Array, Array], Array]:
-    return lambda rng, times, common: (rng.random(times.size) < p).astype(float)
+    return lambda rng, times, _: (rng.random(times.size) < p).astype(np.float64)
 
 
 def _shared(rng: Rng, times: Array, common: Array) -> Array:
     """Half of the variance is the same for all streams of the family at the same moment, and new each time."""
     moment = common[(times * 7).astype(np.int64) % common.size]
-    return np.sqrt(0.5) * (moment + rng.standard_normal(times.size))
+    return np.asarray(np.sqrt(0.5) * (moment + rng.standard_normal(times.size)), dtype=np.float64)
 
 
 def _regressive(rho: float) -> Callable[[Rng, Array, Array], Array]:
-    def values(rng: Rng, times: Array, common: Array) -> Array:
+    def values(rng: Rng, times: Array, _: Array) -> Array:
         noise = np.concatenate((rng.standard_normal(50), rng.standard_normal(times.size))) * np.sqrt(1 - rho * rho)
         return np.asarray(lfilter([1.0], [1.0, -rho], noise)[50:], dtype=np.float64)
 
@@ -71,7 +71,7 @@ def _regressive(rho: float) -> Callable[[Rng, Array, Array], Array]:
 def _chain(p: float, rho: float) -> Callable[[Rng, Array, Array], Array]:
     """A Markov chain of bits with this share of ones and lag-1 autocorrelation."""
 
-    def values(rng: Rng, times: Array, common: Array) -> Array:
+    def values(rng: Rng, times: Array, _: Array) -> Array:
         fresh = rng.random(times.size) < 1 - rho  # else the value before is repeated
         if times.size:
             fresh[0] = True
@@ -82,22 +82,22 @@ def _chain(p: float, rho: float) -> Callable[[Rng, Array, Array], Array]:
     return values
 
 
-def _cycle(rng: Rng, times: Array, common: Array) -> Array:
+def _cycle(rng: Rng, times: Array, _: Array) -> Array:
     """The level goes up and down by a quarter of a standard deviation in a day."""
     return rng.standard_normal(times.size) + 0.25 * np.sin(2 * np.pi * times / DAY_S)
 
 
-NORMAL: Callable[[Rng, Array, Array], Array] = lambda rng, times, common: rng.standard_normal(times.size)  # noqa: E731
+NORMAL: Callable[[Rng, Array, Array], Array] = lambda rng, times, _: rng.standard_normal(times.size)  # noqa: E731
 
 FAMILIES = (
     Family("normal", NORMAL, steady),
-    Family("lognormal", lambda rng, times, common: rng.lognormal(0, 1.5, times.size), steady),
-    Family("t, 3 degrees", lambda rng, times, common: rng.standard_t(3, times.size), steady),
-    Family("Poisson(2)", lambda rng, times, common: rng.poisson(2, times.size).astype(float), steady),
+    Family("lognormal", lambda rng, times, _: rng.lognormal(0, 1.5, times.size), steady),
+    Family("t, 3 degrees", lambda rng, times, _: rng.standard_t(3, times.size), steady),
+    Family("Poisson(2)", lambda rng, times, _: rng.poisson(2, times.size).astype(float), steady),
     *(Family(f"bits, p = {p}", _bits(p), steady, binary=True) for p in (0.5, 0.1, 0.01, 0.001)),
     Family("normal, bursts", NORMAL, bursty),
     Family("bits, p = 0.1, bursts", _bits(0.1), bursty, binary=True),
-    Family("lognormal, daily traffic", lambda rng, times, common: rng.lognormal(0, 1.5, times.size), daily),
+    Family("lognormal, daily traffic", lambda rng, times, _: rng.lognormal(0, 1.5, times.size), daily),
     Family("bits, p = 0.05, daily traffic", _bits(0.05), daily, binary=True),
     Family("normal, come and go", NORMAL, coming_and_going, comes_and_goes=True),
     Family("bits, p = 0.1, come and go", _bits(0.1), coming_and_going, binary=True, comes_and_goes=True),
