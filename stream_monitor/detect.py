@@ -209,10 +209,13 @@ class Detect:
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         commit = start_of(place, committed, log)
-        held = self._held.get(place) or self._taken_back(place, commit)
+        ours = self._held.get(place)
+        held = ours or self._taken_back(place, commit)
         low = log.bounds(place)[0]
         if held is None or held.position < low or (held.firing and held.joint != commit):
             commit, held = self._load(place, commit, log)
+        elif ours is None or commit != held.committed:  # somebody else had it for a while, who may have written a snapshot
+            held.chunks = snapshots.chunks(place, self._newest(place, log))
         self._held[place] = held
         held.cut = None  # whatever was under way is rolled back
         self.trim(place, commit)
