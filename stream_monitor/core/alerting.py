@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from math import sqrt
 from typing import Any, NamedTuple
 
 from stream_monitor.core.budget import Ledger
@@ -82,13 +83,17 @@ class Subject:
 
 
 class Change(NamedTuple):
-    """A change of level: `effect` in standard deviations of the reference; `time` (ms) and `offset` of its first value."""
+    """A change of level: `effect` in standard deviations of the reference; `time` (ms) and `offset` of its first value.
+
+    `spread`: it is the standard deviation of scores that changed, `effect` is by what part of it.
+    """
 
     before: Level
     after: Level
     effect: float
     time: int
     offset: int
+    spread: bool = False
 
 
 class Episode:
@@ -97,15 +102,17 @@ class Episode:
     All in the units that detectors read: `center` is the level to come back to, half the shift is near enough, `deviation` the
     standard deviation of a value. A mean is taken over so many values that half the shift is three of its standard deviations, at least
     `width`: a small shift that lasts must not look like its end by chance. What was measured at the alarm is the shift at its
-    luckiest, so the first mean after it that is not near corrects it.
+    luckiest, so `shift` is what is sure of it, and the first mean after it, of `width` values, corrects it where it is not near.
     """
 
     __slots__ = (
-        "alert", "center", "corrected", "count", "deviation", "near", "near_count", "raw", "reach", "runs", "state", "total", "width",
+        "alert", "center", "corrected", "count", "deviation", "near", "near_count", "raw", "reach", "runs", "spread", "state", "total",
+        "width",
     )  # fmt: skip
 
-    def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int) -> None:
+    def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
         self.alert = alert
+        self.spread = spread  # values are squares of scores, levels their roots
         self.state = State.FIRING
         self.center = center
         self.deviation = deviation
@@ -118,7 +125,6 @@ class Episode:
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
-        self._widen()
 
     def follow(self, value: float, raw: float) -> int:
         """Takes a value, and itself in the signal's units. Answers how many means in a row were near, at the end of one, else 0."""
@@ -133,8 +139,10 @@ class Episode:
         else:
             self.runs, self.near, self.near_count = 0, 0.0, 0
             if not self.corrected:
-                self.corrected, self.reach = True, min(self.reach, gap / 2)
-                self._widen()
+                self.reach = gap / 2
+        if not self.corrected:
+            self.corrected = True
+            self._widen()
         self.count, self.total, self.raw = 0, 0.0, 0.0
         return self.runs
 
@@ -145,9 +153,10 @@ class Episode:
 
     def level(self) -> Level:
         """The means that were near, or else the values of the mean that is being taken."""
-        if self.near_count:
-            return Level(self.near / self.near_count, self.near_count)
-        return Level(self.raw / self.count, self.count) if self.count else self.alert.after
+        total, count = (self.near, self.near_count) if self.near_count else (self.raw, self.count)
+        if not count:
+            return self.alert.after
+        return Level(sqrt(total / count) if self.spread else total / count, count)
 
     def saved(self) -> Any:
         """Plain data."""
@@ -163,7 +172,7 @@ class Episode:
 
 
 MAX_WIDENING = 20
-_EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near")
+_EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near", "spread")
 
 
 class Desk:
@@ -219,7 +228,9 @@ class Desk:
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
             summary=_rise(subject, change),
-            details={"effect": change.effect} | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
+            details={"effect": change.effect}
+            | ({"of": "spread"} if change.spread else {})
+            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
         )
         self.out.append(alert)
         return alert
@@ -264,12 +275,12 @@ def _rise(subject: Subject, change: Change) -> str:
     before, after = change.before.value, change.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     since = datetime.fromtimestamp(change.time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(change.time) else "?"
-    what = _what(subject.model, subject.version, subject.metric, subject.slice)
+    what = _what(subject.model, subject.version, subject.metric, subject.slice, change.spread)
     return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since})"
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:
-    what = _what(fired.model, fired.model_version, fired.metric, fired.slice)
+    what = _what(fired.model, fired.model_version, fired.metric, fired.slice, "of" in fired.details)
     if event is Event.RECOVERED:
         return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
     reasons = {
@@ -281,7 +292,7 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
     return f"{what}: resolved, {reasons[event]}"
 
 
-def _what(model: str, version: str, metric: str, slice_: Slice | None) -> str:
+def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: bool) -> str:
     name, _, category = metric.partition("=")
     base, _, feature = name.partition(":")
     if base in ("recall", "precision"):
@@ -291,7 +302,7 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None) -> str:
     else:
         said = {"feature": f"feature {feature}", "missing": f"missing share of {feature}"}.get(base, metric)
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
-    return f"{safe(model)} {safe(version)}: {safe(said)}{part}"
+    return f"{safe(model)} {safe(version)}: {'spread of ' if spread else ''}{safe(said)}{part}"
 
 
 def _number(value: float) -> str:

@@ -28,8 +28,10 @@ from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
 THIN_TO = 8
-_WIDTH = 5  # numbers a mark: count, total, raw, time, offset
+_WIDTH = 6  # numbers a mark: count, total, raw, time, offset, squares
 
+FEW = 25  # values that say too little about a rate
+REMEMBERED = 0.8  # of what the looks before counted
 LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
 
 _PRIMING_STEP = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if they were hashes of request ids
@@ -38,7 +40,8 @@ _PRIMING_STEP = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if 
 class Stream:
     """What binary and numeric streams share. `push` is the way in.
 
-    Since the reference began: `count` values with the sums `total` (of what detectors read) and `raw` (in the signal's units).
+    Since the reference began: `count` values with the sums `total` (of what detectors read), `squares` (of that) and `raw` (in the
+    signal's units).
     `held` values with the sum `held_sum` wait for the e-detector to look at them; `e` is None while there is none that may look.
     """
 
@@ -46,8 +49,8 @@ class Stream:
 
     __slots__ = (
         "account", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left", "marks",
-        "old", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width", "salt", "since", "since_count",
-        "since_level", "subject", "total", "warmup",
+        "memory", "old", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width", "salt", "since",
+        "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -72,9 +75,11 @@ class Stream:
         self.renew_at = 0  # age of the ledger from which on thresholds are due for renewal
         self.since = desk.ledger.age  # age of the ledger when counting for them began, at which `count`, and at which level
         self.since_count = 0
+        self.memory = [0.0, 0.0]  # values, and the budget that came in with them, in the days before
         self.since_level = desk.ledger.level
         self.count = 0
         self.total: float = 0
+        self.squares = 0.0
         self.raw: float = 0
         self.left = 0  # values until the next mark
         self.marks = array("d")
@@ -110,7 +115,11 @@ class Stream:
         account.forfeit() if account.joined else account.join()
         if self.e_at is not None:
             self.e = self.detectors[self.e_at]  # type: ignore[assignment]
-        self._retune(account.expected(account.ledger.age - self.since))
+        if self.count - self.since_count >= FEW:
+            self._retune(account.expected(account.ledger.age - self.since))
+        else:  # it was away: the thresholds of before are the best guess
+            self.since, self.since_count, self.since_level = account.ledger.age, self.count, account.ledger.level
+            self.renew_at = account.ledger.age + DAY
 
     def _pause(self) -> None:
         """Not judged until `_judge`."""
@@ -120,15 +129,20 @@ class Stream:
         self.since, self.since_count, self.since_level = ledger.age, self.count, ledger.level
 
     def _retune(self, budget: float) -> None:
-        """Thresholds for one false alarm in as many values as came for a budget of one since the counting began."""
+        """Thresholds for one false alarm in as many values as come for a budget of one: since the counting began, or in the days before,
+        whichever is more, since bursts make a single day a poor guess."""
         values = self.count - self.since_count
         ledger = self.account.ledger
         # The first look at the rate is a short one, so the second comes soon; then each is twice as long as the one before, up to a day.
         self.renew_at = ledger.age + min(DAY, 2 * (ledger.age - self.since))
-        self.since, self.since_count, self.since_level = ledger.age, self.count, ledger.level
-        if values <= 0:
+        if values < FEW:
             return
-        run_length = min(values / budget, LONGEST_RUN) if budget > 0 else LONGEST_RUN
+        self.since, self.since_count, self.since_level = ledger.age, self.count, ledger.level
+        memory = self.memory
+        memory[:] = memory[0] * REMEMBERED + values, memory[1] * REMEMBERED + budget
+        run_length = LONGEST_RUN
+        if budget > 0:
+            run_length = min(max(values / budget, memory[0] / memory[1]), LONGEST_RUN)
         for detector in self.detectors:
             if detector.budgeted:
                 detector.retune(run_length, self._share())
@@ -145,7 +159,7 @@ class Stream:
                 account.draw()  # so that it is seen to be alive
             if account.ledger.age >= self.renew_at:
                 self._retune((account.ledger.level - self.since_level) * account.portion)
-        self.marks.extend((self.count, self.total, self.raw, time, offset))
+        self.marks.extend((self.count, self.total, self.raw, time, offset, self.squares))
         self.left = MARK_EVERY
         if self.count // MARK_EVERY % THIN_EVERY == 0:
             self._thin()
@@ -168,26 +182,27 @@ class Stream:
     def _alarm(self, fired: list[int], offset: int) -> None:
         """Some detectors fired at this value."""
         detector = self.detectors[fired[0]]
-        split = self._split() if self.count >= self.warmup else None
+        spread = self.count >= self.warmup and self._is_spread(fired)
+        split = self._split(spread) if self.count >= self.warmup else None
         if self.judged:
             self.account.alarms += 1
-        change = None if split is None else self._change(split)
+        change = None if split is None else self._change(split, spread)
         if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect:
             for i in fired:
                 self.detectors[i].reset()
-            self.held, self.held_sum, self.held_squares = 0, 0, 0.0
             self._bind()
             return
         episode = self.episode
         transition = TRANSITIONS[State.NONE if episode is None else episode.state, Event.DRIFT]
         if transition.publish:
-            before, after = self._means(split)
+            before, after = self._variances(split) if spread else self._means(split)
             rho = None if self.past is None else self.past.rho
             alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), detector.evidence(before, after), offset, rho)
-            shift, spread = after.value - before.value, self._spread(split)
+            shift = after.value - before.value
+            deviation = sqrt(2) * max(before.value, after.value) if spread else self._spread(split)
             # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.
-            sure = max(abs(shift) - 2 * spread / sqrt(after.count), abs(shift) / 4)
-            self.episode = Episode(alert, before.value, sure, spread, self.resolve_width)
+            sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
+            self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
             self.old = self._put_aside(split)
         self._begin_again(split)
         self._forget()
@@ -221,14 +236,22 @@ class Stream:
                 detector.reset()
             self._bind()
 
-    def _split(self) -> int | None:
+    def _is_spread(self, fired: list[int]) -> bool:
+        """Whether it is a change of the spread rather than of the mean."""
+        return False
+
+    def _split(self, spread: bool) -> int | None:
         """The mark at the most likely change point: the split of the past with the largest likelihood ratio."""
         best, split = -1.0, None
         marks, count, total = self.marks, self.count, self.total
         for i in range(0, len(marks), _WIDTH):
             before, after = marks[i], count - marks[i]
             if before >= 1 and after >= 1:
-                evidence = self._likelihood(before, marks[i + 1]) + self._likelihood(after, total - marks[i + 1])
+                if spread:  # a variance that was 1 and is no longer
+                    variance = max((self.squares - marks[i + 5]) / after, 1e-9)
+                    evidence = after * (variance - 1 - log(variance))
+                else:
+                    evidence = self._likelihood(before, marks[i + 1]) + self._likelihood(after, total - marks[i + 1])
                 if evidence > best or split is None:
                     best, split = evidence, i
         return split
@@ -239,9 +262,18 @@ class Stream:
         after = self.count - before
         return Level(total / before, int(before)), Level((self.total - total) / after, int(after))
 
-    def _change(self, split: int) -> Change:
+    def _variances(self, split: int) -> tuple[Level, Level]:
+        """The same of the squares: normal scores have mean 0, so this is their variance."""
+        before, squares = self.marks[split], self.marks[split + 5]
+        after = self.count - before
+        return Level(squares / before, int(before)), Level((self.squares - squares) / after, int(after))
+
+    def _change(self, split: int, spread: bool) -> Change:
+        raw, time, offset = self.marks[split + 2 : split + 5]
+        if spread:
+            old, new = (Level(sqrt(level.value), level.count) for level in self._variances(split))
+            return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True)
         old, new = self._means(split)
-        raw, time, offset = self.marks[split + 2 : split + _WIDTH]
         before, after = Level(raw / old.count, old.count), Level((self.raw - raw) / new.count, new.count)
         return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset))
 
@@ -286,15 +318,15 @@ class Stream:
         budget = [
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
-            self.renew_at, self.since, self.since_count, self.since_level,
+            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory),
         ]  # fmt: skip
-        return [self.count, self.total, self.raw, self.left, list(self.marks), detectors, episode, budget]
+        return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave; the stream is the same from then on."""
-        self.count, self.total, self.raw, self.left, marks, detectors, episode, budget = state[:8]
+        self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level = rest
+        self.renew_at, self.since, self.since_count, self.since_level, self.memory = rest
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
@@ -415,7 +447,7 @@ class BinaryStream(Stream):
 
     def restore(self, state: Any) -> None:
         super().restore(state)
-        self.old = state[8]
+        self.old = state[9]
 
 
 class NumericStream(Stream):
@@ -439,6 +471,7 @@ class NumericStream(Stream):
         z = self.ranks.learn(x, bits)
         self.count += 1
         self.total += z
+        self.squares += z * z
         self.raw += x
         if self.probe is not None and self.probe.take(z):
             self._depend(self.probe.autocorrelation())
@@ -461,7 +494,8 @@ class NumericStream(Stream):
             if update(z):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
-            self._follow(self.old[3].score(x, bits), x, offset)
+            score = self.old[4].score(x, bits)
+            self._follow(score * score, score * score, offset) if self.episode.spread else self._follow(score, x, offset)
         if fired:
             self._alarm(fired, offset)
 
@@ -474,24 +508,33 @@ class NumericStream(Stream):
     def _exact(self) -> bool:
         return True
 
+    def _is_spread(self, fired: list[int]) -> bool:
+        if fired[0] != self.e_at or self.e is None or not self.e.mostly_spread():
+            return False
+        split = self._split(True)
+        if split is None:
+            return False
+        # Scores that all lie far out are spread out too, but it is their mean that says so.
+        return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
+
     def _deviation(self, split: int) -> float:
         return 1.0
 
     def _put_aside(self, split: int) -> Any:
         # The ranks hold what came between the change and the alarm too: little beside what they knew before.
-        return [self.count, self.total, self.raw, self.ranks]
+        return [self.count, self.total, self.squares, self.raw, self.ranks]
 
     def _begin_again(self, split: int) -> None:
-        self.count, self.total, self.raw, self.ranks = 0, 0, 0, Ranks()
+        self.count, self.total, self.squares, self.raw, self.ranks = 0, 0, 0.0, 0, Ranks()
 
     def _take_up(self, old: Any) -> None:
-        self.count, self.total, self.raw, self.ranks = old
+        self.count, self.total, self.squares, self.raw, self.ranks = old
 
     def state(self) -> Any:
-        old = self.old and [*self.old[:3], self.old[3].state()]
+        old = self.old and [*self.old[:4], self.old[4].state()]
         return [*super().state(), old, self.ranks.state()]
 
     def restore(self, state: Any) -> None:
         super().restore(state)
-        self.old = state[8] and [*state[8][:3], Ranks.restored(state[8][3])]
-        self.ranks = Ranks.restored(state[9])
+        self.old = state[9] and [*state[9][:4], Ranks.restored(state[9][4])]
+        self.ranks = Ranks.restored(state[10])

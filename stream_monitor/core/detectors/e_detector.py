@@ -139,6 +139,10 @@ class EDetector:
         self._count, self._sum, self._squares = 0, 0.0, 0.0
         return self.take_scores(count, total, squares, count * self.per_value)
 
+    def mostly_spread(self) -> bool:
+        """Whether the evidence speaks of the spread of scores more than of their mean."""
+        return self.m[6] + self.m[7] > sum(self.m[:6])
+
     def evidence(self, before: Level, after: Level) -> Evidence:
         """sum M_j, and the 1 that it has passed."""
         return Evidence(sum(self.m), 1.0)
