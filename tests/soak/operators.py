@@ -115,7 +115,7 @@ def dead_letter_too_small(trial: Trial) -> None:
         process = trial.supervise(setting)
         process.process.until_reading()
         advances(setting)
-        limit(1)
+        limit(120)  # the markers of transactions fit, no dead letter does
         time.sleep(10.0)
         said = process.process.said()
         limit(1_000_000)
