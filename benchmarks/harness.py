@@ -291,6 +291,9 @@ class Copy:
         start = log.bounds(place)[0] if committed is None else committed
         return start, start
 
+    def seal(self, reached: Mapping[Place, int], last: bool) -> list[Out]:  # noqa: ARG002
+        return []
+
     def trim(self, place: Place, committed: int) -> None: ...
     def revoked(self, place: Place) -> None: ...
 

@@ -172,13 +172,14 @@ def reset(
     join: Annotated[bool, typer.Option("--join", help="Also drop the join's state in Redis; it is rebuilt from the journal.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Accepts gaps in the logs: shows what it will do, asks, and moves the offsets. Stop every process first."""
+    """Accepts gaps in the logs: shows what it will do, asks, moves offsets, drops snapshots beyond them. Stop every process first."""
     settings = configuration.load(config)
     t, group = settings.topics, settings.kafka.group
     read = {"route": (t.predictions, t.feedback), "join": (t.journal,), "detect": (t.observations,)}
     gaps = offsets.find(settings.kafka_consumer(), {f"{group}-{name}": topics for name, topics in read.items()})
-    for gap in gaps:
-        print(gap)
+    stale = offsets.beyond(settings.kafka_consumer(), t.state, [gap for gap in gaps if gap.topic == t.observations])
+    for line in (*gaps, *stale):
+        print(line)
     if join:
         print(f"the join's state in Redis is dropped; it is rebuilt from what {t.journal} holds")
     if not gaps and not join:
@@ -186,6 +187,7 @@ def reset(
         return
     if not yes:
         typer.confirm("Go on?", abort=True)
+    offsets.drop(settings.kafka_producer(), stale)
     offsets.accept(settings.kafka_consumer(), gaps)
     if join:
         forget_join(settings)

@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stream_monitor.core.detectors import create
-from stream_monitor.core.settings import DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
+from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
 from stream_monitor.errors import ConfigurationError
-from stream_monitor.units import Duration, Size
+from stream_monitor.units import Duration, Rate, Size
 
 ENVIRONMENT = "STREAM_MONITOR__"
 
@@ -239,6 +239,7 @@ class MonitorConfig(_Table):
     metrics: Patterns = _MONITOR.metrics
     slices: Patterns = _MONITOR.slices
     slice_metrics: Patterns = _MONITOR.slice_metrics
+    slice_shares: dict[str, Annotated[int, Field(ge=1, le=1_000_000)]] = {}
     detectors: tuple[Annotated[DetectorSettings, BeforeValidator(_detector)], ...] = _MONITOR.detectors
     minimum_effect: float = Field(_MONITOR.minimum_effect, ge=0)
     critical_effect: float = Field(_MONITOR.critical_effect, ge=0)
@@ -260,8 +261,12 @@ def _maturity(value: Any) -> Any:
 
 
 class DetectConfig(_Table):
-    """[detect]. See core.settings.DetectSettings. `maturity`: a duration, or "auto" for a quantile of the label delay."""
+    """[detect]. See core.settings.DetectSettings. `maturity`: a duration, or "auto" for a quantile of the label delay.
 
+    `snapshot_interval` decides how much a start replays, never an alert, so it is none of the core's settings.
+    """
+
+    alert_budget: Rate = (_DETECT.alert_budget.alerts, _DETECT.alert_budget.period_ms)
     maturity: Annotated[Duration | None, BeforeValidator(_maturity)] = None
     maturity_quantile: float = Field(_DETECT.maturity_quantile, gt=0, lt=1)
     maturity_sample: int = Field(_DETECT.maturity_sample, ge=1)
@@ -276,6 +281,7 @@ class DetectConfig(_Table):
     resolve_means: int = Field(_DETECT.resolve_means, ge=1)
     resolve_width: int = Field(_DETECT.resolve_width, ge=1)
     silent_after: Duration = Field(_DETECT.silent_ms, ge=1)
+    snapshot_interval: Duration = Field(60_000, ge=1)
     default: MonitorConfig = MonitorConfig()
 
 
@@ -310,6 +316,7 @@ class Config(_Table):
         d = self.detect
         default = d.default.settings("default")
         return DetectSettings(
+            alert_budget=AlertBudget(*d.alert_budget),
             maturity_ms=d.maturity,
             maturity_quantile=d.maturity_quantile,
             maturity_sample=d.maturity_sample,

@@ -140,7 +140,7 @@ class Worker:
         """Ends cleanly: what was processed is committed."""
         try:
             self._land()
-            self._commit()
+            self._commit(last=True)
         except (Aborted, Rewind) as why:
             self._log(f"{self.stage.name}: the last transaction was rolled back: {why}")
             self._drop()
@@ -204,10 +204,17 @@ class Worker:
         full = self._pending >= self._pace.transaction_records
         return full or self._clock() - self._since >= self._pace.transaction_s or (idle and self._flight is None)
 
-    def _commit(self) -> None:
+    def _commit(self, last: bool = False) -> None:
         self._since, self._pending = None, 0
         fresh, self._fresh = self._fresh, 0
-        offsets = {place: cursor.done for place, cursor in self._cursors.items() if cursor.done > cursor.committed}
+        if self._metadata is None:
+            return  # nothing was read under the present assignment
+        reached = {place: cursor.done for place, cursor in self._cursors.items() if cursor.done >= cursor.committed}
+        offsets = {place: done for place, done in reached.items() if done > self._cursors[place].committed}
+        sealed = self.stage.seal(reached, last)
+        if sealed:
+            self._sink.produce(sealed)
+            offsets = reached  # an offset that stands still is said again: whose partition is another's by now must not write about it
         if not offsets:
             return
         self._sink.commit(offsets, self._metadata)
@@ -248,7 +255,7 @@ class Worker:
                     raise
 
     def _drop(self) -> None:
-        self._flight = None
+        self._flight = self._metadata = None
         self._since, self._pending, self._fresh = None, 0, 0
         self.stage.counters.clear()
         self._sink.abort()

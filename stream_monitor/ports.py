@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 from stream_monitor.core.joining import Applied, Behind, Call, Record
+from stream_monitor.core.snapshots import StateRecord
 
 Place = tuple[str, int]
 """A topic and a partition."""
@@ -64,6 +65,15 @@ class Log(Protocol):
     def time_at(self, place: Place, offset: int) -> int | None:
         """The append time of the record at `offset`, or of the last one before it; None where the log is empty."""
 
+    def committed(self, places: Sequence[Place]) -> dict[Place, int | None]:
+        """The group's committed offsets, after earlier transactions are resolved; None where there is none."""
+
+    def end(self, place: Place) -> int:
+        """The offset after the last of any partition, open transactions included (`bounds` of committed records ends before these)."""
+
+    def read(self, place: Place, first: int, end: int) -> list[StateRecord]:
+        """The committed records of any partition in [first, end), once every transaction in there is resolved."""
+
 
 class Source(Log, Protocol):
     """A member of a consumer group."""
@@ -74,7 +84,6 @@ class Source(Log, Protocol):
     def seek(self, place: Place, offset: int) -> None: ...
     def owned(self) -> list[Place]: ...
     def position(self, place: Place) -> int | None: ...
-    def committed(self, places: Sequence[Place]) -> dict[Place, int | None]: ...
     def partitions(self, topic: str) -> int: ...
     def close(self) -> None: ...
 

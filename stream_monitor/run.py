@@ -12,16 +12,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stream_monitor.core.codec import Codec
 from stream_monitor.core.monitor import Monitor
+from stream_monitor.detect import Detect, Monitors
 from stream_monitor.errors import FatalError, SetupError, StreamMonitorError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
 from stream_monitor.io.redis import RedisStore, UnansweredError, connect
 from stream_monitor.live import Pace, Progress, Worker
-from stream_monitor.stages import Detect, Join, Route, Stage
+from stream_monitor.stages import Join, Route, Stage
 
 if TYPE_CHECKING:
     from stream_monitor.config import Config
@@ -197,12 +199,16 @@ class Run:
                 source.partitions(topics.journal),
             )
         if name == "detect":
-            settings = config.detect_settings()
+            settings = replace(config.detect_settings(), partitions=source.partitions(topics.observations))
             return Detect(
                 topics.observations,
                 topics.alerts,
                 source.partitions(topics.alerts),
-                lambda topic, partition: Monitor(settings, topic, partition),
+                topics.state,
+                Monitors(settings.digest(), partial(Monitor, settings), partial(Monitor.restore, settings)),
+                config.detect.snapshot_interval / 1000,
+                time.monotonic,
+                self._log,
             )
         raise SetupError(f"there is no stage {name}", f"the stages are {', '.join(STAGES)}")
 

@@ -1,4 +1,4 @@
-"""The three stages behind one interface: a fold over the chunks of a log, whose answers can be asked for again.
+"""The stages behind one interface: a fold over the chunks of a log, whose answers can be asked for again. Detect: detect.py.
 
     begin(chunks)   starts the work (for the join: the call to Redis) and returns a ticket
     finish(ticket)  ends it and returns the records to produce, for offsets >= the committed one
@@ -20,29 +20,19 @@ lies below the committed offset is not counted. What adds up:
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 from stream_monitor.core.alignment import by_time
 from stream_monitor.core.codec import Codec, journal_time
-from stream_monitor.core.events import Alert
 from stream_monitor.core.hashing import partition_of
 from stream_monitor.core.joining import Answers, Applied, Behind, Call, Record, Verdict, emit
-from stream_monitor.core.publishing import publish
 from stream_monitor.core.routing import Input, route
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.errors import LogGapError
 from stream_monitor.ports import Chunk, Log, Out, Place, Store
-
-
-class Monitor(Protocol):
-    """What the stage needs of a partition's detectors (core.monitor.Monitor)."""
-
-    at: int
-
-    def step(self, offset: int, value: bytes) -> Sequence[Alert]: ...
 
 
 class Rewind(Exception):  # noqa: N818  # not an error: the way back
@@ -72,7 +62,12 @@ class Stage(Protocol):
         Raises LogGapError where log, cache and offset contradict each other.
         """
 
-    def trim(self, place: Place, committed: int) -> None: ...
+    def seal(self, reached: Mapping[Place, int], last: bool) -> list[Out]:
+        """What belongs into the transaction that commits these offsets, beside what `finish` gave; `last`: it ends the process."""
+
+    def trim(self, place: Place, committed: int) -> None:
+        """The offset is committed, by us or by an earlier owner."""
+
     def revoked(self, place: Place) -> None: ...
 
 
@@ -80,7 +75,7 @@ def _count(counters: dict[str, int], name: str, n: int = 1) -> None:
     counters[name] = counters.get(name, 0) + n
 
 
-def _start(place: Place, committed: int | None, log: Log) -> int:
+def start_of(place: Place, committed: int | None, log: Log) -> int:
     """The committed offset, or the log's first; a gap between the two is an operator's decision."""
     low, high = log.bounds(place)
     if committed is None:
@@ -125,12 +120,11 @@ class Route:
 
     def finish(self, ticket: Sequence[Chunk]) -> list[Out]:
         out: list[Out] = []
-        topic = self._journal
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket):
             source, partition = ticket[i].place
             kind: Input = "predictions" if source == self._predictions else "feedback"
-            routed, dead = route(self._codec, kind, source, partition, records, self._partitions)
-            out += [(topic, to, key, value, None) for to, key, value in routed]  # type: ignore[misc]
+            routed, dead = route(self._codec, kind, source, partition, records, self._journal, self._partitions)
+            out += routed  # type: ignore[arg-type]  # plain tuples, which cost half as much
             for letter in dead:
                 to = partition_of(letter.key or b"", self._dead_letter_partitions)
                 out.append(Out(self._dead_letter, to, letter.key, letter.value, letter.headers))
@@ -142,8 +136,11 @@ class Route:
         return self._codec.event_time(record.value, topic == self._predictions, record.time)
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
-        start = _start(place, committed, log)
+        start = start_of(place, committed, log)
         return start, start
+
+    def seal(self, reached: Mapping[Place, int], last: bool) -> list[Out]:  # noqa: ARG002
+        return []
 
     def trim(self, place: Place, committed: int) -> None:
         pass
@@ -173,6 +170,19 @@ class _Calls(NamedTuple):
     answers: Future[list[Applied | Behind]]
 
 
+class _Homes(dict[bytes, int]):
+    """key -> its partition."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+
+    def __missing__(self, key: bytes) -> int:
+        if len(self) > 10_000:
+            self.clear()
+        home = self[key] = partition_of(key, self._partitions)
+        return home
+
+
 class Join:
     """journal -> observations, through the store."""
 
@@ -193,12 +203,11 @@ class Join:
         self._store = store
         self._settings = settings
         self._observations = observations
-        self._partitions = observation_partitions
         self._new_epoch = new_epoch
         self._journal_partitions = journal_partitions
         self._epochs: dict[int, str] = {}  # of buckets that are to be rebuilt, until their first call is made
         self._headers = {kind: [("record", kind)] for kind in (b"prediction", b"outcome", b"feedback_issue")}
-        self._homes: dict[bytes, int] = {}  # model -> partition of observations
+        self._homes = _Homes(observation_partitions)
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> _Calls:
         calls = [
@@ -225,19 +234,15 @@ class Join:
                 raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
             answers.append(answer.answers)
             _account(self.counters, call, answer.answers)
-        published: dict[bytes, int] = {}
+        published = dict.fromkeys(headers, 0)
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
             call = ticket.calls[i]
             for model, record, value in emit(records, answers[i], call.committed, call.bucket, self._journal_partitions):
-                home = homes.get(model)
-                if home is None:
-                    if len(homes) > 10_000:
-                        homes.clear()
-                    home = homes[model] = partition_of(model, self._partitions)
-                out.append((topic, home, model, value, headers[record]))  # type: ignore[arg-type]
-                published[record] = published.get(record, 0) + 1
+                out.append((topic, homes[model], model, value, headers[record]))  # type: ignore[arg-type]
+                published[record] += 1
         for record, n in published.items():
-            _count(self.counters, record.decode(), n)
+            if n:
+                _count(self.counters, record.decode(), n)
         return out
 
     def time_of(self, topic: str, record: Record) -> int:  # noqa: ARG002
@@ -247,7 +252,7 @@ class Join:
         bucket = place[1]
         # The store is asked before the log: another owner may still be moving both, and the store never leads the log.
         status = self._store.status(bucket)
-        commit = _start(place, committed, log)
+        commit = start_of(place, committed, log)
         low, high = log.bounds(place)
         if status.at is not None and (status.at > high or status.trim > commit):
             raise LogGapError(
@@ -275,85 +280,11 @@ class Join:
         first = log.offset_at(place, when - 2 * (self._settings.window_ms + self._settings.slack_ms))
         return max(low, min(commit, commit if first is None else first))
 
+    def seal(self, reached: Mapping[Place, int], last: bool) -> list[Out]:  # noqa: ARG002
+        return []
+
     def trim(self, place: Place, committed: int) -> None:
         pass  # the next call tells the store
 
     def revoked(self, place: Place) -> None:
         self._epochs.pop(place[1], None)
-
-
-def _status(alert: Out) -> str:
-    """firing, resolved ..., by the event type."""
-    kind = next(value for name, value in alert.headers or [] if name == "ce_type")
-    return kind.decode().rpartition(".")[2]
-
-
-class Detect:
-    """observations -> alerts. The state is in memory; what it answered and is not committed yet is in an outbox."""
-
-    name = "detect"
-    time_of = None  # partitions share nothing
-
-    def __init__(
-        self,
-        observations: str,
-        alerts: str,
-        alert_partitions: int,
-        new_monitor: Callable[[str, int], Monitor],
-    ) -> None:
-        self.topics = (observations,)
-        self.counters: dict[str, int] = {}
-        self._new_monitor = new_monitor
-        self._alerts = alerts
-        self._partitions = alert_partitions
-        self._monitors: dict[Place, Monitor] = {}
-        self._outboxes: dict[Place, deque[tuple[int, Out]]] = {}
-
-    def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> tuple[Sequence[Chunk], Mapping[Place, int]]:
-        return chunks, {chunk.place: committed[chunk.place] for chunk in chunks}
-
-    def ready(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]], seconds: float) -> bool:  # noqa: ARG002
-        return True
-
-    def finish(self, ticket: tuple[Sequence[Chunk], Mapping[Place, int]]) -> list[Out]:
-        out: list[Out] = []
-        for place, start, end, records, _ in ticket[0]:
-            monitor, outbox = self._monitors[place], self._outboxes[place]
-            committed, at = ticket[1][place], monitor.at
-            out += [record for offset, record in outbox if max(start, committed) <= offset < min(end, at)]
-            step = monitor.step
-            for offset, _, _, value in records:
-                if offset < at:
-                    continue
-                alerts = step(offset, value or b"")
-                for alert in alerts:
-                    key, body, headers = publish(alert)
-                    record = Out(self._alerts, partition_of(key, self._partitions), key, body, headers)
-                    if offset >= committed:
-                        outbox.append((offset, record))
-                        out.append(record)
-            monitor.at = max(monitor.at, end)
-            fresh = len(records) if start >= committed else sum(offset >= committed for offset, *_ in records)
-            _count(self.counters, "observations", fresh)
-        for record in out:  # those from the outbox too: the transaction they were counted in was rolled back
-            _count(self.counters, _status(record))
-        return out
-
-    def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
-        commit = _start(place, committed, log)
-        monitor = self._monitors.get(place)
-        if monitor is None:
-            monitor = self._monitors[place] = self._new_monitor(*place)
-            monitor.at = log.bounds(place)[0]
-            self._outboxes[place] = deque()
-        self.trim(place, commit)
-        return min(monitor.at, commit), commit
-
-    def trim(self, place: Place, committed: int) -> None:
-        outbox = self._outboxes.get(place)
-        while outbox and outbox[0][0] < committed:
-            outbox.popleft()
-
-    def revoked(self, place: Place) -> None:
-        self._monitors.pop(place, None)
-        self._outboxes.pop(place, None)

@@ -39,8 +39,23 @@ def _sum(text: Any, units: dict[str, int], wanted: str) -> int:
     return round(total)
 
 
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s+per\s+(hour|day|week|month)\s*")
+_PERIODS = {"hour": 3_600_000, "day": 86_400_000, "week": 7 * 86_400_000, "month": 30 * 86_400_000}
+
+
+def rate(text: Any) -> tuple[float, int]:
+    """`1 per week` as a number and the milliseconds it is for; a month has 30 days. Raises ValueError, with an example."""
+    found = _RATE.fullmatch(text) if type(text) is str else None
+    if found is None or not 0 < float(found[1]) < float("inf"):
+        raise ValueError('a number above 0 per hour, day, week or month is expected, such as "1 per week" or "0.5 per day"')
+    return float(found[1]), _PERIODS[found[2]]
+
+
 Duration = Annotated[int, BeforeValidator(milliseconds)]
 """Milliseconds; in the file a string with units."""
 
 Size = Annotated[int, BeforeValidator(size_in_bytes)]
 """Bytes; in the file a string with units or a whole number."""
+
+Rate = Annotated[tuple[float, int], BeforeValidator(rate)]
+"""How many in how many milliseconds; in the file a string."""

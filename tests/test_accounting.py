@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
 import orjson
@@ -13,9 +13,11 @@ import pytest
 from stream_monitor.core.codec import PREDICTION, Accepted, Codec
 from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
+from stream_monitor.core.snapshots import StateRecord
+from stream_monitor.detect import Detect, Monitors
 from stream_monitor.live import Progress
-from stream_monitor.ports import Aborted, Chunk, Place, Status
-from stream_monitor.stages import Detect, Join, Route
+from stream_monitor.ports import Aborted, Chunk, Out, Place, Status
+from stream_monitor.stages import Join, Route
 from tests.simulation.monitor import CountingMonitor
 from tests.test_live import HERE, Kafka, started
 
@@ -73,6 +75,22 @@ class Store:
 
     def forget(self, bucket: int) -> None:
         self.fold = Fold(SETTINGS)
+
+
+class Stateless(Kafka):
+    """Without anything on the state topic, whatever is written to it."""
+
+    def produce(self, records: Iterable[Out]) -> None:
+        super().produce([record for record in records if record.topic != "state"])
+
+    def bounds(self, place: Place) -> tuple[int, int]:
+        return (0, 0) if place[0] == "state" else super().bounds(place)
+
+    def end(self, place: Place) -> int:
+        return self.bounds(place)[1]
+
+    def read(self, place: Place, first: int, end: int) -> list[StateRecord]:
+        return []
 
 
 def processes(rng: random.Random, kafka: Journal, store: Store) -> list[Progress]:
@@ -136,13 +154,14 @@ def test_route_counts_each_committed_message_once_and_the_refused_by_reason() ->
 
 
 def test_detect_counts_what_it_published_also_where_an_abort_made_it_publish_again() -> None:
-    kafka = Kafka(*(b"%d" % i for i in range(12)))
-    detect = Detect("in", "alerts", 1, CountingMonitor)
+    kafka = Stateless(*(b"%d" % i for i in range(12)))
+    detect = Detect("in", "alerts", 1, "state", Monitors("d", CountingMonitor, CountingMonitor.restore), 9.0, lambda: 0.0, print)
     worker = started(kafka, detect, batch=5, transaction_records=5)  # type: ignore[arg-type]
     kafka.refusals.append(Aborted("refused"))
     while worker.turn():
         pass
-    assert worker.progress.counters == {"observations": 12, "firing": 4}
+    counters = worker.progress.counters
+    assert (counters["observations"], counters["firing"], counters["resolved"]) == (12, 3, 1)
     assert len(kafka.out) == 4
 
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from stream_monitor.config import REFUSED, Config, load, override, parse
-from stream_monitor.core.settings import DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
+from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
 from stream_monitor.errors import ConfigurationError
 
 EXAMPLE = Path(__file__).parent.parent / "monitor.example.toml"
@@ -99,11 +99,18 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"events": {"max_event_bytes": "1K"}}, 'events.max_event_bytes: a size such as "512B", "256KiB" or "10MB" is expected'),
         (
             {"detect": {"default": {"detectors": ["kswin"]}}},
-            "detect.default.detectors.0: there is no detector 'kswin'; known are adwin, page_hinkley",
+            "detect.default.detectors.0: there is no detector 'kswin'; known are adwin, e_detector, page_hinkley",
         ),
         ({"detect": {"default": {"detectors": [{"name": "adwin", "delta": -1}]}}}, "it must lie between 0 and 1"),
         ({"detect": {"default": {"detectors": [{"name": "adwin", "delta": "x"}]}}}, "detect.default.detectors.0: adwin: "),
         ({"detect": {"default": {"detectors": [{"delta": 1}]}}}, 'detect.default.detectors.0: "adwin" or {name = "adwin", delta = 0.001}'),
+        (
+            {"detect": {"alert_budget": "1 a week"}},
+            "detect.alert_budget: a number above 0 per hour, day, week or month is expected, such as",
+        ),
+        ({"detect": {"alert_budget": 1}}, 'such as "1 per week" or "0.5 per day"'),
+        ({"detect": {"alert_budget": "0 per day"}}, "detect.alert_budget: a number above 0"),
+        ({"detect": {"default": {"slice_shares": {"country=DE": 0}}}}, "detect.default.slice_shares.country=DE: "),
         ({"topics": {"journal": "a b"}}, "topics: journal = 'a b' is no name for a topic"),
         ({"topics": {"journal": ".."}}, "topics: journal = '..' is no name for a topic"),
         ({"topics": {"journal": "predictions"}}, "topics: each role needs a topic of its own; used twice: predictions"),
@@ -196,6 +203,20 @@ def test_a_detector_takes_parameters() -> None:
     detectors = ["page_hinkley", {"name": "adwin", "delta": 0.001}]
     settings = parse({**MINIMAL, "detect": {"default": {"detectors": detectors}}}).detect_settings()
     assert settings.default.detectors == (DetectorSettings("page_hinkley"), DetectorSettings("adwin", {"delta": 0.001}))
+
+
+@pytest.mark.parametrize(
+    ("written", "budget"),
+    [
+        ("1 per week", AlertBudget()),
+        ("0.5 per day", AlertBudget(0.5, 86_400_000)),
+        ("2 per hour", AlertBudget(2, 3_600_000)),
+        ("3 per month", AlertBudget(3, 30 * 86_400_000)),
+    ],
+)
+def test_the_budget_is_one_number_for_everything(written: str, budget: AlertBudget) -> None:
+    assert parse({**MINIMAL, "detect": {"alert_budget": written}}).detect_settings().alert_budget == budget
+    assert budget.rate == budget.alerts / budget.period_ms
 
 
 @pytest.mark.parametrize(("written", "ms"), [("auto", None), ("0s", 0), ("2h", 7_200_000)])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stream_monitor.core.joining import Record
+from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import FatalError, LogGapError
 from stream_monitor.live import Pace, Worker
 from stream_monitor.ports import Aborted, Chunk, Log, Out, Place
@@ -28,6 +29,8 @@ class Echo:
         self.trimmed: list[int] = []
         self.begun: list[Chunk] = []
         self.failures: list[Exception] = []
+        self.seals = False
+        self.asked: list[tuple[dict[Place, int], bool]] = []
         self.answers = True
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Any:
@@ -45,6 +48,10 @@ class Echo:
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         return committed or 0, committed or 0
+
+    def seal(self, reached: Mapping[Place, int], last: bool) -> list[Out]:
+        self.asked.append((dict(reached), last))
+        return [Out("state", 0, b"k", b"sealed at %d" % at, None) for at in reached.values()] if self.seals else []
 
     def trim(self, place: Place, committed: int) -> None:
         self.trimmed.append(committed)
@@ -123,6 +130,12 @@ class Kafka:
     def time_at(self, place: Place, offset: int) -> int | None:
         return None
 
+    def end(self, place: Place) -> int:
+        return len(self.values)
+
+    def read(self, place: Place, first: int, end: int) -> list[StateRecord]:
+        return []
+
     def close(self) -> None:
         pass
 
@@ -191,6 +204,45 @@ def test_the_stage_is_told_what_is_committed() -> None:
     assert stage.trimmed == [1]
 
 
+def test_what_seals_a_transaction_is_in_it_and_is_told_the_offsets_that_it_commits() -> None:
+    kafka, stage = Kafka(b"a", b"b"), Echo()
+    stage.seals = True
+    worker = started(kafka, stage)
+    while worker.turn():
+        pass
+    assert kafka.transactions == [[b"a", b"b", b"sealed at 2"]]
+    assert stage.asked == [({HERE: 2}, False)]
+
+
+def test_at_the_end_an_offset_that_stands_still_is_sealed_and_committed_once_more() -> None:
+    kafka, stage = Kafka(b"a"), Echo()
+    worker = started(kafka, stage)
+    while worker.turn():
+        pass
+    stage.seals = True
+    worker.finish()
+    assert stage.asked[-1] == ({HERE: 1}, True)
+    assert kafka.commits == [(1, 1), (1, 1)]
+    assert kafka.transactions[-1] == [b"sealed at 1"]
+
+
+def test_what_is_below_the_committed_offset_is_not_sealed() -> None:
+    kafka, stage = Kafka(b"a", b"b", b"c", b"d"), Behind()
+    kafka.offset = 3
+    worker = started(kafka, stage, batch=1, transaction_records=1)
+    while worker.turn():
+        pass
+    assert [reached for reached, _ in stage.asked] == [{}, {HERE: 4}]
+    assert kafka.commits == [(4, 1)]
+
+
+def test_without_a_record_since_the_last_rebalance_nothing_is_sealed() -> None:
+    kafka, stage = Kafka(), Echo()
+    stage.seals = True
+    started(kafka, stage).finish()
+    assert (stage.asked, kafka.commits) == ([], [])
+
+
 def test_offsets_are_committed_as_the_member_that_read_the_records() -> None:
     kafka = Kafka(b"a")
     worker = started(kafka)
@@ -256,6 +308,13 @@ def test_a_fatal_failure_ends_the_loop() -> None:
     kafka.refusals.append(FatalError("fenced"))
     with pytest.raises(FatalError):
         worker.turn()
+
+
+class Behind(Echo):
+    """Has to be read to from the start of the log."""
+
+    def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
+        return 0, committed or 0
 
 
 class Contradicted(Echo):

@@ -11,10 +11,10 @@ import pytest
 from stream_monitor.core.codec import Codec
 from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
+from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import LogGapError
 from stream_monitor.ports import Chunk, Out, Place, Status
-from stream_monitor.stages import Detect, Join, Rewind, Route
-from tests.simulation.monitor import CountingMonitor
+from stream_monitor.stages import Join, Rewind, Route
 
 SETTINGS = JoinSettings(window_ms=100, slack_ms=20, slot_ms=10)
 JOURNAL: Place = ("journal", 0)
@@ -35,6 +35,15 @@ class Log:
 
     def time_at(self, place: Place, offset: int) -> int | None:
         return None if self.low == self.high else 10 * min(offset, self.high - 1)
+
+    def committed(self, places: Sequence[Place]) -> dict[Place, int | None]:
+        raise NotImplementedError
+
+    def end(self, place: Place) -> int:
+        raise NotImplementedError
+
+    def read(self, place: Place, first: int, end: int) -> list[StateRecord]:
+        raise NotImplementedError
 
 
 class Store:
@@ -178,41 +187,3 @@ def test_a_store_that_knows_more_than_the_log_or_the_group_is_left_to_a_person(a
     store.fold.at, store.fold.trim = at, trim
     with pytest.raises(LogGapError, match="reset --join"):
         join(store).resume(JOURNAL, 5, Log(0, 9))
-
-
-OBSERVATIONS: Place = ("observations", 0)
-
-
-def detect() -> Detect:
-    return Detect("observations", "alerts", 1, CountingMonitor)
-
-
-def observations(start: int, end: int) -> Chunk:
-    return Chunk(OBSERVATIONS, start, end, [Record(o, 0, b"m", b"%d" % o) for o in range(start, end)])
-
-
-def test_detect_repeats_the_alerts_of_what_is_not_committed() -> None:
-    stage = detect()
-    assert stage.resume(OBSERVATIONS, None, Log(0, 6)) == (0, 0)
-    first = stage.finish(stage.begin([observations(0, 6)], {OBSERVATIONS: 0}))
-    assert len(first) == 2
-    stage.trim(OBSERVATIONS, 3)
-    assert stage.resume(OBSERVATIONS, 3, Log(0, 6)) == (3, 3)
-    assert stage.finish(stage.begin([observations(3, 6)], {OBSERVATIONS: 3})) == first[1:]
-
-
-def test_detect_rebuilds_its_state_silently_from_the_start_of_the_log() -> None:
-    whole = detect()
-    whole.resume(OBSERVATIONS, None, Log(0, 6))
-    expected = whole.finish(whole.begin([observations(0, 6)], {OBSERVATIONS: 0}))
-    stage = detect()
-    assert stage.resume(OBSERVATIONS, 4, Log(0, 6)) == (0, 4)
-    assert stage.finish(stage.begin([observations(0, 6)], {OBSERVATIONS: 4})) == expected[1:]
-
-
-def test_detect_forgets_a_partition_that_was_taken_away() -> None:
-    stage = detect()
-    stage.resume(OBSERVATIONS, None, Log(0, 6))
-    stage.finish(stage.begin([observations(0, 6)], {OBSERVATIONS: 0}))
-    stage.revoked(OBSERVATIONS)
-    assert stage.resume(OBSERVATIONS, 6, Log(0, 6)) == (0, 6)

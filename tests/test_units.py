@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stream_monitor.units import milliseconds, size_in_bytes
+from stream_monitor.units import milliseconds, rate, size_in_bytes
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,27 @@ def test_what_is_no_duration_is_refused_with_an_example(text: Any) -> None:
 def test_what_is_no_size_is_refused_with_an_example(text: Any) -> None:
     with pytest.raises(ValueError, match='a size such as "512B", "256KiB" or "10MB" is expected'):
         size_in_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1 per week", (1.0, 604_800_000)),
+        (" 0.5  per day ", (0.5, 86_400_000)),
+        ("2 per hour", (2.0, 3_600_000)),
+        ("3 per month", (3.0, 2_592_000_000)),
+    ],
+)
+def test_a_rate_is_a_number_and_the_time_it_is_for(text: Any, expected: tuple[float, int]) -> None:
+    assert rate(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "one per week", "0 per day", "-1 per day", "1 per year", "1 per weeks", "1/day", "9" * 400 + " per day", 1, None]
+)
+def test_what_is_no_rate_is_refused_with_an_example(text: Any) -> None:
+    with pytest.raises(ValueError, match=r'such as "1 per week" or "0\.5 per day"'):
+        rate(text)
 
 
 @pytest.mark.parametrize("text", ["9" * 400 + "d", "9" * 400 + "GiB"])

@@ -1,6 +1,6 @@
 """The life cycle of an alert, as a transition table, and what an alert says.
 
-    none --drift--> firing --recovered | silent | evicted | operator--> resolved
+    none --drift--> firing --recovered | silent | evicted | operator | rebuilt--> resolved
 
 One episode per fingerprint (model, version, slice, metric), whichever detector saw it; a change that lasts is one alert. A stream
 (core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. Warning, updated,
@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from math import sqrt
 from typing import Any, NamedTuple
 
-from stream_monitor.core.detectors import Detector, Evidence
+from stream_monitor.core.budget import Ledger
+from stream_monitor.core.detectors import Assurance, Detector, Evidence
 from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.reference import salt_of
@@ -35,6 +37,7 @@ class Event(StrEnum):
     SILENT = "silent"
     EVICTED = "evicted"
     OPERATOR = "operator"
+    REBUILT = "rebuilt"
 
 
 class Transition(NamedTuple):
@@ -51,6 +54,7 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     (State.FIRING, Event.SILENT): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.OPERATOR): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.FIRING, Event.REBUILT): Transition(State.RESOLVED, Status.RESOLVED),
 }
 """Every other pair is a mistake of the caller: KeyError."""
 
@@ -79,13 +83,17 @@ class Subject:
 
 
 class Change(NamedTuple):
-    """A change of level: `effect` in standard deviations of the reference; `time` (ms) and `offset` of its first value."""
+    """A change of level: `effect` in standard deviations of the reference; `time` (ms) and `offset` of its first value.
+
+    `spread`: it is the standard deviation of scores that changed, `effect` is by what part of it.
+    """
 
     before: Level
     after: Level
     effect: float
     time: int
     offset: int
+    spread: bool = False
 
 
 class Episode:
@@ -94,15 +102,17 @@ class Episode:
     All in the units that detectors read: `center` is the level to come back to, half the shift is near enough, `deviation` the
     standard deviation of a value. A mean is taken over so many values that half the shift is three of its standard deviations, at least
     `width`: a small shift that lasts must not look like its end by chance. What was measured at the alarm is the shift at its
-    luckiest, so the first mean after it that is not near corrects it.
+    luckiest, so `shift` is what is sure of it, and the first mean after it, of `width` values, corrects it where it is not near.
     """
 
     __slots__ = (
-        "alert", "center", "corrected", "count", "deviation", "near", "near_count", "raw", "reach", "runs", "state", "total", "width",
+        "alert", "center", "corrected", "count", "deviation", "near", "near_count", "raw", "reach", "runs", "spread", "state", "total",
+        "width",
     )  # fmt: skip
 
-    def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int) -> None:
+    def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
         self.alert = alert
+        self.spread = spread  # values are squares of scores, levels their roots
         self.state = State.FIRING
         self.center = center
         self.deviation = deviation
@@ -115,7 +125,6 @@ class Episode:
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
-        self._widen()
 
     def follow(self, value: float, raw: float) -> int:
         """Takes a value, and itself in the signal's units. Answers how many means in a row were near, at the end of one, else 0."""
@@ -130,8 +139,10 @@ class Episode:
         else:
             self.runs, self.near, self.near_count = 0, 0.0, 0
             if not self.corrected:
-                self.corrected, self.reach = True, min(self.reach, gap / 2)
-                self._widen()
+                self.reach = gap / 2
+        if not self.corrected:
+            self.corrected = True
+            self._widen()
         self.count, self.total, self.raw = 0, 0.0, 0.0
         return self.runs
 
@@ -142,37 +153,53 @@ class Episode:
 
     def level(self) -> Level:
         """The means that were near, or else the values of the mean that is being taken."""
-        if self.near_count:
-            return Level(self.near / self.near_count, self.near_count)
-        return Level(self.raw / self.count, self.count) if self.count else self.alert.after
+        total, count = (self.near, self.near_count) if self.near_count else (self.raw, self.count)
+        if not count:
+            return self.alert.after
+        return Level(sqrt(total / count) if self.spread else total / count, count)
 
     def saved(self) -> Any:
         """Plain data."""
-        return [_plain(self.alert), *(getattr(self, name) for name in _EPISODE)]
+        return [to_plain(self.alert), *(getattr(self, name) for name in _EPISODE)]
 
     @classmethod
     def restored(cls, state: Any) -> Episode:
         """The episode that gave `state`."""
-        episode = cls(_alert(state[0]), 0, 0, 0, 0)
+        episode = cls(from_plain(state[0]), 0, 0, 0, 0)
         for name, value in zip(_EPISODE, state[1:], strict=True):
             setattr(episode, name, value)
         return episode
 
 
 MAX_WIDENING = 20
-_EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near")
+_EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near", "spread")
 
 
 class Desk:
-    """Where a partition's alert events are written: `out` collects them, `clock` (event time, ms) dates them."""
+    """Where a partition's alert events are written, and its budget: `out` collects events, `clock` (event time, ms) dates them."""
 
-    def __init__(self, topic: str, partition: int) -> None:
+    def __init__(self, topic: str, partition: int, ledger: Ledger) -> None:
         self.topic = topic
         self.partition = partition
+        self.ledger = ledger
         self.clock = 0
         self.out: list[Alert] = []
 
-    def fire(self, subject: Subject, change: Change, detector: Detector, evidence: Evidence, offset: int) -> Alert:
+    def move(self, now: int) -> None:
+        """Event time is `now`."""
+        self.clock = now
+        self.ledger.move(now)
+
+    def fire(
+        self,
+        subject: Subject,
+        change: Change,
+        detector: Detector,
+        assurance: Assurance,
+        evidence: Evidence,
+        offset: int,
+        autocorrelation: float | None = None,
+    ) -> Alert:
         """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once."""
         position = Position(self.topic, self.partition, offset)
         alert_id = digest_of(subject.fingerprint, _place(position))
@@ -195,13 +222,15 @@ class Desk:
             threshold=evidence.threshold,
             detector=detector.name,
             parameters=dict(detector.parameters),
-            assurance=detector.assurance,
+            assurance=assurance,
             first_seen=change.time,
             detected_at=self.clock,
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
             summary=_rise(subject, change),
-            details={"effect": change.effect},
+            details={"effect": change.effect}
+            | ({"of": "spread"} if change.spread else {})
+            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
         )
         self.out.append(alert)
         return alert
@@ -210,15 +239,18 @@ class Desk:
         """The event that ends an episode."""
         transition = TRANSITIONS[episode.state, event]
         episode.state = transition.to
+        self.close(episode.alert, event, level, offset)
+
+    def close(self, fired: Alert, event: Event, level: Level, offset: int) -> None:
+        """The event that ends an alert of which there may be no episode here."""
         position = Position(self.topic, self.partition, offset)
-        fired = episode.alert
         self.out.append(
             replace(
                 fired,
                 event_id=digest_of(fired.id, Status.RESOLVED, _place(position)),
                 status=Status.RESOLVED,
                 after=level,
-                detected_at=self.clock,
+                detected_at=max(self.clock, fired.detected_at),
                 position=position,
                 summary=_return(fired, event, level),
                 details={"reason": event.value},
@@ -243,31 +275,34 @@ def _rise(subject: Subject, change: Change) -> str:
     before, after = change.before.value, change.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     since = datetime.fromtimestamp(change.time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(change.time) else "?"
-    what = _what(subject.model, subject.version, subject.metric, subject.slice)
+    what = _what(subject.model, subject.version, subject.metric, subject.slice, change.spread)
     return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since})"
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:
-    what = _what(fired.model, fired.model_version, fired.metric, fired.slice)
+    what = _what(fired.model, fired.model_version, fired.metric, fired.slice, "of" in fired.details)
     if event is Event.RECOVERED:
         return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
     reasons = {
         Event.SILENT: "the version is no longer heard of",
         Event.EVICTED: "it is no longer watched, more was seen than the limits allow",
         Event.OPERATOR: "an operator resolved it",
+        Event.REBUILT: "it does not fire in the state that was rebuilt from the log, under other settings perhaps",
     }
     return f"{what}: resolved, {reasons[event]}"
 
 
-def _what(model: str, version: str, metric: str, slice_: Slice | None) -> str:
+def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: bool) -> str:
     name, _, category = metric.partition("=")
     base, _, feature = name.partition(":")
-    if category:
+    if base in ("recall", "precision"):
+        said = f"{base} of {category}"
+    elif category:
         said = f"share of {feature or base}={category}"
     else:
         said = {"feature": f"feature {feature}", "missing": f"missing share of {feature}"}.get(base, metric)
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
-    return f"{safe(model)} {safe(version)}: {safe(said)}{part}"
+    return f"{safe(model)} {safe(version)}: {'spread of ' if spread else ''}{safe(said)}{part}"
 
 
 def _number(value: float) -> str:
@@ -278,7 +313,8 @@ def _is_date(ms: int) -> bool:
     return 0 <= ms < 253_402_300_800_000  # the year 10000
 
 
-def _plain(alert: Alert) -> dict[str, Any]:
+def to_plain(alert: Alert) -> dict[str, Any]:
+    """The alert as plain data."""
     return asdict(alert) | {
         "slice": list(alert.slice) if alert.slice else None,
         "first_position": list(alert.first_position),
@@ -289,7 +325,8 @@ def _plain(alert: Alert) -> dict[str, Any]:
     }
 
 
-def _alert(state: Mapping[str, Any]) -> Alert:
+def from_plain(state: Mapping[str, Any]) -> Alert:
+    """The alert that gave `state`."""
     return Alert(
         **{
             **state,

@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from stream_monitor.core.budget import Ledger
+from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.streams import BinaryStream, Stream
 
 MIN_SHARE = 0.01
@@ -42,7 +44,7 @@ def category_name(key: Any) -> str:
     return f'"{key}"'  # it reads like a number, a boolean or a quoted string
 
 
-def _category(value: Any) -> Any:
+def category_of(value: Any) -> Any:
     """What tells a category apart as a dictionary key, where 1 == 1.0 == True."""
     if type(value) is str:
         return value if len(value) <= MAX_TEXT else shorten(value)
@@ -54,13 +56,15 @@ def _category(value: Any) -> Any:
 class Shares:
     """A categorical quantity: a tally during the warm-up, then a binary stream for each frequent category."""
 
-    __slots__ = ("accepts", "count", "known", "limit", "make", "other", "refused", "tally", "warmup", "watched")
+    __slots__ = ("accepts", "count", "known", "ledger", "limit", "make", "other", "refused", "since", "tally", "warmup", "watched")
 
-    def __init__(self, make: Make, accepts: frozenset[type], warmup: int, limit: int) -> None:
+    def __init__(self, make: Make, accepts: frozenset[type], settings: DetectSettings, ledger: Ledger) -> None:
         self.make = make
         self.accepts = accepts  # types of values that are categories here
-        self.warmup = warmup
-        self.limit = limit
+        self.warmup = settings.warmup
+        self.limit = settings.max_categories
+        self.ledger = ledger
+        self.since = ledger.age  # age of the ledger at its first value
         self.count = 0
         self.tally: dict[Any, int] | None = {}
         self.known: dict[Any, BinaryStream | None] = {}  # each frequent category, and its stream if it has one
@@ -71,7 +75,7 @@ class Shares:
     def take(self, value: Any, unit: int, time: int, offset: int) -> bool:
         if type(value) not in self.accepts:
             return False
-        key = _category(value)
+        key = category_of(value)
         tally = self.tally
         if tally is not None:
             if key in tally or len(tally) < MAX_TALLY:
@@ -98,7 +102,7 @@ class Shares:
             self.refused = True
             return
         self.other = other
-        other.prime(count, time, offset)
+        other.prime(count, self.since, time, offset)
         other.push(1, unit, time, offset)
 
     def _settle(self, tally: dict[Any, int]) -> None:
@@ -111,11 +115,11 @@ class Shares:
             frequent = frequent[1:] if len(frequent) <= 2 else frequent
         for key, n in frequent:
             if stream := self.make(category_name(key)):
-                stream.seed(self.count, n)
+                stream.seed(self.count, n, self.since)
                 self.known[key] = stream
                 self.watched.append(stream)
         if rest and (other := self.make("other")):
-            other.seed(self.count, rest)
+            other.seed(self.count, rest, self.since)
             self.other = other
 
     def streams(self) -> Iterator[Stream]:
@@ -126,10 +130,10 @@ class Shares:
     def state(self) -> Any:
         tally = None if self.tally is None else [[key, n] for key, n in self.tally.items()]
         known = [[key, stream and stream.state()] for key, stream in self.known.items()]
-        return [self.count, tally, known, self.other and self.other.state(), self.refused]
+        return [self.since, self.count, tally, known, self.other and self.other.state(), self.refused]
 
     def restore(self, state: Any) -> None:
-        self.count, tally, known, other, self.refused = state
+        self.since, self.count, tally, known, other, self.refused = state
         self.tally = None if tally is None else {_key(key): n for key, n in tally}
         for saved, stream_state in known:
             key = _key(saved)

@@ -12,41 +12,48 @@ A journal value is a fixed head, which the join reads, and the canonical JSON, w
     bytes 18-19 length of the model, uint16 big endian
     then        the model (UTF-8, empty for F), the JSON
 
-An event that is already canonical (our field names, an integer timestamp) is carried as the bytes that came in.
-The checks stand in line, one `if` each, because a hundred thousand messages a second pass through them.
+An event that is already canonical (our field names, an integer timestamp) is carried as the bytes that came in. Nearly all messages
+are, and in order: runs of these pass through a compiled decoder (`Codec.predictions`, `feedbacks`, core/shapes.py), and of the rest each
+message through the checks of `prediction` and `feedback`, which find the reason.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
+from math import isfinite
 from struct import Struct
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeVar, final
 
 import orjson
 
+from stream_monitor.core import shapes
 from stream_monitor.core.hashing import label_digest
 from stream_monitor.core.settings import EventSettings
+from stream_monitor.core.shapes import MAX_NAME, MAX_TIME
 
 VERSION = 1
 PREDICTION, FEEDBACK, JOINED = b"P"[0], b"F"[0], b"J"[0]
 HEAD = Struct(">BBq8sH")
+_time = Struct(">q").unpack_from
+_start = Struct(">BBq").pack  # the part of the head that differs from message to message
 
-MAX_NAME = 256  # characters of a model's or a version's name
-MAX_DEPTH = 100  # levels; what is read here must be readable inside an observation too, and the decoder has a limit
-MAX_TIME = 2**53 - 1  # ms; what a double holds exactly, since Lua has no other number
+MAX_DEPTH = 250  # levels; what is read here must be written, and read inside an observation too, and orjson has limits (254, 1024)
 
+_FLAT = 2 * MAX_DEPTH  # bytes; what is nested deeper is longer
 _NO_DIGEST = bytes(8)
+_NO_MODEL = bytes(2)
 _NUMBERS = frozenset((int, float))
 _LABELS = frozenset((str, int, float, bool))
 _FEATURES = frozenset((str, int, float, bool, type(None)))
 _STRINGS = frozenset((str,))
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
 _TIMESTAMP = re.compile(rb'"timestamp":\s*(\d{1,15})[,}\s]')
-_DIGEST_CACHE = 10_000
+_CACHE = 10_000  # entries
 
 
 class Reason(StrEnum):
@@ -81,8 +88,25 @@ class Rejection(NamedTuple):
     message: str
 
 
+Message = tuple[int, int, bytes | None, bytes | None]
+"""Offset, timestamp (ms), key and value of a message."""
+
+T = TypeVar("T")
+
+
+class _Tails(dict[str, bytes]):
+    """model -> what follows the time in the head of its predictions."""
+
+    def __missing__(self, model: str) -> bytes:
+        if len(self) >= _CACHE:
+            self.clear()
+        name = model.encode()
+        tail = self[model] = _NO_DIGEST + len(name).to_bytes(2, "big") + name
+        return tail
+
+
 class Codec:
-    """Decodes input messages under one configuration. Stateless but for a cache of label digests."""
+    """Decodes input messages under one configuration. Stateless but for caches of what repeats."""
 
     def __init__(self, settings: EventSettings) -> None:
         self._max_bytes = settings.max_event_bytes
@@ -90,7 +114,57 @@ class Codec:
         self._max_future = settings.max_future_ms
         self._prediction_fields = settings.prediction_fields
         self._feedback_fields = settings.feedback_fields
+        self._short = min(self._max_bytes, _FLAT)
         self._digests: dict[tuple[type, Any], bytes] = {}
+        self._tails = _Tails()
+
+    def predictions(self, messages: Sequence[Message]) -> list[tuple[bytes, bytes]] | None:
+        """The journal records (key, value) of a run of messages of the predictions topic, if each is in order beyond doubt.
+
+        None sends the caller to ask `prediction` about each.
+        """
+        found = None if self._prediction_fields else self._in_order(shapes.predictions, messages)
+        if found is None:
+            return None
+        events, keys, values = found
+        tails = self._tails
+        return [
+            (key, b"".join((_start(VERSION, PREDICTION, event.timestamp), tails[event.model], value)))
+            for key, event, value in zip(keys, events, values, strict=True)
+        ]
+
+    def feedbacks(self, messages: Sequence[Message]) -> list[tuple[bytes, bytes]] | None:
+        """As `predictions`, of the feedback topic."""
+        found = None if self._feedback_fields else self._in_order(shapes.feedbacks, messages)
+        if found is None:
+            return None
+        events, keys, values = found
+        digest = self._digest
+        return [
+            (key, b"".join((_start(VERSION, FEEDBACK, event.timestamp), digest(event.label), _NO_MODEL, value)))
+            for key, event, value in zip(keys, events, values, strict=True)
+        ]
+
+    def _in_order(
+        self, decode: Callable[[list[bytes]], list[T] | None], messages: Sequence[Message]
+    ) -> tuple[list[T], list[bytes], list[bytes]] | None:
+        """The events of a run, their ids in UTF-8, and their bytes; None where one may be refused."""
+        values: list[Any] = [message[3] for message in messages]
+        if None in values or not all(len(value) <= self._short or self._is_flat(value) for value in values):
+            return None
+        events: list[Any] | None = decode(values)
+        if events is None:
+            return None
+        keys = [event.request_id.encode() for event in events]
+        if max(map(len, keys)) > self._max_id:
+            return None
+        if max([event.timestamp for event in events]) > min([message[1] for message in messages]) + self._max_future:
+            return None
+        return events, keys, values
+
+    def _is_flat(self, raw: bytes) -> bool:
+        """Whether a message is short enough, and surely not nested too deep."""
+        return len(raw) <= self._max_bytes and raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH
 
     def prediction(self, raw: bytes | None, kafka_time: int) -> Accepted | Rejection:
         """The journal record of a message of the predictions topic; `kafka_time` is the message's timestamp, ms."""
@@ -180,8 +254,8 @@ class Codec:
         if len(raw) > self._max_bytes:
             return Rejection(Reason.TOO_LARGE, f"the value has {len(raw)} bytes; events.max_event_bytes allows {self._max_bytes}")
         try:
-            event = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
+            event = read(raw)
+        except ValueError as error:
             return _undecodable(raw, error)
         if type(event) is not dict:
             return Rejection(Reason.NOT_AN_OBJECT, f"the value is JSON, but {_what(event)}, not an object")
@@ -207,7 +281,7 @@ class Codec:
         # Classes repeat: remember the digest of each. The type is part of the key because 1 == 1.0 == True.
         cached = self._digests.get((type(label), label))
         if cached is None:
-            if len(self._digests) >= _DIGEST_CACHE:
+            if len(self._digests) >= _CACHE:
                 self._digests.clear()
             cached = self._digests[type(label), label] = label_digest(label)
         return cached
@@ -237,6 +311,33 @@ def _optional_problem(event: dict[str, Any]) -> Rejection | None:
     return None
 
 
+def read(raw: bytes) -> Any:
+    """The JSON value in `raw`; a number too large for a double is an `orjson.Fragment`, to be carried as it came.
+
+    JSON has such numbers, and a message is not refused for one in a field that nobody reads. Raises ValueError for what is no JSON.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        try:
+            value = json.loads(raw.decode(), parse_float=_number, parse_int=_number, parse_constant=_no_number)
+            orjson.dumps(value)  # refuses halves of a surrogate pair
+        except (ValueError, TypeError, RecursionError):
+            value = None
+        if value is None:
+            raise
+        return value
+
+
+def _number(text: str) -> Any:
+    number = orjson.loads(text) if len(text) < 300 and "e" not in text.lower() else float(text)
+    return number if isfinite(number) else orjson.Fragment(text)
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
+
+
 class Head(NamedTuple):
     """A journal value's head, unpacked, and where its JSON starts."""
 
@@ -249,7 +350,8 @@ class Head(NamedTuple):
 
 def journal_time(value: bytes) -> int:
     """The event time in a journal value's head, ms."""
-    return int.from_bytes(value[2:10], "big", signed=True)
+    time: int = _time(value, 2)[0]
+    return time
 
 
 def read_head(value: bytes) -> Head:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import orjson
 
-from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, PREDICTION, VERSION, Head, read_head
+from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, PREDICTION, VERSION, Head, journal_time, read_head
 from stream_monitor.core.settings import JoinSettings
 
 
@@ -29,6 +29,9 @@ class Verdict(IntEnum):
     DUPLICATE = 2
     CONFLICT = 3
     LATE = 4
+
+
+_JOINED, _DUPLICATE = int(Verdict.JOINED), int(Verdict.DUPLICATE)  # looking a name up in an enum costs as much as a slice
 
 
 class Record(NamedTuple):
@@ -73,50 +76,42 @@ class Behind(NamedTuple):
     at: int | None
 
 
-class Emission(NamedTuple):
-    """One observation record to publish: keyed by model, its type in the header `record`."""
-
-    model: bytes
-    record: bytes
-    value: bytes
+Emission = tuple[bytes, bytes, bytes]
+"""An observation record to publish: the model, which is its key; its type, for the header `record`; its value."""
 
 
 def emit(records: Iterable[Record], answers: Answers, committed: int, partition: int = 0, partitions: int = 1) -> list[Emission]:
     """What the records at offsets >= `committed` have to publish, in their order. They are of a `partition` of the journal."""
     out: list[Emission] = []
+    append, answer_to, join = out.append, answers.get, b"".join
     begin = b'{"record":"outcome","partition":%d,"partitions":%d,"label_delay_ms":' % (partition, partitions)
-    new = Verdict.NEW, b""
     for offset, _, _, value in records:
         if offset < committed:
             continue
-        verdict, other = answers.get(offset, new)
+        answer = answer_to(offset)
         if value[1] == PREDICTION:
-            if verdict == Verdict.DUPLICATE:
+            if answer is not None and answer[0] == _DUPLICATE:
                 continue
             body = HEAD.size + ((value[18] << 8) | value[19])
             model, prediction = value[HEAD.size : body], value[body:]
-            out.append(Emission(model, b"prediction", b'{"record":"prediction","prediction":%b}' % prediction))
-            if verdict == Verdict.NEW:
+            append((model, b"prediction", join((b'{"record":"prediction","prediction":', prediction, b"}"))))
+            if answer is None:
                 continue
+            verdict, other = answer
             feedback = other[HEAD.size :]
-            delay = int.from_bytes(other[2:10], "big", signed=True) - int.from_bytes(value[2:10], "big", signed=True)
+            delay = journal_time(other) - journal_time(value)
         else:
-            if verdict == Verdict.NEW or verdict == Verdict.DUPLICATE:
+            if answer is None or answer[0] == _DUPLICATE:
                 continue
+            verdict, other = answer
             body = HEAD.size + ((other[18] << 8) | other[19])
             model, prediction = other[HEAD.size : body], other[body:]
             feedback = value[HEAD.size :]
-            delay = int.from_bytes(value[2:10], "big", signed=True) - int.from_bytes(other[2:10], "big", signed=True)
-        if verdict == Verdict.JOINED:
-            out.append(
-                Emission(
-                    model,
-                    b"outcome",
-                    b'%b%d,"prediction":%b,"feedback":%b}' % (begin, delay, prediction, feedback),
-                )
-            )
+            delay = journal_time(value) - journal_time(other)
+        if verdict == _JOINED:
+            append((model, b"outcome", join((begin, b"%d" % delay, b',"prediction":', prediction, b',"feedback":', feedback, b"}"))))
         elif model:  # a conflict between two feedbacks that still wait has no model to be told to; it is only counted
-            out.append(Emission(model, b"feedback_issue", _issue(verdict, model, prediction, feedback)))
+            append((model, b"feedback_issue", _issue(verdict, model, prediction, feedback)))
     return out
 
 

@@ -104,6 +104,9 @@ class Outcome(NamedTuple):
     label: Any
     request_id: str
     slices: Any
+    delay: int = 0  # ms from the prediction to its label
+    weight: float | None = None
+    losses: Any = None  # judging.Losses
 
 
 class Maturity:

@@ -11,23 +11,23 @@ error, `prediction` records tell nothing and are not even decoded; then a versio
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
-import orjson
-
 from stream_monitor.core.alerting import Desk, Event
+from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
+from stream_monitor.core.codec import read
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Alert
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, Budget, Plan, is_label_only
+from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
 from stream_monitor.core.versions import Version
 
-FORMAT = 1
+FORMAT = 2  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
-_LOOKS = 24  # how often silence is looked for within `silent_ms`
 
 
 class Monitor:
@@ -39,10 +39,11 @@ class Monitor:
     def __init__(self, settings: DetectSettings, topic: str, partition: int) -> None:
         self.at = 0
         self._settings = settings
-        self._desk = Desk(topic, partition)
+        self._ledger = Ledger(settings.alert_budget.rate / max(1, settings.partitions), settings.max_clock_step_ms)
+        self._desk = Desk(topic, partition, self._ledger)
         self._clock = Clock(settings.max_clock_step_ms)
         self._labels = LabelClock(settings.max_clock_step_ms)
-        self._budget = Budget(settings.max_streams)
+        self._room = Room(settings.max_streams)
         self._versions: dict[tuple[str, str], Version] = {}
         self._look = 0  # event time of the next look for silent versions
         self._counts: dict[str, int] = {}
@@ -59,9 +60,9 @@ class Monitor:
             self._counts["predictions"] = self._counts.get("predictions", 0) + 1
             return []
         try:
-            record = orjson.loads(value)
+            record = read(value)
             kind = record["record"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             kind = None
         if kind == "outcome":
             understood = self._outcome(record, offset)
@@ -90,12 +91,24 @@ class Monitor:
             **self._counts,
             "too_late_for_maturity": self._counts.get("too_late_for_maturity", 0) + sum(v.maturity.late for v in versions),
             "before_maturity": self._counts.get("before_maturity", 0) + sum(v.maturity.early for v in versions),
-            "streams_refused": self._budget.refused,
+            "streams_refused": self._room.refused,
             "versions": len(versions),
             "slices": sum(len(v.slices) for v in versions),
-            "streams": self._budget.used,
+            "streams": self._room.used,
             "waiting": sum(len(v.maturity.heap) for v in versions),
         }
+
+    def budget(self) -> dict[str, Any]:
+        """Who has received how much of the alert budget, and what alarms were charged (core/budget.py `statement`)."""
+        return statement(
+            self._ledger,
+            (
+                (Owner(*name, scope.part), stream.account)
+                for name, version in self._versions.items()
+                for scope in version.scopes()
+                for stream in scope.streams()
+            ),
+        )
 
     def _prediction(self, prediction: Any, offset: int) -> bool:
         if not _is_prediction(prediction):
@@ -113,7 +126,7 @@ class Monitor:
         self._count("outcomes")
         labelled = feedback["timestamp"]
         version = self._heard_of(prediction, max(prediction["timestamp"], labelled), offset)
-        matured = version.answered(version.outcome(prediction, feedback["label"], offset), labelled, _origin(record))
+        matured = version.answered(version.outcome(prediction, feedback, offset), labelled, _origin(record))
         self._counts["matured"] = self._counts.get("matured", 0) + matured
         return True
 
@@ -138,7 +151,8 @@ class Monitor:
         return True
 
     def _heard_of(self, prediction: dict[str, Any], time: int, offset: int) -> Version:
-        now = self._desk.clock = self._clock.move(time)
+        now = self._clock.move(time)
+        self._desk.move(now)
         name = prediction["model"], prediction["model_version"]
         version = self._versions.get(name)
         if version is None:
@@ -153,22 +167,30 @@ class Monitor:
             longest = min(self._versions, key=lambda known: self._versions[known].heard[1])
             gone = self._versions.pop(longest)
             gone.end(Event.EVICTED, offset)
-            self._budget.used -= sum(1 for scope in gone.scopes() for _ in scope.streams())
+            self._room.release(stream for scope in gone.scopes() for stream in scope.streams())
             self._count("versions_evicted")
             self._count("too_late_for_maturity", gone.maturity.late)
             self._count("before_maturity", gone.maturity.early)
         version = self._versions[name] = self._new(name)
+        version.maturity.since = offset  # what waited when a version of this name was evicted is gone
         return version
 
     def _new(self, name: tuple[str, str]) -> Version:
         settings = self._settings
         monitor = next((m for m in settings.monitors if _matches(m, name[0])), settings.default)
-        return Version(Plan(*name, monitor, settings, self._desk, self._budget), self._labels, self._counts)
+        return Version(Plan(*name, monitor, settings, self._desk, self._room), self._labels, self._counts)
 
     def _look_for_silence(self, now: int, offset: int) -> None:
-        """Resolves the alerts of versions that have long been silent while another version of their model was heard of."""
+        """Resolves the alerts of versions that have long been silent while another version of their model was heard of, and gives the
+        share of streams that have had no value for as long to the others."""
         silent = self._settings.silent_ms
-        self._look = now + max(1, silent // _LOOKS)
+        self._look = now + max(1, silent // LOOKS)
+        level = self._ledger.look()
+        for version in self._versions.values():
+            for scope in version.scopes():
+                for stream in scope.streams():
+                    if stream.judged and stream.account.paid < level:
+                        stream.rest()
         alive = {model for (model, _), version in self._versions.items() if now - version.heard[0] < silent}
         for (model, _), version in self._versions.items():
             if model in alive and now - version.heard[0] >= silent:
@@ -188,7 +210,8 @@ class Monitor:
             "clock": [self._clock.now, self._clock.records],
             "labels": self._labels.state(),
             "look": self._look,
-            "refused": self._budget.refused,
+            "ledger": self._ledger.state(),
+            "refused": self._room.refused,
             "counts": dict(self._counts),
             "versions": [[list(name), version.state(waiting)] for name, version in self._versions.items()],
         }
@@ -204,24 +227,46 @@ class Monitor:
         monitor._desk.clock = monitor._clock.now
         monitor._labels.restore(data["labels"])
         monitor._look = data["look"]
+        monitor._ledger.restore(data["ledger"])
         monitor._counts.update(data["counts"])
         for name, state in data["versions"]:
             version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
             version.restore(state)
-        monitor._budget.refused = data["refused"]
+        monitor._room.refused = data["refused"]
         return monitor
 
     def refill(self, offset: int, value: bytes) -> None:
         """Puts back the outcome at `offset` (< `at`) if it waited when a snapshot without the waiting was taken."""
-        if not value.startswith(b'{"record":"outcome",'):
+        if value.startswith(_PREDICTION):
             return
-        record = orjson.loads(value)
+        try:
+            record = read(value)
+            if record["record"] != "outcome":
+                return
+        except (ValueError, KeyError, TypeError):
+            return
         prediction, feedback = record.get("prediction"), record.get("feedback")
         if not _is_prediction(prediction) or not _is_feedback(feedback):
             return
         version = self._versions.get((prediction["model"], prediction["model_version"]))
         if version is not None:
-            version.maturity.refill(version.outcome(prediction, feedback["label"], offset))
+            version.maturity.refill(version.outcome(prediction, feedback, offset))
+
+    def carry_over(self, firing: Iterable[Alert], offset: int) -> list[Alert]:
+        """Takes up the alerts that readers of the alert topic hold for firing, where this state was not built by what published them.
+
+        One whose signal has an alert here goes on as it, under the id that is known; the others are resolved by the events that are
+        answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be.
+        """
+        streams = {s.subject.fingerprint: s for v in self._versions.values() for scope in v.scopes() for s in scope.streams()}
+        for alert in firing:
+            stream = streams.get(alert.fingerprint)
+            if stream is not None and stream.episode is not None:
+                stream.episode.alert = alert
+            else:
+                self._desk.close(alert, Event.REBUILT, alert.after, offset)
+        out, self._desk.out = self._desk.out, []
+        return out
 
 
 def _matches(monitor: MonitorSettings, model: str) -> bool:

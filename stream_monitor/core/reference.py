@@ -8,7 +8,7 @@ not from a generator: the same log gives the same scores.
     Ranks  numeric values; keeps 1,000 of them, then 255 quantile edges and running counts of the 256 bins between them.
            Ranking among bins is as exact as before: the bin is itself a value, with many ties.
 
-0/1 values need no more than their number and sum: `binary_score` takes the running share (total + 1/2) / (count + 1) for p.
+0/1 values need no more than their number and sum: `binary_score` is the same rank among values with many ties.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def mix(unit: int, salt: int) -> int:
 
 def binary_score(x: float, count: float, total: float, bits: int) -> float:
     """The normal score of `x` (0 or 1) after `count` values with the sum `total`; `bits` from `mix`."""
-    p = (total + 0.5) / (count + 1)
-    # The law puts 0 on the lower 1 - p of the unit interval and 1 on the upper p, here seen from its top end.
-    return -_inverse(p * (bits * _SCALE)) if x else _inverse((1.0 - p) * (bits * _SCALE))
+    # A 0 ties with count - total values and has none below it; a 1 ties with `total` and has none above it, so it is seen from the top.
+    v = bits * _SCALE
+    return -_inverse(v * ((total + 1) / (count + 1))) if x else _inverse(v * ((count - total + 1) / (count + 1)))
 
 
 class Ranks:

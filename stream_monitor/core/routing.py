@@ -20,6 +20,10 @@ Input = Literal["predictions", "feedback"]
 MAX_DEAD_BYTES = 256 * 1024  # a longer value is cut, so that the dead letter itself fits into a message
 
 
+Routed = tuple[str, int, bytes, bytes, None]
+"""A journal record as it is produced: topic, partition, key, value, no headers."""
+
+
 class DeadLetter(NamedTuple):
     """A refused message. `key` and `value` are the original bytes, the value cut after MAX_DEAD_BYTES."""
 
@@ -30,23 +34,21 @@ class DeadLetter(NamedTuple):
 
 
 def route(
-    codec: Codec, source: Input, topic: str, partition: int, records: Sequence[Record], partitions: int
-) -> tuple[list[tuple[int, bytes, bytes]], list[DeadLetter]]:
-    """Routes a run of records of one partition of an input topic, in order, to a journal of `partitions` partitions.
-
-    Journal records are (partition, key, value).
-    """
-    decode = codec.prediction if source == "predictions" else codec.feedback
-    journal: list[tuple[int, bytes, bytes]] = []
+    codec: Codec, source: Input, topic: str, partition: int, records: Sequence[Record], journal: str, partitions: int
+) -> tuple[list[Routed], list[DeadLetter]]:
+    """Routes a run of records of one partition of an input topic, in order, to a journal of `partitions` partitions."""
+    accepted = codec.predictions(records) if source == "predictions" else codec.feedbacks(records)
     dead: list[DeadLetter] = []
-    for offset, time, key, value in records:
-        result = decode(value, time)
-        if type(result) is Rejection:
-            dead.append(_dead_letter(result, topic, partition, offset, key, value))
-        else:
-            name, body = result
-            journal.append((partition_of(name, partitions), name, body))
-    return journal, dead
+    if accepted is None:
+        accepted = []
+        decode = codec.prediction if source == "predictions" else codec.feedback
+        for offset, time, key, value in records:
+            result = decode(value, time)
+            if type(result) is Rejection:
+                dead.append(_dead_letter(result, topic, partition, offset, key, value))
+            else:
+                accepted.append(result)
+    return [(journal, partition_of(key, partitions), key, value, None) for key, value in accepted], dead
 
 
 def _dead_letter(why: Rejection, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None) -> DeadLetter:

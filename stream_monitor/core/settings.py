@@ -17,6 +17,7 @@ SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+WEEK = 7 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,21 @@ class JoinSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertBudget:
+    """At most `alerts` false alerts in `period_ms` of event time, over everything that is watched."""
+
+    alerts: float = 1.0
+    period_ms: int = WEEK
+
+    @property
+    def rate(self) -> float:
+        """False alerts a millisecond."""
+        return self.alerts / self.period_ms
+
+
+@dataclass(frozen=True, slots=True)
 class DetectorSettings:
-    """A detector by its registered name (`adwin`, `page_hinkley`, ...) and its parameters."""
+    """A detector by its registered name (`adwin`, ...) and its parameters. One with a threshold of its own is not budgeted."""
 
     name: str
     parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
@@ -61,8 +75,10 @@ class MonitorSettings:
     """What is watched for the models it matches; the first monitor whose `models` match applies, the defaults to all others.
 
     `models`: shell patterns (`fraud-*`). `task`: `auto` decides by the first predictions (a JSON float means regression).
-    `metrics`: shell patterns of metric names (`error`, `score`, `prediction`, `feature:NAME`, `missing:NAME`), all by default.
-    `slices`: slice keys to watch, or `("*",)` for every key that appears. `slice_metrics`: metrics that are also watched per slice.
+    `metrics`: shell patterns of metric names (core/signals.py, core/judging.py), all by default.
+    `slices`: slice keys to watch, or `"*"` for every key that appears, and crosses of two, `"country x device"`. `slice_metrics`: metrics
+    that are also watched per slice.
+    `slice_shares`: shell patterns of slices (`country=DE`), whose streams own so many shares of the budget instead of one.
     `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
     `critical_effect`: shift from which an alert is critical.
     """
@@ -73,7 +89,8 @@ class MonitorSettings:
     metrics: tuple[str, ...] = ("*",)
     slices: tuple[str, ...] = ("*",)
     slice_metrics: tuple[str, ...] = ("error",)
-    detectors: tuple[DetectorSettings, ...] = (DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
+    slice_shares: Mapping[str, int] = field(default_factory=dict)
+    detectors: tuple[DetectorSettings, ...] = (DetectorSettings("e_detector"), DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
     minimum_effect: float = 0.1
     critical_effect: float = 0.5
 
@@ -82,6 +99,7 @@ class MonitorSettings:
 class DetectSettings:
     """Everything that decides which alerts a log gives.
 
+    `alert_budget`: see core/budget.py; `partitions` of `observations` own equal parts of it.
     `maturity_ms`: how long, in event time after a prediction, its label is waited for; None takes `maturity_quantile` of the
     first `maturity_sample` label delays of the model version and freezes it (core/maturity.py); 0 does not wait, and takes
     outcomes as they come. `max_waiting`: outcomes held for maturity per model version.
@@ -93,6 +111,8 @@ class DetectSettings:
     `silent_ms`: a version that is silent for so long, while another predicts, has its alerts resolved.
     """
 
+    alert_budget: AlertBudget = field(default_factory=AlertBudget)
+    partitions: int = 1
     maturity_ms: int | None = None
     maturity_quantile: float = 0.95
     maturity_sample: int = 500
@@ -112,4 +132,7 @@ class DetectSettings:
 
     def digest(self) -> str:
         """32 hex digits: equal if and only if the decisions are made by equal settings."""
-        return blake2b(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+        data = asdict(self)
+        for monitor in (*data["monitors"], data["default"]):
+            del monitor["name"]  # decides nothing
+        return blake2b(orjson.dumps(data, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()

@@ -1,13 +1,14 @@
 """From an observation to named values: what is watched about a model version, as a whole and per slice.
 
     metric            kind              value                                                              stream
-    error             concept drift     classes: 0 right, 1 wrong; numbers: absolute error                 binary, numeric
     score             prediction drift  the score                                                          numeric
     prediction        prediction drift  numbers: the prediction                                            numeric
     prediction=CLASS  prediction drift  is it this class?                                                  binary
     feature:NAME      data drift        numbers: the value                                                 numeric
     feature:NAME=CAT  data drift        strings and booleans: is it this category?                         binary
     missing:NAME      data quality      is a feature that was there before null, absent or of another type? binary
+    latency           performance       how long the model took to answer, ms                              numeric
+    error ...         concept drift     see core/judging.py
 
 A feature's type is that of its first value. Categories: see core/categories.py. The stream of missing values begins with the first that
 is missing.
@@ -15,7 +16,7 @@ is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -24,16 +25,17 @@ from stream_monitor.core.alerting import Desk, Event, Subject
 from stream_monitor.core.categories import Shares, shorten
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Kind, Slice
+from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
+
+CROSS = " x "  # between the two keys of a cross, and between their values
 
 Task = Literal["classification", "regression"]
 
 NUMBERS = frozenset((int, float))
 CATEGORIES = frozenset((str, bool))
 CLASSES = frozenset((str, bool, int, float))
-
-_HUGE = 1e290  # sums of values up to here stay finite
 
 
 def is_wrong(prediction: Any, label: Any) -> int:
@@ -45,19 +47,30 @@ def is_wrong(prediction: Any, label: Any) -> int:
 class Plan:
     """What is watched for one model version, and the place where its streams are made."""
 
-    def __init__(self, model: str, version: str, monitor: MonitorSettings, settings: DetectSettings, desk: Desk, budget: Budget) -> None:
+    def __init__(self, model: str, version: str, monitor: MonitorSettings, settings: DetectSettings, desk: Desk, room: Room) -> None:
         self.model = model
         self.version = version
         self.monitor = monitor
         self.settings = settings
         self.desk = desk
-        self.budget = budget
+        self.room = room
         self.all_slices = "*" in monitor.slices
-        self.slice_keys = frozenset(monitor.slices)
-        self.slices_judged = bool(monitor.slices) and self.wants("error", True)
+        crosses = [key.split(CROSS) for key in monitor.slices if CROSS in key]
+        self.crosses = tuple((a, b, f"{a}{CROSS}{b}") for a, b in crosses)
+        self.single_keys = frozenset(key for key in monitor.slices if CROSS not in key)
+        self.slice_keys = self.single_keys.union(*crosses)
+        self.slices_judged = bool(monitor.slices) and any(_may_judge(p) for p in monitor.slice_metrics)
         self.slices_free = bool(monitor.slices) and any(not is_label_only((p,)) for p in monitor.slice_metrics)
         self.free = not is_label_only(monitor.metrics)
+        self.error_only = all(p == "error" for p in monitor.metrics)
+        self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
         self.reads_scores = any(create(detector).reads == "score" for detector in monitor.detectors)
+
+    def stream(self, slice_: Slice | None, metric: str, kind: Kind, numeric: bool) -> BinaryStream | NumericStream | None:
+        """A new stream, or None where the settings do not name it or there are too many."""
+        if not self.wants(metric, slice_ is not None):
+            return None
+        return (self.numeric if numeric else self.binary)(slice_, metric, kind)
 
     def wants(self, metric: str, in_slice: bool) -> bool:
         """Whether the settings name this metric."""
@@ -66,24 +79,34 @@ class Plan:
 
     def binary(self, slice_: Slice | None, metric: str, kind: Kind) -> BinaryStream | None:
         """A new stream, or None where there are too many."""
-        return BinaryStream(*self._parts(slice_, metric, kind)) if self.budget.take() else None
+        return BinaryStream(*self._parts(slice_, metric, kind)) if self.room.take() else None
 
     def numeric(self, slice_: Slice | None, metric: str, kind: Kind) -> NumericStream | None:
         """A new stream, or None where there are too many."""
-        return NumericStream(*self._parts(slice_, metric, kind)) if self.budget.take() else None
+        return NumericStream(*self._parts(slice_, metric, kind)) if self.room.take() else None
 
     def _parts(self, slice_: Slice | None, metric: str, kind: Kind) -> Any:
         monitor = self.monitor
         subject = Subject.of(self.model, self.version, slice_, metric, kind, monitor.minimum_effect, monitor.critical_effect)
-        return subject, monitor.detectors, self.settings, self.desk
+        return subject, monitor.detectors, self.settings, self.desk, self._weight(slice_)
+
+    def _weight(self, slice_: Slice | None) -> int:
+        """How many shares of the budget a stream of this slice owns."""
+        name = "" if slice_ is None else f"{slice_.key}={slice_.value}"
+        return next((n for pattern, n in self.monitor.slice_shares.items() if name and fnmatchcase(name, pattern)), 1)
 
 
 def is_label_only(metrics: tuple[str, ...]) -> bool:
-    """Whether nothing but the error is asked for, literally."""
-    return all(metric == "error" for metric in metrics)
+    """Whether nothing is asked for but what labels say, literally."""
+    return all(metric.partition("=")[0] in METRICS for metric in metrics)
 
 
-class Budget:
+def _may_judge(pattern: str) -> bool:
+    """Whether a pattern of metric names may mean something that labels say."""
+    return not pattern.startswith(("score", "prediction", "feature:", "missing:", "latency"))
+
+
+class Room:
     """Counts the streams of a partition."""
 
     def __init__(self, limit: int) -> None:
@@ -97,6 +120,12 @@ class Budget:
             return False
         self.used += 1
         return True
+
+    def release(self, streams: Iterable[Stream]) -> None:
+        """These streams are gone, and so is what they owned of the budget."""
+        for stream in streams:
+            stream.account.close()
+            self.used -= 1
 
 
 class Signal(Protocol):
@@ -142,8 +171,8 @@ class Numbers:
         kind = type(value)
         if kind is not float and kind is not int:
             return False
-        if not -_HUGE < value < _HUGE:
-            value = _HUGE if value > 0 else -_HUGE
+        if not -HUGE < value < HUGE:
+            value = HUGE if value > 0 else -HUGE
         self.stream.push(float(value), unit, time, offset)
         return True
 
@@ -160,15 +189,18 @@ class Numbers:
 class Scope:
     """The signals of a model version: of all its traffic (`slice_` None), or of a slice."""
 
-    __slots__ = ("error", "features", "missing", "part", "plan", "prediction", "records", "score")
+    __slots__ = ("error_only", "features", "judging", "latency", "missing", "part", "plan", "prediction", "records", "score", "since")
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
         self.plan = plan
         self.part = slice_
         self.records = 0  # predictions seen
-        self.error: BinaryStream | NumericStream | Nothing | None = None  # None: not met yet, here and below
-        self.score: Signal | None = None
+        self.since = plan.desk.ledger.age  # age of the ledger at its beginning
+        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup)
+        self.error_only = plan.error_only if slice_ is None else plan.slice_error_only
+        self.score: Signal | None = None  # None: not met yet, here and below
         self.prediction: Signal | None = None
+        self.latency: Signal | None = None
         self.features: dict[str, tuple[Signal, int]] = {}  # and `records` when it was first there
         self.missing: dict[str, BinaryStream | Nothing] = {}
 
@@ -184,6 +216,11 @@ class Scope:
             if self.prediction is None:
                 self.prediction = self._signal("prediction", Kind.PREDICTION_DRIFT, task == "regression", CLASSES)
             self.prediction.take(prediction.get("prediction"), unit, time, offset)
+        latency = prediction.get("latency_ms")
+        if latency is not None:
+            if self.latency is None:
+                self.latency = self._numbers("latency", Kind.PERFORMANCE)
+            self.latency.take(latency, unit, time, offset)
         features = prediction.get("features")
         if type(features) is not dict:
             features = {}
@@ -198,18 +235,17 @@ class Scope:
         if taken < len(known) or self.missing:
             self._note_missing(features, unit, time, offset)
 
-    def judged(self, error: float, numeric: bool, unit: int, time: int, offset: int) -> None:
-        """Takes the error of an outcome; `numeric` in a regression."""
-        stream = self.error
-        if stream is None:
-            stream = self.error = self._error(numeric)
-        stream.push(min(error, _HUGE), unit, time, offset)
+    def judged(self, one: Judged, unit: int, time: int, offset: int) -> None:
+        """Takes what an outcome says."""
+        if self.error_only:
+            self.judging.error(one.error, one.numeric, unit, time, offset)
+        else:
+            self.judging.take(one, unit, time, offset)
 
     def streams(self) -> Iterator[Stream]:
         """Every stream, in an order that does not change."""
-        if isinstance(self.error, Stream):
-            yield self.error
-        for signal in (self.score, self.prediction, *(signal for signal, _ in self.features.values())):
+        yield from self.judging.streams()
+        for signal in (self.score, self.prediction, self.latency, *(signal for signal, _ in self.features.values())):
             if signal is not None:
                 yield from signal.streams()
         for stream in self.missing.values():
@@ -221,12 +257,6 @@ class Scope:
         for stream in self.streams():
             stream.end(event, offset)
 
-    def _error(self, numeric: bool) -> BinaryStream | NumericStream | Nothing:
-        if not self._wants("error"):
-            return NOTHING
-        make = self.plan.numeric if numeric else self.plan.binary
-        return make(self.part, "error", Kind.CONCEPT_DRIFT) or NOTHING
-
     def _signal(self, metric: str, kind: Kind, numeric: bool, categories: frozenset[type]) -> Signal:
         if numeric:
             return self._numbers(metric, kind)
@@ -234,7 +264,7 @@ class Scope:
             return NOTHING
         plan, part = self.plan, self.part
         settings = plan.settings
-        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind), categories, settings.warmup, settings.max_categories)
+        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind), categories, settings, plan.desk.ledger)
 
     def _numbers(self, metric: str, kind: Kind) -> Signal:
         stream = self.plan.numeric(self.part, metric, kind) if self._wants(metric) else None
@@ -268,16 +298,23 @@ class Scope:
                     continue
                 stream = self.missing[name] = self._missing(name)
                 if isinstance(stream, BinaryStream):
-                    stream.prime(self.records - 1 - born, time, offset)
+                    stream.prime(self.records - 1 - born, self._age_at(born), time, offset)
             stream.push(1 if absent else 0, unit, time, offset)
+
+    def _age_at(self, record: int) -> int:
+        """About how old the ledger was at this record."""
+        now = self.plan.desk.ledger.age
+        return now - (now - self.since) * (self.records - record) // max(1, self.records)
 
     def state(self) -> Any:
         """Plain data."""
         return [
+            self.since,
             self.records,
-            _saved(self.error),
+            self.judging.state(),
             _saved(self.score),
             _saved(self.prediction),
+            _saved(self.latency),
             [[name, born, _saved(signal)] for name, (signal, born) in self.features.items()],
             [[name, _saved(stream)] for name, stream in self.missing.items()],
         ]
@@ -286,10 +323,11 @@ class Scope:
     def restored(cls, plan: Plan, slice_: Slice | None, state: Any) -> Scope:
         """The scope that gave `state`."""
         scope = cls(plan, slice_)
-        scope.records, error, score, prediction, features, missing = state
-        scope.error = _restored(error, scope._error)
+        scope.since, scope.records, judging, score, prediction, latency, features, missing = state
+        scope.judging.restore(judging)
         scope.score = _restored(score, lambda _: scope._numbers("score", Kind.PREDICTION_DRIFT))
         scope.prediction = _restored(prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))
+        scope.latency = _restored(latency, lambda _: scope._numbers("latency", Kind.PERFORMANCE))
         for name, born, saved in features:
             scope.features[name] = _restored(saved, partial(scope._feature, name)), born
         for name, saved in missing:

@@ -1,8 +1,11 @@
 """A stream: the values of one signal, what normal looks like for it, the detectors that watch it, its alert.
 
     value -> reference (core/reference.py) -> detectors -> change point -> alert (core/alerting.py)
+                                              budget (core/budget.py)
 
-Nothing alarms before `warmup` values. When a detector fires, the change point is sought over marks that the stream leaves behind
+Nothing alarms before `warmup` values; from then on a stream is judged, and owns a share of the budget. Detectors that want a threshold get
+it from the share and the rate of values, anew each day of event time; values that depend on each other are replaced by what their
+past leaves open (core/dependence.py). When a detector fires, the change point is sought over marks that the stream leaves behind
 it every 25 values (thinned out with age), so it does not depend on the detector. A shift below the subject's `minimum_effect` only
 resets the detector. Otherwise an alert fires, the old reference is put aside and the new level becomes the reference; while the
 alert lasts, means of values are held against the old one, which comes back with the level.
@@ -11,19 +14,25 @@ alert lasts, means of values are held against the old one, which comes back with
 from __future__ import annotations
 
 from array import array
-from math import sqrt
+from math import log, sqrt
 from typing import Any
 
 from stream_monitor.core.alerting import TRANSITIONS, Change, Desk, Episode, Event, State, Subject
-from stream_monitor.core.detectors import create
+from stream_monitor.core.budget import Account
+from stream_monitor.core.dependence import Past, Probe
+from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
 from stream_monitor.core.events import Level
 from stream_monitor.core.reference import Ranks, binary_score, mix
-from stream_monitor.core.settings import DetectorSettings, DetectSettings
+from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings
 
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
 THIN_TO = 8
-_WIDTH = 5  # numbers a mark: count, total, raw, time, offset
+_WIDTH = 6  # numbers a mark: count, total, raw, time, offset, squares
+
+FEW = 25  # values that say too little about a rate
+REMEMBERED = 0.8  # of what the looks before counted
+LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
 
 _PRIMING_STEP = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if they were hashes of request ids
 
@@ -31,15 +40,22 @@ _PRIMING_STEP = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if 
 class Stream:
     """What binary and numeric streams share. `push` is the way in.
 
-    Since the reference began: `count` values with the sums `total` (of what detectors read) and `raw` (in the signal's units).
+    Since the reference began: `count` values with the sums `total` (of what detectors read), `squares` (of that) and `raw` (in the
+    signal's units).
+    `held` values with the sum `held_sum` wait for the e-detector to look at them; `e` is None while there is none that may look.
     """
 
+    numeric: bool
+
     __slots__ = (
-        "count", "desk", "detectors", "episode", "left", "marks", "old", "on_score", "on_value", "raw", "resolve_means",
-        "resolve_width", "salt", "subject", "total", "warmup",
+        "account", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left", "marks",
+        "memory", "old", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width", "salt", "since",
+        "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
-    def __init__(self, subject: Subject, detectors: tuple[DetectorSettings, ...], settings: DetectSettings, desk: Desk) -> None:
+    def __init__(
+        self, subject: Subject, detectors: tuple[DetectorSettings, ...], settings: DetectSettings, desk: Desk, weight: int = 1
+    ) -> None:
         self.subject = subject
         self.desk = desk
         self.salt = subject.salt
@@ -47,8 +63,23 @@ class Stream:
         self.resolve_means = settings.resolve_means
         self.resolve_width = settings.resolve_width
         self.detectors = [create(one) for one in detectors]
+        self.account = Account(desk.ledger, weight, sum(d.budgeted for d in self.detectors))
+        self.judged = False
+        self.e: EDetector | None = None
+        self.e_at = next((i for i, d in enumerate(self.detectors) if isinstance(d, EDetector) and d.budgeted), None)
+        self.held = 0
+        self.held_sum: float = 0
+        self.held_squares = 0.0
+        self.probe: Probe | None = Probe(settings.warmup)
+        self.past: Past | None = None
+        self.renew_at = 0  # age of the ledger from which on thresholds are due for renewal
+        self.since = desk.ledger.age  # age of the ledger when counting for them began, at which `count`, and at which level
+        self.since_count = 0
+        self.memory = [0.0, 0.0]  # values, and the budget that came in with them, in the days before
+        self.since_level = desk.ledger.level
         self.count = 0
         self.total: float = 0
+        self.squares = 0.0
         self.raw: float = 0
         self.left = 0  # values until the next mark
         self.marks = array("d")
@@ -67,12 +98,68 @@ class Stream:
             self.desk.resolve(episode, event, episode.level(), offset)
             self.episode, self.old = None, None
 
+    def rest(self) -> None:
+        """It has been silent: its share of the budget goes to the others until its next value."""
+        self.account.leave()
+        self._pause()
+
     def _bind(self) -> None:
-        self.on_value = [(i, d.update) for i, d in enumerate(self.detectors) if d.reads == "value"]
-        self.on_score = [(i, d.update) for i, d in enumerate(self.detectors) if d.reads == "score"]
+        others = [(i, d) for i, d in enumerate(self.detectors) if i != self.e_at]
+        self.on_value = [(i, d.update) for i, d in others if d.reads == "value"]
+        self.on_score = [(i, d.update) for i, d in others if d.reads == "score"]
+
+    def _judge(self) -> None:
+        """The warm-up is over: from the next value on alarms count, and a share of the budget comes in."""
+        account = self.account
+        self.judged = True
+        account.forfeit() if account.joined else account.join()
+        if self.e_at is not None:
+            self.e = self.detectors[self.e_at]  # type: ignore[assignment]
+        if self.count - self.since_count >= FEW:
+            self._retune(account.expected(account.ledger.age - self.since))
+        else:  # it was away: the thresholds of before are the best guess
+            self.since, self.since_count, self.since_level = account.ledger.age, self.count, account.ledger.level
+            self.renew_at = account.ledger.age + DAY
+
+    def _pause(self) -> None:
+        """Not judged until `_judge`."""
+        ledger = self.account.ledger
+        self.judged, self.e = False, None
+        self.held, self.held_sum, self.held_squares = 0, 0, 0.0
+        self.since, self.since_count, self.since_level = ledger.age, self.count, ledger.level
+
+    def _retune(self, budget: float) -> None:
+        """Thresholds for one false alarm in as many values as come for a budget of one: since the counting began, or in the days before,
+        whichever is more, since bursts make a single day a poor guess."""
+        values = self.count - self.since_count
+        ledger = self.account.ledger
+        # The first look at the rate is a short one, so the second comes soon; then each is twice as long as the one before, up to a day.
+        self.renew_at = ledger.age + min(DAY, 2 * (ledger.age - self.since))
+        if values < FEW:
+            return
+        self.since, self.since_count, self.since_level = ledger.age, self.count, ledger.level
+        memory = self.memory
+        memory[:] = memory[0] * REMEMBERED + values, memory[1] * REMEMBERED + budget
+        run_length = LONGEST_RUN
+        if budget > 0:
+            run_length = min(max(values / budget, memory[0] / memory[1]), LONGEST_RUN)
+        for detector in self.detectors:
+            if detector.budgeted:
+                detector.retune(run_length, self._share())
+        self._bind()
+
+    def _share(self) -> float | None:
+        """The share of ones where detectors that read values read bits, else None: they read normal scores."""
+        return None
 
     def _mark(self, time: int, offset: int) -> None:
-        self.marks.extend((self.count, self.total, self.raw, time, offset))
+        if self.judged:
+            account = self.account
+            if self.e is None:
+                account.draw()  # so that it is seen to be alive
+            if account.ledger.age >= self.renew_at:
+                self._retune((account.ledger.level - self.since_level) * account.portion)
+        self.marks.extend((self.count, self.total, self.raw, time, offset, self.squares))
         self.left = MARK_EVERY
         if self.count // MARK_EVERY % THIN_EVERY == 0:
             self._thin()
@@ -95,8 +182,11 @@ class Stream:
     def _alarm(self, fired: list[int], offset: int) -> None:
         """Some detectors fired at this value."""
         detector = self.detectors[fired[0]]
-        split = self._split() if self.count >= self.warmup else None
-        change = None if split is None else self._change(split)
+        spread = self.count >= self.warmup and self._is_spread(fired)
+        split = self._split(spread) if self.count >= self.warmup else None
+        if self.judged:
+            self.account.alarms += 1
+        change = None if split is None else self._change(split, spread)
         if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect:
             for i in fired:
                 self.detectors[i].reset()
@@ -105,9 +195,14 @@ class Stream:
         episode = self.episode
         transition = TRANSITIONS[State.NONE if episode is None else episode.state, Event.DRIFT]
         if transition.publish:
-            before, after = self._means(split)
-            alert = self.desk.fire(self.subject, change, detector, detector.evidence(before, after), offset)
-            self.episode = Episode(alert, before.value, after.value - before.value, self._spread(split), self.resolve_width)
+            before, after = self._variances(split) if spread else self._means(split)
+            rho = None if self.past is None else self.past.rho
+            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), detector.evidence(before, after), offset, rho)
+            shift = after.value - before.value
+            deviation = sqrt(2) * max(before.value, after.value) if spread else self._spread(split)
+            # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.
+            sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
+            self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
             self.old = self._put_aside(split)
         self._begin_again(split)
         self._forget()
@@ -118,18 +213,46 @@ class Stream:
         self.marks = array("d")
         for detector in self.detectors:
             detector.reset()
+        if self.past is not None:
+            self.past.forget()
+        self._pause()
         self._bind()
 
-    def _split(self) -> int | None:
-        """The mark at the most likely change point: the split of the past that sets the two means furthest apart."""
+    def _assurance(self, detector: Detector) -> Assurance:
+        """What backs this detector's rate of false alarms here."""
+        proved = detector.assurance == "guaranteed" and self.past is None and self._exact()
+        return "calibrated" if detector.assurance == "guaranteed" and not proved else detector.assurance
+
+    def _exact(self) -> bool:
+        """Whether what the e-detector reads has a known law, not only a simulated one."""
+        return False
+
+    def _depend(self, rho: float) -> None:
+        """The probe is complete; detectors begin anew if they are to read something else from now on."""
+        self.probe = None
+        if rho:
+            self.past = Past(rho)
+            for detector in self.detectors:
+                detector.reset()
+            self._bind()
+
+    def _is_spread(self, fired: list[int]) -> bool:
+        """Whether it is a change of the spread rather than of the mean."""
+        return False
+
+    def _split(self, spread: bool) -> int | None:
+        """The mark at the most likely change point: the split of the past with the largest likelihood ratio."""
         best, split = -1.0, None
         marks, count, total = self.marks, self.count, self.total
         for i in range(0, len(marks), _WIDTH):
             before, after = marks[i], count - marks[i]
             if before >= 1 and after >= 1:
-                gap = (total - marks[i + 1]) / after - marks[i + 1] / before
-                evidence = gap * gap * before * after
-                if evidence > best:
+                if spread:  # a variance that was 1 and is no longer
+                    variance = max((self.squares - marks[i + 5]) / after, 1e-9)
+                    evidence = after * (variance - 1 - log(variance))
+                else:
+                    evidence = self._likelihood(before, marks[i + 1]) + self._likelihood(after, total - marks[i + 1])
+                if evidence > best or split is None:
                     best, split = evidence, i
         return split
 
@@ -139,9 +262,18 @@ class Stream:
         after = self.count - before
         return Level(total / before, int(before)), Level((self.total - total) / after, int(after))
 
-    def _change(self, split: int) -> Change:
+    def _variances(self, split: int) -> tuple[Level, Level]:
+        """The same of the squares: normal scores have mean 0, so this is their variance."""
+        before, squares = self.marks[split], self.marks[split + 5]
+        after = self.count - before
+        return Level(squares / before, int(before)), Level((self.squares - squares) / after, int(after))
+
+    def _change(self, split: int, spread: bool) -> Change:
+        raw, time, offset = self.marks[split + 2 : split + 5]
+        if spread:
+            old, new = (Level(sqrt(level.value), level.count) for level in self._variances(split))
+            return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True)
         old, new = self._means(split)
-        raw, time, offset = self.marks[split + 2 : split + _WIDTH]
         before, after = Level(raw / old.count, old.count), Level((self.raw - raw) / new.count, new.count)
         return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset))
 
@@ -154,6 +286,10 @@ class Stream:
         self._take_up(self.old)
         self.episode, self.old = None, None
         self._forget()
+
+    def _likelihood(self, count: float, total: float) -> float:
+        """The logarithm of the likelihood of so many values with this sum at their own mean, but for what does not depend on it."""
+        return total * total / count / 2
 
     def _deviation(self, split: int) -> float:
         """The reference's standard deviation in what detectors read."""
@@ -179,20 +315,34 @@ class Stream:
         """Plain data."""
         episode = None if self.episode is None else self.episode.saved()
         detectors = [d.state() for d in self.detectors]
-        return [self.count, self.total, self.raw, self.left, list(self.marks), detectors, episode]
+        budget = [
+            self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
+            self.probe and self.probe.state(), self.past and self.past.state(),
+            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory),
+        ]  # fmt: skip
+        return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave; the stream is the same from then on."""
-        self.count, self.total, self.raw, self.left, marks, detectors, episode = state[:7]
+        self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
+        account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
+        self.renew_at, self.since, self.since_count, self.since_level, self.memory = rest
+        self.account.restore(account)
+        self.probe = probe and Probe.restored(probe)
+        self.past = past and Past.restored(past)
         self.marks = array("d", marks)
         for detector, saved in zip(self.detectors, detectors, strict=True):
             detector.restore(saved)
         self.episode = None if episode is None else Episode.restored(episode)
+        if self.judged and self.e_at is not None:
+            self.e = self.detectors[self.e_at]  # type: ignore[assignment]
         self._bind()
 
 
 class BinaryStream(Stream):
     """Values 0 and 1. Detectors that read values get them as they are, the others randomised normal scores under the running share."""
+
+    numeric = False
 
     __slots__ = ()
 
@@ -203,10 +353,27 @@ class BinaryStream(Stream):
         count, total = self.count, self.total
         self.count = count + 1
         self.total = self.raw = total + x
-        fired: list[int] | None = None
+        if self.probe is not None and self.probe.take(x):
+            self._depend(self.probe.autocorrelation())
+        if self.past is not None:
+            fired = self._dependent(self.past, x, mix(unit, self.salt))
+            if self.episode is not None:
+                self._follow(x, x, offset)
+            if fired:
+                self._alarm(fired, offset)
+            return
+        fired = []
+        e = self.e
+        if e is not None:
+            self.held = held = self.held + 1
+            self.held_sum += x
+            if held >= e.due and self._look(e):
+                fired = [self.e_at]  # type: ignore[list-item]
+        elif count >= self.warmup and not self.judged:
+            self._judge()
         for i, update in self.on_value:
             if update(x):
-                fired = [i]
+                fired = [*(fired or ()), i]
         if self.on_score:
             z = binary_score(x, count, total, mix(unit, self.salt))
             for i, update in self.on_score:
@@ -217,16 +384,44 @@ class BinaryStream(Stream):
         if fired:
             self._alarm(fired, offset)
 
-    def seed(self, count: int, ones: int) -> None:
-        """Begins with values that were only counted."""
-        self.count, self.total, self.raw = count, ones, ones
+    def _look(self, e: EDetector) -> bool:
+        """Shows the e-detector what was held for it."""
+        held, ones = self.held, self.held_sum
+        self.held, self.held_sum = 0, 0
+        p = (self.total - ones + 0.5) / (self.count - held + 1)
+        return e.take_bits(held, int(ones), p, self.account.draw())
 
-    def prime(self, count: int, time: int, offset: int) -> None:
-        """Begins with `count` zeros that nobody had to look at, the last of which the detectors see too."""
+    def _dependent(self, past: Past, x: float, bits: int) -> list[int]:
+        """Which detectors fire, where the value depends on the last one."""
+        seen, ones = past.bit(x)
+        fired = []
+        if self.e is not None:
+            if self.e.take_bits(1, int(x), (ones + 0.5) / (seen + 1), self.account.draw()):
+                fired.append(self.e_at)
+        elif self.count > self.warmup and not self.judged:
+            self._judge()
+        z = binary_score(x, seen, ones, bits)
+        fired += [i for i, update in (*self.on_value, *self.on_score) if update(z)]
+        return fired  # type: ignore[return-value]
+
+    def _share(self) -> float | None:
+        return (self.total + 0.5) / (self.count + 1) if self.past is None else None
+
+    def seed(self, count: int, ones: int, since: int) -> None:
+        """Begins with values that were only counted, from age `since` of the ledger on."""
+        self.count, self.total, self.raw = count, ones, ones
+        self.since = since
+
+    def prime(self, count: int, since: int, time: int, offset: int) -> None:
+        """Begins with `count` zeros that nobody had to look at, the last of which the detectors see too; the first came at `since`."""
         seen = min(count, self.warmup)
-        self.seed(count - seen, 0)
+        self.seed(count - seen, 0, since)
         for i in range(1, seen + 1):
             self.push(0, i * _PRIMING_STEP, time, offset)
+
+    def _likelihood(self, count: float, total: float) -> float:
+        other = count - total
+        return (total * log(total / count) if total else 0.0) + (other * log(other / count) if other else 0.0)
 
     def _deviation(self, split: int) -> float:
         p = (self.marks[split + 1] + 0.5) / (self.marks[split] + 1)
@@ -252,16 +447,20 @@ class BinaryStream(Stream):
 
     def restore(self, state: Any) -> None:
         super().restore(state)
-        self.old = state[7]
+        self.old = state[9]
 
 
 class NumericStream(Stream):
     """Numbers of any law, as normal scores of their ranks: standard deviation 1. Levels are means in the signal's own units."""
 
+    numeric = True
+
     __slots__ = ("ranks",)
 
-    def __init__(self, subject: Subject, detectors: tuple[DetectorSettings, ...], settings: DetectSettings, desk: Desk) -> None:
-        super().__init__(subject, detectors, settings, desk)
+    def __init__(
+        self, subject: Subject, detectors: tuple[DetectorSettings, ...], settings: DetectSettings, desk: Desk, weight: int = 1
+    ) -> None:
+        super().__init__(subject, detectors, settings, desk, weight)
         self.ranks = Ranks()
 
     def push(self, x: float, unit: int, time: int, offset: int) -> None:
@@ -272,37 +471,70 @@ class NumericStream(Stream):
         z = self.ranks.learn(x, bits)
         self.count += 1
         self.total += z
+        self.squares += z * z
         self.raw += x
+        if self.probe is not None and self.probe.take(z):
+            self._depend(self.probe.autocorrelation())
+        if self.past is not None:
+            z = self.past.unexplained(z)
         fired: list[int] | None = None
+        e = self.e
+        if e is not None:
+            self.held = held = self.held + 1
+            self.held_sum += z
+            self.held_squares += z * z
+            if held >= e.due and self._look(e):
+                fired = [self.e_at]  # type: ignore[list-item]
+        elif self.count > self.warmup and not self.judged:
+            self._judge()
         for i, update in self.on_value:
             if update(z):
-                fired = [i]
+                fired = [*(fired or ()), i]
         for i, update in self.on_score:
             if update(z):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
-            self._follow(self.old[3].score(x, bits), x, offset)
+            score = self.old[4].score(x, bits)
+            self._follow(score * score, score * score, offset) if self.episode.spread else self._follow(score, x, offset)
         if fired:
             self._alarm(fired, offset)
+
+    def _look(self, e: EDetector) -> bool:
+        """Shows the e-detector what was held for it."""
+        held, total, squares = self.held, self.held_sum, self.held_squares
+        self.held, self.held_sum, self.held_squares = 0, 0, 0.0
+        return e.take_scores(held, total, squares, self.account.draw())
+
+    def _exact(self) -> bool:
+        return True
+
+    def _is_spread(self, fired: list[int]) -> bool:
+        if fired[0] != self.e_at or self.e is None or not self.e.mostly_spread():
+            return False
+        split = self._split(True)
+        if split is None:
+            return False
+        # Scores that all lie far out are spread out too, but it is their mean that says so.
+        return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
 
     def _deviation(self, split: int) -> float:
         return 1.0
 
     def _put_aside(self, split: int) -> Any:
         # The ranks hold what came between the change and the alarm too: little beside what they knew before.
-        return [self.count, self.total, self.raw, self.ranks]
+        return [self.count, self.total, self.squares, self.raw, self.ranks]
 
     def _begin_again(self, split: int) -> None:
-        self.count, self.total, self.raw, self.ranks = 0, 0, 0, Ranks()
+        self.count, self.total, self.squares, self.raw, self.ranks = 0, 0, 0.0, 0, Ranks()
 
     def _take_up(self, old: Any) -> None:
-        self.count, self.total, self.raw, self.ranks = old
+        self.count, self.total, self.squares, self.raw, self.ranks = old
 
     def state(self) -> Any:
-        old = self.old and [*self.old[:3], self.old[3].state()]
+        old = self.old and [*self.old[:4], self.old[4].state()]
         return [*super().state(), old, self.ranks.state()]
 
     def restore(self, state: Any) -> None:
         super().restore(state)
-        self.old = state[7] and [*state[7][:3], Ranks.restored(state[7][3])]
-        self.ranks = Ranks.restored(state[8])
+        self.old = state[9] and [*state[9][:4], Ranks.restored(state[9][4])]
+        self.ranks = Ranks.restored(state[10])

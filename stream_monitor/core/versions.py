@@ -10,8 +10,9 @@ from stream_monitor.core.alerting import Event
 from stream_monitor.core.categories import shorten
 from stream_monitor.core.events import Slice
 from stream_monitor.core.hashing import unit_of
+from stream_monitor.core.judging import Judged, losses
 from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
-from stream_monitor.core.signals import NUMBERS, Plan, Scope, Task, is_wrong
+from stream_monitor.core.signals import CROSS, NUMBERS, Plan, Scope, Task, is_wrong
 
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 
@@ -51,12 +52,26 @@ class Version:
             self._judge(one)
         return len(ready)
 
-    def outcome(self, prediction: dict[str, Any], label: Any, offset: int) -> Outcome:
-        """What is kept of an outcome while it waits: slices only as far as they are watched."""
+    def outcome(self, prediction: dict[str, Any], feedback: dict[str, Any], offset: int) -> Outcome:
+        """What is kept of an outcome while it waits, as far as it is watched."""
+        time, answer, label = prediction["timestamp"], prediction["prediction"], feedback["label"]
         slices = prediction.get("slices") if self.plan.slices_judged else None
         if slices and not self.plan.all_slices:
             slices = {key: value for key, value in slices.items() if key in self.plan.slice_keys}
-        return Outcome(prediction["timestamp"], offset, prediction["prediction"], label, prediction["request_id"], slices or None)
+        if self.plan.error_only:
+            return Outcome(time, offset, answer, label, prediction["request_id"], slices or None)
+        weight = feedback.get("weight")
+        return Outcome(
+            time,
+            offset,
+            answer,
+            label,
+            prediction["request_id"],
+            slices or None,
+            feedback["timestamp"] - time,
+            prediction.get("weight") if weight is None else weight,
+            losses(prediction.get("scores"), label),
+        )
 
     def end(self, event: Event, offset: int) -> None:
         """Resolves every alert that fires."""
@@ -69,7 +84,7 @@ class Version:
         yield from self.slices.values()
 
     def _judge(self, outcome: Outcome) -> None:
-        time, offset, prediction, label, request_id, slices = outcome
+        time, offset, prediction, label, request_id, slices, delay, weight, lost = outcome
         numeric = self.task == "regression"
         error: float
         if not numeric:
@@ -79,20 +94,19 @@ class Version:
         else:
             self._count("labels_of_another_type")
             return
-        unit = unit_of(request_id.encode()) if numeric or self.plan.reads_scores else 0
-        self.whole.judged(error, numeric, unit, time, offset)
+        unit = unit_of(request_id.encode()) if numeric or self.plan.reads_scores or not self.plan.error_only else 0
+        one = Judged(prediction, label, error, numeric, delay, weight, lost)
+        self.whole.judged(one, unit, time, offset)
         if slices:
             for scope in self._scopes(slices, offset):
-                scope.judged(error, numeric, unit, time, offset)
+                scope.judged(one, unit, time, offset)
 
     def _scopes(self, slices: Mapping[str, Any] | None, offset: int) -> Iterator[Scope]:
         """The watched slices that a record belongs to; each is now the most recently seen."""
         if type(slices) is not dict:
             return
-        known, plan = self.slices, self.plan
-        for name in slices.items():
-            if type(name[1]) is not str or not (plan.all_slices or name[0] in plan.slice_keys):
-                continue
+        known = self.slices
+        for name in self._names(slices):
             scope = known.get(name)
             if scope is None:
                 name = shorten(name[0]), shorten(name[1])
@@ -102,6 +116,17 @@ class Version:
             known.move_to_end(name)
             yield scope
 
+    def _names(self, slices: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """The watched slices among these, then the crosses of two of them."""
+        plan = self.plan
+        for name in slices.items():
+            if type(name[1]) is str and (plan.all_slices or name[0] in plan.single_keys):
+                yield name
+        for a, b, cross in plan.crosses:
+            one, other = slices.get(a), slices.get(b)
+            if type(one) is str and type(other) is str:
+                yield cross, f"{one}{CROSS}{other}"
+
     def _admit(self, name: tuple[str, str], offset: int) -> Scope | None:
         limit = self.plan.settings.max_slices
         if limit < 1:
@@ -109,7 +134,7 @@ class Version:
         if len(self.slices) >= limit:
             _, gone = self.slices.popitem(last=False)
             gone.end(Event.EVICTED, offset)
-            self.plan.budget.used -= sum(1 for _ in gone.streams())
+            self.plan.room.release(gone.streams())
             self._count("slices_evicted")
         scope = self.slices[name] = Scope(self.plan, Slice(*name))
         return scope

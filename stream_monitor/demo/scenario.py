@@ -110,6 +110,7 @@ class Scenario:
             (
                 ("concept_drift", "country", "DE", "error"),
                 ("concept_drift", "", "", "error"),
+                ("performance", "", "", "*"),  # of each class
                 ("concept_drift", "age_group", "*", "error"),  # every age group has rows of DE
             ),
         )
@@ -121,6 +122,7 @@ class Scenario:
             (
                 ("data_drift", "", "", "feature:loan"),
                 ("prediction_drift", "", "", "*"),  # the model reads the loan
+                ("performance", "", "", "*"),
             ),
         )
         self.drifts = (self.concept, self.data)

@@ -27,6 +27,7 @@ from confluent_kafka import (
 
 from stream_monitor.core.alignment import Alignment, Run
 from stream_monitor.core.joining import Record
+from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import FatalError, LogGapError, SetupError
 from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place
 
@@ -95,6 +96,7 @@ class KafkaSource:
         if self._properties.get("group.protocol") == "consumer":
             del self._properties["partition.assignment.strategy"]  # the broker assigns (KIP-848)
         self._client = client
+        self._reader: Any = None  # for questions about other partitions than those that are assigned
         self._consumer = client(self._properties | {"error_cb": lambda e: log(f"kafka: {e}")})
 
     def attach(self, topics: Sequence[str], listener: Listener, time_of: Callable[[str, Record], int] | None = None) -> None:
@@ -111,10 +113,12 @@ class KafkaSource:
 
         A reader of committed records is told the end of these, so a transaction that a killed process left open would hide the rest.
         """
+        return self._ends([(topic, p) for topic in self._topics for p in range(self.partitions(topic))])
+
+    def _ends(self, places: Sequence[Place]) -> dict[Place, int]:
         reader = self._client({**self._properties, "isolation.level": "read_uncommitted"})
         try:
-            places = [TopicPartition(topic, p) for topic in self._topics for p in range(self.partitions(topic))]
-            return {(tp.topic, tp.partition): _patiently(partial(reader.get_watermark_offsets, tp, CALL_TIMEOUT))[1] for tp in places}
+            return {p: _patiently(partial(reader.get_watermark_offsets, TopicPartition(*p), CALL_TIMEOUT))[1] for p in places}
         finally:
             reader.close()
 
@@ -227,6 +231,22 @@ class KafkaSource:
                 return time
             reach *= 16  # transaction markers and aborted records leave holes: look further back
 
+    def end(self, place: Place) -> int:
+        """The offset after the last, open transactions included."""
+        return self._ends([place])[place]
+
+    def read(self, place: Place, first: int, end: int) -> list[StateRecord]:
+        """The committed records of any partition in [first, end). Waits for transactions in there to be resolved."""
+        if first >= end:
+            return []
+        if self._reader is None:
+            self._reader = self._client({**self._properties, "auto.offset.reset": "earliest"})
+        self._reader.assign([TopicPartition(*place, first)])
+        try:
+            return records_below(self._reader, place, end)
+        finally:
+            self._reader.unassign()
+
     def position(self, place: Place) -> int | None:
         """The offset that the next poll reads, None where only a seek can say."""
         return None if place in self._skewed else self._next[place]
@@ -241,6 +261,8 @@ class KafkaSource:
     def close(self) -> None:
         """Leaves the group."""
         self._closing = True
+        if self._reader is not None:
+            self._reader.close()
         self._consumer.close()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -326,6 +348,31 @@ def _last_time(client: Callable[[dict[str, Any]], Any], properties: Mapping[str,
         raise FatalError(f"{place[0]}/{place[1]}: the record at offset {first} could not be read in {CALL_TIMEOUT:.0f} s")
     finally:
         reader.close()
+
+
+def records_below(reader: Any, place: Place, end: int) -> list[StateRecord]:
+    """What a consumer that was assigned one partition reads of it below `end`."""
+    found: list[StateRecord] = []
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        message = reader.poll(0.2)
+        if message is None:
+            continue  # behind an open transaction there is nothing until it is resolved, or has timed out
+        error = message.error()
+        if error is not None:
+            if error.fatal():
+                raise FatalError(f"kafka consumer: {error.str()}")
+            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise SetupError(f"kafka: {error.str()}", "grant this client the rights of ARCHITECTURE.md, Operations")
+            if error.code() == KafkaError._PARTITION_EOF and message.offset() >= end:
+                return found
+            continue
+        if message.offset() < end:
+            found.append(StateRecord(message.key() or b"", message.value(), message.headers() or []))
+        if message.offset() + 1 >= end:
+            return found
+        deadline = time.monotonic() + _PATIENCE
+    raise FatalError(f"{place[0]}/{place[1]}: what lies below {end} could not be read within {_PATIENCE:.0f} s")
 
 
 class KafkaSink:

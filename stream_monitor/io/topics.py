@@ -2,7 +2,8 @@
 
 The number of partitions of `journal` and `observations` is fixed for their life, because request ids and models are placed by it;
 so the configuration states it and a topic that has another number is refused. Both need the broker's append time: an event time
-from the past would be deleted by retention, and the join's one clock is the log's.
+from the past would be deleted by retention, and the join's one clock is the log's. `state` is compacted, and has a partition for each of
+`observations`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from stream_monitor.errors import SetupError
 
 _TIMEOUT = 10.0  # seconds for an answer of the brokers
 _DAY = 86_400_000
+_SEGMENT = 64 * 1024 * 1024  # of the state topic: only closed segments are compacted, and the default of 1 GiB is many snapshots
 
 
 class Topic(NamedTuple):
@@ -44,6 +46,12 @@ def wanted(config: Config) -> list[Topic]:
     """Every topic, in the order in which data flows."""
     t = config.topics
     log = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime", "max.message.bytes": str(config.max_message_bytes)}
+    compacted = {
+        "cleanup.policy": "compact",
+        "max.message.bytes": str(config.max_message_bytes),
+        "segment.bytes": str(max(_SEGMENT, 2 * config.max_message_bytes)),
+        "min.cleanable.dirty.ratio": "0.1",
+    }
     common = dict(t.properties)
     return [
         Topic("predictions", t.predictions, None, common),
@@ -52,7 +60,7 @@ def wanted(config: Config) -> list[Topic]:
         Topic("journal", t.journal, t.partitions, log | {"retention.ms": str(t.journal_retention)} | common),
         Topic("observations", t.observations, t.partitions, log | {"retention.ms": str(t.observations_retention)} | common),
         Topic("alerts", t.alerts, None, {"cleanup.policy": "delete", "retention.ms": str(90 * _DAY)} | common),
-        Topic("state", t.state, None, {"cleanup.policy": "compact"} | common),
+        Topic("state", t.state, t.partitions, compacted | common),
     ]
 
 
@@ -103,7 +111,9 @@ def problems(client: AdminClient, topics: Sequence[Topic], rebuild_ms: int) -> l
 def _judge(topic: Topic, partitions: int, properties: Mapping[str, str], rebuild_ms: int) -> list[Problem]:
     name = f"topic {topic.name} ({topic.role})"
     found = []
-    if topic.partitions is not None and partitions != topic.partitions:
+    if topic.role == "state":
+        found += _judge_state(topic, name, partitions, properties)
+    elif topic.partitions is not None and partitions != topic.partitions:
         found.append(
             Problem(
                 f"{name} has {partitions} partitions, topics.partitions says {topic.partitions}",
@@ -111,10 +121,7 @@ def _judge(topic: Topic, partitions: int, properties: Mapping[str, str], rebuild
                 " a new topic's name after draining the old one",
             )
         )
-    compacted = "compact" in properties["cleanup.policy"]
-    if topic.role == "state" and properties["cleanup.policy"] != "compact":
-        found.append(_change(topic, name, "cleanup.policy", properties, "compact", "snapshots would be deleted by age"))
-    elif topic.role != "state" and compacted:
+    if topic.role != "state" and "compact" in properties["cleanup.policy"]:
         found.append(_change(topic, name, "cleanup.policy", properties, "delete", "compaction deletes records of equal keys"))
     if topic.role in ("journal", "observations"):
         if properties["message.timestamp.type"] != "LogAppendTime":
@@ -130,6 +137,23 @@ def _judge(topic: Topic, partitions: int, properties: Mapping[str, str], rebuild
             found.append(_change(topic, name, "retention.ms", properties, topic.properties["retention.ms"], why))
         if size >= 0:
             found.append(_change(topic, name, "retention.bytes", properties, "-1", "a busy day would shorten the window"))
+    return found
+
+
+def _judge_state(topic: Topic, name: str, partitions: int, properties: Mapping[str, str]) -> list[Problem]:
+    found = []
+    if topic.partitions is not None and partitions < topic.partitions:
+        found.append(
+            Problem(
+                f"{name} has {partitions} partitions, {topic.partitions} are needed: one for each of the observations",
+                f"kafka-topics.sh --alter --topic {topic.name} --partitions {topic.partitions}",
+            )
+        )
+    if properties["cleanup.policy"] != "compact":
+        found.append(_change(topic, name, "cleanup.policy", properties, "compact", "snapshots would be deleted by age, or pile up"))
+    needed = int(topic.properties["max.message.bytes"])
+    if int(properties["max.message.bytes"]) < needed:
+        found.append(_change(topic, name, "max.message.bytes", properties, str(needed), "a chunk of a snapshot would not fit"))
     return found
 
 

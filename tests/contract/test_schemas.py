@@ -22,10 +22,11 @@ from jsonschema.validators import extend
 from stream_monitor.core import events
 from stream_monitor.core.codec import Accepted, Codec, Reason
 from stream_monitor.core.joining import Applied, Call, Fold, Record, emit
+from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.routing import MAX_DEAD_BYTES, route
 from stream_monitor.core.settings import DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
-from stream_monitor.core.snapshots import Snapshot, cut
+from stream_monitor.core.snapshots import Snapshot, cut, firing
 from tests.support.observations import control, judged, run
 
 FOLDER = Path(__file__).parents[2] / "schemas"
@@ -281,11 +282,11 @@ def test_whatever_the_join_emits_is_an_observation(data: st.DataObject) -> None:
         journal.append(Record(offset, clock, accepted.key, accepted.value))
     answer = Fold(join).apply(Call(0, 0, len(journal), 0, journal, "epoch"))
     assert isinstance(answer, Applied)
-    for emission in emit(journal, answer.answers, 0):
-        record = json.loads(emission.value)
+    for _, kind, value in emit(journal, answer.answers, 0):
+        record = json.loads(value)
         VALIDATORS["observation"].validate(record)
-        assert record["record"].encode() == emission.record
-        assert MESSAGES["observation"]["headers"]["properties"]["record"]["enum"].count(emission.record.decode()) == 1
+        assert record["record"].encode() == kind
+        assert MESSAGES["observation"]["headers"]["properties"]["record"]["enum"].count(kind.decode()) == 1
 
 
 def test_the_join_emits_every_record_but_the_operators() -> None:
@@ -295,7 +296,7 @@ def test_the_join_emits_every_record_but_the_operators() -> None:
     journal = [Record(i, time, *decode(name, event)) for i, (time, name, event) in enumerate(steps)]
     answer = Fold(JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50)).apply(Call(0, 0, 5, 0, journal, "epoch"))
     assert isinstance(answer, Applied)
-    records = [json.loads(emission.value) for emission in emit(journal, answer.answers, 0)]
+    records = [json.loads(value) for _, _, value in emit(journal, answer.answers, 0)]
     for record in records:
         VALIDATORS["observation"].validate(record)
     assert [record.get("issue") or record["record"] for record in records] == ["prediction", "outcome", "conflicting", "prediction", "late"]
@@ -339,7 +340,7 @@ def test_an_operators_record_is_an_observation() -> None:
      b'{"request_id": "a", "label": 1, "timestamp": 9000000000000}', b"x" * (MAX_DEAD_BYTES + 1)],
 )  # fmt: skip
 def test_a_dead_letter_has_the_headers_of_the_schema(value: bytes | None) -> None:
-    _, [letter] = route(CODEC, "feedback", "feedback", 3, [Record(7, 1_709_647_800_000, b"k", value)], 4)  # type: ignore[arg-type]
+    _, [letter] = route(CODEC, "feedback", "feedback", 3, [Record(7, 1_709_647_800_000, b"k", value)], "journal", 4)  # type: ignore[arg-type]
     headers = {name: text.decode() for name, text in letter.headers}
     VALIDATORS["dead-letter"].validate(headers)
     assert set(headers) <= set(SCHEMAS["dead-letter"]["properties"])
@@ -351,6 +352,25 @@ def test_a_snapshots_records_have_the_key_and_the_headers_of_the_topic() -> None
         assert [name for name, _ in record.headers] == list(message["headers"]["properties"])
         validator(message["headers"]).validate({name: text.decode() for name, text in record.headers})
         validator(message["bindings"]["kafka"]["key"]).validate(record.key.decode())
+
+
+def test_the_records_of_what_fires_have_the_key_and_the_headers_of_the_topic() -> None:
+    message = MESSAGES["firingAlert"]
+    for alert in alerts_of_a_drift():
+        record = firing(("stream-monitor.observations", 2), alert)
+        validator(message["bindings"]["kafka"]["key"]).validate(record.key.decode())
+        if alert.status == events.Status.FIRING:
+            assert record.value is not None
+            validator(message["headers"]).validate({name: text.decode() for name, text in record.headers})
+            validator(message["payload"]).validate(json.loads(record.value))
+        else:
+            assert (record.value, record.headers) == (None, [])
+
+
+def test_an_alert_that_a_rebuilt_state_ends_is_published_as_the_schema_says() -> None:
+    [fired] = [alert for alert in alerts_of_a_drift() if alert.status == events.Status.FIRING][:1]
+    [resolved] = Monitor(DetectSettings(), "observations", 0).carry_over([fired], 17)
+    VALIDATORS["alert"].validate(json.loads(publish(resolved)[1]))
 
 
 MESSAGES: dict[str, Any] = ASYNCAPI["components"]["messages"]

@@ -8,24 +8,25 @@ from collections.abc import Iterable
 import orjson
 import pytest
 
-from stream_monitor.core.alerting import TRANSITIONS, Desk, Event, State, Subject, safe
+from stream_monitor.core.alerting import TRANSITIONS, Event, State, Subject, safe
 from stream_monitor.core.events import Alert, Kind, Severity, Slice, Status
-from stream_monitor.core.settings import DetectorSettings, DetectSettings
+from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
+from tests.support.observations import desk
 
-BOTH = (DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
+ALL = DetectSettings().default.detectors
 START = 1_709_640_000_000
 
 
 def stream(numeric: bool = False, minimum: float = 0.1, critical: float = 0.5, warmup: int = 1_000) -> Stream:
     subject = Subject.of("credit", "v3", Slice("country", "DE"), "error", Kind.CONCEPT_DRIFT, minimum, critical)
     build = NumericStream if numeric else BinaryStream
-    return build(subject, BOTH, DetectSettings(warmup=warmup), Desk("observations", 0))
+    return build(subject, ALL, DetectSettings(warmup=warmup), desk())
 
 
 def feed(to: Stream, values: Iterable[float], start: int = 0) -> list[Alert]:
     for offset, x in enumerate(values, start):
-        to.desk.clock = START + offset * 1_000
+        to.desk.move(START + offset * 1_000)
         to.push(x, random.Random(offset).getrandbits(64), START + offset * 1_000, offset)
     return to.desk.out
 
@@ -74,13 +75,13 @@ def test_nothing_fires_before_the_warm_up_is_over() -> None:
 
 
 def test_a_change_below_the_minimum_effect_is_no_alert() -> None:
-    values = bits(5_000, 0.1) + bits(10_000, 0.2, 2)  # a third of a standard deviation
+    values = bits(5_000, 0.1) + bits(10_000, 0.2, 5)  # a third of a standard deviation
     assert feed(stream(minimum=0.5), values) == []
     assert len(feed(stream(minimum=0.2), values)) == 1
 
 
 def test_severity_goes_by_the_size_of_the_effect() -> None:
-    values = bits(5_000, 0.1) + bits(5_000, 0.2, 2)
+    values = bits(5_000, 0.1) + bits(5_000, 0.2, 5)
     assert feed(stream(critical=0.6), values)[0].severity is Severity.WARNING
     assert feed(stream(critical=0.2), values)[0].severity is Severity.CRITICAL
 
@@ -113,6 +114,7 @@ def test_a_restored_stream_goes_on_as_the_saved_one(numeric: bool, cut: int) -> 
     values = bits(5_000, 0.1) + bits(3_000, 0.4, 2) + bits(5_000, 0.1, 3) + bits(3_000, 0.4, 4)
     one, other = stream(numeric), stream(numeric)
     feed(one, values[:cut])
+    other.desk.ledger.restore(orjson.loads(orjson.dumps(one.desk.ledger.state())))
     other.restore(orjson.loads(orjson.dumps(one.state())))
     one.desk.out.clear()
     assert feed(other, values[cut:], cut) == feed(one, values[cut:], cut) != []
@@ -157,3 +159,74 @@ def test_hostile_names_are_made_safe_for_a_line() -> None:
     assert line.isprintable()
     assert len(line) < 200
     assert safe("plain ünïcode=1") == "plain ünïcode=1"
+
+
+def regressive(count: int, mean: float, seed: int) -> list[float]:
+    rng = random.Random(seed)
+    z, values = rng.gauss(0, 1), []
+    for _ in range(count):
+        z = 0.5 * z + 0.75**0.5 * rng.gauss(0, 1)
+        values.append(z + mean)
+    return values
+
+
+def assurances(of: Stream) -> dict[str, str]:
+    return {detector.name: of._assurance(detector) for detector in of.detectors}
+
+
+def test_only_the_e_detector_on_numbers_that_do_not_depend_on_each_other_is_called_guaranteed() -> None:
+    rng = random.Random(1)
+    independent, share, dependent = stream(numeric=True), stream(), stream(numeric=True)
+    feed(independent, [rng.gauss(0, 1) for _ in range(1_100)])
+    feed(share, bits(1_100, 0.1))
+    feed(dependent, regressive(1_100, 0, 1))
+    both = {"adwin": "calibrated", "page_hinkley": "calibrated"}
+    assert assurances(independent) == {"e_detector": "guaranteed", **both}
+    assert assurances(share) == assurances(dependent) == {"e_detector": "calibrated", **both}
+
+
+def test_an_alert_about_values_that_depend_on_each_other_says_so() -> None:
+    [alert] = feed(stream(numeric=True), regressive(4_000, 0, 1) + regressive(1_000, 1.0, 2))
+    assert 4_000 < alert.position.offset < 4_300
+    assert alert.assurance == "calibrated"
+    assert alert.details["autocorrelation"] == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_values_that_depend_on_each_other_do_not_flood(numeric: bool) -> None:
+    """At a budget of one in a week, of which this is a third: a detector that took them for independent would cry wolf at once."""
+    of = stream(numeric=numeric)
+    values = regressive(20_000, 0, 3)
+    assert feed(of, values if numeric else [int(z > 1) for z in values]) == []
+    assert of.past is not None
+    assert of.past.rho == pytest.approx(0.5 if numeric else 0.3, abs=0.12)
+    assert of.account.alarms == 0
+
+
+def test_a_dependent_stream_that_is_restored_goes_on_as_the_saved_one() -> None:
+    for numeric in (False, True):
+        values = regressive(3_000, 0, 1) + regressive(3_000, 1, 2)
+        values = values if numeric else [int(z > 1) for z in values]
+        one, other = stream(numeric), stream(numeric)
+        feed(one, values[:2_500])
+        other.desk.ledger.restore(orjson.loads(orjson.dumps(one.desk.ledger.state())))
+        other.restore(orjson.loads(orjson.dumps(one.state())))
+        assert feed(other, values[2_500:], 2_500) == feed(one, values[2_500:], 2_500) != []
+        assert other.state() == one.state()
+
+
+def test_a_spread_that_changes_while_the_mean_stays_is_an_alert_about_the_spread_and_resolves() -> None:
+    rng = random.Random(4)
+    values = [rng.gauss(10, 2.0 if 4_000 <= i < 7_000 else 1.0) for i in range(12_000)]
+    fired, resolved = feed(stream(numeric=True), values)
+    assert (fired.detector, fired.direction, fired.details["of"]) == ("e_detector", "up", "spread")
+    assert 4_000 < fired.position.offset < 4_100
+    assert abs(fired.first_position.offset - 4_000) <= 50
+    assert fired.before.value == pytest.approx(1, abs=0.1)
+    assert fired.after.value == pytest.approx(2, abs=0.7)
+    assert fired.details["effect"] == pytest.approx(1, abs=0.7)
+    assert fired.summary.startswith("credit v3: spread of error for country=DE rose from ")
+    assert (resolved.status, resolved.details) == (Status.RESOLVED, {"reason": "recovered"})
+    assert 7_000 < resolved.position.offset < 8_000
+    assert resolved.after.value == pytest.approx(1, abs=0.2)
+    assert resolved.summary.startswith("credit v3: spread of error for country=DE is back at ")

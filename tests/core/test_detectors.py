@@ -13,6 +13,7 @@ from stream_monitor.core.events import Level
 from stream_monitor.core.settings import DetectorSettings
 
 ALL = names()
+WATCHES_MEANS = [name for name in ALL if name != "e_detector"]  # that one minds a variance that changes, too
 
 
 def first_alarm(name: str, values: list[float]) -> int | None:
@@ -42,7 +43,7 @@ def test_a_hundred_thousand_stationary_values_raise_no_alarm(name: str) -> None:
     assert first_alarm(name, normal(100_000)) is None
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", WATCHES_MEANS)
 def test_a_constant_raises_no_alarm(name: str) -> None:
     assert first_alarm(name, [0.0] * 10_000) is None
 
@@ -97,17 +98,44 @@ def test_a_state_that_is_none_is_refused(name: str, bad: object) -> None:
 def test_a_state_of_other_parameters_is_refused() -> None:
     saved = create(DetectorSettings("adwin", {"delta": 0.01})).state()
     with pytest.raises(ValueError, match="other parameters"):
-        create(DetectorSettings("adwin")).restore(saved)
+        create(DetectorSettings("adwin", {"delta": 0.02})).restore(saved)
+    with pytest.raises(ValueError, match="other parameters"):
+        create(DetectorSettings("adwin", {"clock": 64})).restore(saved)
 
 
-def test_only_settings_at_least_as_strict_as_the_simulated_ones_are_called_calibrated() -> None:
-    assert create(DetectorSettings("adwin")).assurance == "calibrated"
-    assert create(DetectorSettings("adwin", {"delta": 0.1})).assurance == "uncalibrated"
-    assert create(DetectorSettings("page_hinkley", {"threshold": 10.0})).assurance == "uncalibrated"
+def test_a_detector_with_a_threshold_of_its_own_is_not_covered_by_the_budget_and_says_so() -> None:
+    covered = {"e_detector": "guaranteed", "adwin": "calibrated", "page_hinkley": "calibrated"}
+    for name, assurance in covered.items():
+        detector = create(DetectorSettings(name))
+        assert (detector.budgeted, detector.assurance) == (True, assurance)
+    for name, parameters in (("adwin", {"delta": 1e-4}), ("adwin", {"clock": 8}), ("page_hinkley", {"threshold": 50.0})):
+        detector = create(DetectorSettings(name, parameters))
+        assert (detector.budgeted, detector.assurance) == (False, "uncalibrated")
+        before = detector.parameters
+        detector.reset()
+        assert detector.parameters == before
+    assert create(DetectorSettings("page_hinkley", {"delta": 0.5})).budgeted, "the formula knows every allowance"
+
+
+@pytest.mark.parametrize("name", ["adwin", "page_hinkley"])
+def test_a_longer_run_length_asks_for_more_and_what_was_seen_is_kept(name: str) -> None:
+    values = normal(3_000) + normal(1_000, 0.3, seed=2)
+    alarms = []
+    for run_length in (1e4, 1e7, 1e10):
+        detector = create(DetectorSettings(name))
+        for x in values[:2_000]:
+            detector.update(x)
+        detector.retune(run_length, None)
+        alarms.append(next((i for i, x in enumerate(values[2_000:]) if detector.update(x)), 10**6))
+        again = create(DetectorSettings(name))
+        again.restore(orjson.loads(orjson.dumps(detector.state())))
+        assert again.parameters == detector.parameters
+    assert alarms == sorted(alarms)
+    assert 1_000 < alarms[0] < alarms[1]
 
 
 def test_an_unknown_name_or_parameter_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="adwin, page_hinkley"):
+    with pytest.raises(ValueError, match="adwin, e_detector, page_hinkley"):
         create(DetectorSettings("adwim"))
     with pytest.raises(ValueError, match="delta, clock"):
         create(DetectorSettings("adwin", {"detla": 0.1}))

@@ -50,7 +50,7 @@ def verdicts(records: list[Record]) -> list[Verdict]:
 
 def published(records: list[Record]) -> list[dict[str, Any]]:
     _, answer = fold(records)
-    return [orjson.loads(emission.value) for emission in emit(records, answer.answers, 0)]
+    return [orjson.loads(value) for _, _, value in emit(records, answer.answers, 0)]
 
 
 NEW, JOINED, DUPLICATE, CONFLICT, LATE = Verdict
@@ -117,7 +117,7 @@ def test_duplicates_and_contradictions_without_a_model_publish_nothing() -> None
 def test_nothing_is_published_below_the_committed_offset() -> None:
     records = log((0, prediction("a")), (5, feedback("a")), (6, prediction("b")))
     _, answer = fold(records)
-    assert [e.record for e in emit(records, answer.answers, 1)] == [b"outcome", b"prediction"]
+    assert [record for _, record, _ in emit(records, answer.answers, 1)] == [b"outcome", b"prediction"]
 
 
 def test_a_store_without_state_or_with_a_gap_refuses_and_changes_nothing() -> None:

@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from stream_monitor.core.alerting import Desk
 from stream_monitor.core.categories import category_name, shorten
+from stream_monitor.core.judging import Judged
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import Budget, Plan, Scope, is_wrong
+from stream_monitor.core.signals import Plan, Room, Scope, is_wrong
+from tests.support.observations import desk
 
 SETTINGS = DetectSettings(warmup=100, max_features=5, max_categories=3)
 
 
 def scope(monitor: MonitorSettings | None = None, settings: DetectSettings = SETTINGS, limit: int = 1_000) -> Scope:
-    return Scope(Plan("credit", "v3", monitor or MonitorSettings(), settings, Desk("observations", 0), Budget(limit)), None)
+    return Scope(Plan("credit", "v3", monitor or MonitorSettings(), settings, desk(), Room(limit)), None)
 
 
 def feed(of: Scope, events: list[dict[str, Any]], task: Any = "classification") -> None:
@@ -117,14 +118,14 @@ def test_streams_past_the_bound_are_refused_and_counted() -> None:
     of = scope(limit=2)
     feed(of, [{"score": 0.5, "features": {f"f{i}": 1.0 for i in range(4)}}] * 3)
     assert len(metrics(of)) == 2
-    assert of.plan.budget.used == 2
-    assert of.plan.budget.refused == 3
+    assert of.plan.room.used == 2
+    assert of.plan.room.refused == 3
 
 
 def test_only_named_metrics_are_watched() -> None:
     of = scope(MonitorSettings(metrics=("feature:a*",)))
     feed(of, [{"score": 0.5, "features": {"age": 1.0, "loan": 2.0}}] * 150)
-    of.judged(1, False, 1, 1, 1)
+    of.judged(Judged("yes", "no", 1, False, 0, None, None), 1, 1, 1)
     assert metrics(of) == ["feature:age"]
 
 

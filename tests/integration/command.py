@@ -97,20 +97,26 @@ class Setting:
                 producer.poll(0)
         assert producer.flush(60) == 0
 
-    def read(self, role: str) -> list[Read]:
-        """Every committed record of a topic, partition by partition."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.kafka.bootstrap,
-                "group.id": "nobody",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-            }
-        )
+    def read(self, role: str, settled: bool = True) -> list[Read]:
+        """Every committed record of a topic, partition by partition.
+
+        `settled`: waits for open transactions, which a killed process leaves until they time out; they hide what was committed behind them.
+        """
+        properties = {
+            "bootstrap.servers": self.kafka.bootstrap,
+            "group.id": "nobody",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+        consumer = Consumer(properties | {"isolation.level": "read_committed"})
         topic = self.topics[role]
         try:
             partitions = set(consumer.list_topics(topic, 30).topics[topic].partitions)
+            ends = dict.fromkeys(partitions, 0)
+            if settled:
+                other = Consumer(properties | {"isolation.level": "read_uncommitted"})
+                ends = {p: other.get_watermark_offsets(TopicPartition(topic, p), 30)[1] for p in partitions}
+                other.close()
             consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
             found = []
             while partitions:
@@ -120,7 +126,8 @@ class Setting:
                         headers = dict(message.headers() or [])
                         found.append(Read(message.partition(), message.offset(), message.key(), message.value(), headers))  # type: ignore[arg-type]
                     elif error.code() == KafkaError._PARTITION_EOF:
-                        partitions.discard(message.partition())
+                        if message.offset() >= ends[message.partition()]:  # type: ignore[operator]
+                            partitions.discard(message.partition())
                     else:
                         raise AssertionError(error)
         finally:

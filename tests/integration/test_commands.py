@@ -55,7 +55,7 @@ def test_check_names_topics_that_would_break_the_guarantees(setting: Setting) ->
     wrong = [
         NewTopic(setting.topics["journal"], 7, 1, config={"retention.ms": "60000"}),
         NewTopic(setting.topics["observations"], 4, 1, config={"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}),
-        NewTopic(setting.topics["state"], 1, 1),
+        NewTopic(setting.topics["state"], 1, 1, config={"max.message.bytes": "1000"}),
     ]
     for future in admin.create_topics(wrong).values():
         future.result(30)
@@ -65,6 +65,8 @@ def test_check_names_topics_that_would_break_the_guarantees(setting: Setting) ->
     assert "retention.ms=60000" in said
     assert "cleanup.policy=compact" in said
     assert "cleanup.policy=delete; cleanup.policy=compact is needed" in said
+    assert f"topic {setting.topics['state']} (state) has 1 partitions, 4 are needed" in said
+    assert "max.message.bytes=1000; max.message.bytes=1048588 is needed" in said
     assert "kafka-configs.sh" in said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -11,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import FatalError, LogGapError, SetupError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
 from stream_monitor.ports import Aborted, Chunk, Out, Place
@@ -215,6 +217,37 @@ def test_the_append_time_at_an_offset_is_that_of_the_record_there_or_of_the_last
     assert reader.offset_at((topic, 0), times[2] + 1) is None
 
 
+def test_any_partition_is_read_up_to_what_is_settled(topic: str, source: Any, sink: Any) -> None:
+    writer, reader = sink(f"{topic}-w"), source(topic)
+    place = (topic, 1)
+    writer.produce([Out(topic, 1, b"key", b"a", [("name", b"value")]), Out(topic, 1, b"gone", None, None)])
+    writer.commit({}, _no_member(reader))
+    writer.produce(outs(topic, b"b"))
+    deadline = time.monotonic() + 30
+    while (end := reader.end(place)) < 4:  # two records, a marker, one that is open
+        assert time.monotonic() < deadline
+    assert (end, reader.bounds(place)) == (4, (0, 3))
+    settled = [StateRecord(b"key", b"a", [("name", b"value")]), StateRecord(b"gone", None, [])]
+    assert reader.read(place, 0, 3) == settled
+    assert reader.read(place, 1, 3) == settled[1:]
+    assert reader.read(place, 0, 1) == settled[:1]
+    assert reader.read(place, 3, 3) == []
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_reader_waits_for_an_open_transaction_to_be_resolved(topic: str, source: Any, sink: Any, commit: bool) -> None:
+    writer, reader = sink(f"{topic}-w"), source(topic)
+    metadata = _no_member(reader)
+    writer.produce(outs(topic, b"a"))
+    deadline = time.monotonic() + 30
+    while reader.end((topic, 1)) < 1:
+        assert time.monotonic() < deadline
+    later = threading.Timer(1, lambda: writer.commit({}, metadata) if commit else writer.abort())
+    later.start()
+    assert [record.value for record in reader.read((topic, 1), 0, 1)] == ([b"a"] if commit else [])
+    later.join()
+
+
 def test_a_position_that_the_topic_no_longer_holds_is_an_operators_decision(topic: str, kafka: KafkaServer, source: Any) -> None:
     reader = source(topic)
     while not reader.owned():
@@ -247,9 +280,16 @@ def test_a_plain_consumer_sees_what_was_produced(topic: str, kafka: KafkaServer,
 
 
 @pytest.mark.parametrize(
-    "code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
+    "code",
+    [
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    ],
 )
-def test_a_coordinator_that_moves_is_asked_again(code: int) -> None:
+def test_a_coordinator_or_a_leader_that_moves_is_asked_again(code: int) -> None:
     class Moving:
         """A client whose coordinator answers at the second question."""
 

@@ -12,6 +12,8 @@ from stream_monitor.core.hashing import partition_of
 from stream_monitor.core.joining import Call, Fold, Record, emit
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import EventSettings
+from stream_monitor.core.snapshots import Snapshot, StateRecord, alerts, assemble, key_of
+from stream_monitor.ports import Place
 from tests.simulation.monitor import CountingMonitor
 from tests.simulation.scheduler import Violation
 
@@ -24,6 +26,7 @@ def check(world: World) -> None:
     _journal(world)
     _observations(world)
     _alerts(world)
+    _state(world)
     _store(world)
 
 
@@ -94,6 +97,42 @@ def _alerts(world: World) -> None:
         mark = b'"topic":"observations","partition":%d,' % partition
         mine = [[value for value in values if mark in value[value.rindex(b'"position"') :]] for values in (found, expected)]
         _same(f"the order of the alerts of partition {partition}", *mine)
+
+
+def _state(world: World) -> None:
+    """Every snapshot is S(X), visible with an offset of at least X in one commit; what fires is what fires; nothing else is left."""
+    for partition in range(world.partitions["observations"]):
+        place = ("observations", partition)
+        entries = [entry for _, entry in world.broker.topics["state"][partition].visible()]
+        log = [(entry, StateRecord(entry.key or b"", entry.value, entry.headers or [])) for entry in entries]
+        monitor = CountingMonitor(*place)
+        states = {0: monitor.snapshot(False)}
+        for offset, _, _, value in _records(world, "observations", partition):
+            monitor.step(offset, value)
+            states[offset + 1] = monitor.snapshot(False)
+        for i, (entry, record) in enumerate(log):
+            if record.key != key_of(place, 0):
+                continue
+            head = dict(record.headers)
+            said = [at for group, where, at in entry.transaction.offsets if where == place] if entry.transaction else []
+            if not said or max(said) < int(head["offset"]):
+                raise Violation(f"a snapshot of {place} at {int(head['offset'])} is visible with the offsets {said}")
+            snapshot = assemble(place, (other for _, other in log[: i + int(head["chunks"])]))
+            assert snapshot is not None
+            before = max(at for at in states if at <= snapshot.offset)
+            _same(f"the snapshot of {place} at {snapshot.offset}", {**snapshot.state, "at": before}, states[before])
+        records = [record for _, record in log]
+        found, unreadable = alerts(place, records)
+        _same(f"the alerts of {place} that fire", (found, unreadable), (sorted(monitor.firing.values(), key=lambda a: a.fingerprint), []))
+        snapshot = assemble(place, records)
+        _leftovers(place, records, snapshot)
+
+
+def _leftovers(place: Place, records: list[StateRecord], snapshot: Snapshot | None) -> None:
+    latest = {record.key: record for record in records}
+    kept = sum(key.rpartition(b"/")[2].isdigit() and record.value is not None for key, record in latest.items() if b"/firing/" not in key)
+    expected = 0 if snapshot is None else int(dict(latest[key_of(place, 0)].headers)["chunks"])
+    _same(f"the chunks of {place} on the state topic", kept, expected)
 
 
 def _store(world: World) -> None:

@@ -27,10 +27,13 @@ def _fatal(code: int, why: str) -> KafkaException:
 class Message:
     """A record, or the end of a partition, as the client hands it out."""
 
-    __slots__ = ("_error", "_key", "_offset", "_place", "_time", "_value")
+    __slots__ = ("_error", "_headers", "_key", "_offset", "_place", "_time", "_value")
 
-    def __init__(self, place: Place, offset: int, time: int, key: bytes | None, value: bytes | None, error: Any = None) -> None:
+    def __init__(
+        self, place: Place, offset: int, time: int, key: bytes | None, value: bytes | None, headers: Headers = None, error: Any = None
+    ) -> None:
         self._place, self._offset, self._time, self._key, self._value, self._error = place, offset, time, key, value, error
+        self._headers = headers
 
     def topic(self) -> str:
         return self._place[0]
@@ -50,6 +53,9 @@ class Message:
     def value(self) -> bytes | None:
         return self._value
 
+    def headers(self) -> Headers:
+        return self._headers
+
     def error(self) -> Any:
         return self._error
 
@@ -66,9 +72,10 @@ class Metadata(NamedTuple):
 
 
 class Consumer:
-    """A member of a group, or with `assign` alone a plain reader."""
+    """A member of a group, or with `assign` alone a plain reader; `uncommitted`: told the ends of open transactions."""
 
-    def __init__(self, broker: Broker, group: Group, actor: Actor) -> None:
+    def __init__(self, broker: Broker, group: Group, actor: Actor, uncommitted: bool = False) -> None:
+        self._uncommitted = uncommitted
         self.generation = -1
         self.beat = self.polled = broker.scheduler.now
         self.positions: dict[Place, int] = {}
@@ -178,16 +185,18 @@ class Consumer:
             while at < stable and len(out) < most:
                 entry = entries[at]
                 if entry.visible:
-                    out.append(Message(place, at, entry.time, entry.key, entry.value))
+                    out.append(Message(place, at, entry.time, entry.key, entry.value, entry.headers))
                 at += 1
             self.positions[place] = at
             if at == stable and self._ends.get(place) != at and len(out) < most:
                 self._ends[place] = at
-                out.append(Message(place, at, 0, None, None, _EOF))
+                out.append(Message(place, at, 0, None, None, None, _EOF))
         return out
 
     def poll(self, timeout: float) -> Message | None:
         found = self._read(1)
+        if not found:
+            self._scheduler.pause("wait for records")
         return found[0] if found else None
 
     def seek(self, to: TopicPartition) -> None:
@@ -207,7 +216,8 @@ class Consumer:
 
     def get_watermark_offsets(self, at: TopicPartition, timeout: float) -> tuple[int, int]:
         self._scheduler.pause("ask for the ends of a log")
-        found = 0, self._broker.partition((at.topic, at.partition)).stable()
+        partition = self._broker.partition((at.topic, at.partition))
+        found = 0, len(partition.entries) if self._uncommitted else partition.stable()
         self._scheduler.pause("heard of the ends of a log")
         return found
 

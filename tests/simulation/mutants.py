@@ -9,7 +9,9 @@ from typing import Any
 from unittest.mock import patch
 
 from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Record, emit
+from stream_monitor.detect import Detect
 from stream_monitor.live import Worker
+from stream_monitor.ports import Out, Place
 from stream_monitor.stages import Join
 from tests.simulation.redis import cut
 from tests.simulation.world import Program
@@ -92,9 +94,58 @@ class _HalfTheWindow(Join):
 class _FreshMetadata(Worker):
     """Commits as the member it is now, not as the one that read the records."""
 
-    def _commit(self) -> None:
+    def _commit(self, last: bool = False) -> None:
         self._metadata = self.source._consumer.consumer_group_metadata()  # type: ignore[attr-defined]
-        super()._commit()
+        super()._commit(last)
+
+
+class _SnapshotAhead(Detect):
+    """Cuts a snapshot of the state as it is, which after an abort is ahead of what is committed."""
+
+    def _is_ready(self, held: Any, reached: int, now: float, last: bool) -> bool:
+        return super()._is_ready(held, max(reached, held.monitor.at), now, last)
+
+
+class _SnapshotOutside(Worker):
+    """Commits what seals a transaction in one of its own."""
+
+    def _commit(self, last: bool = False) -> None:
+        seal = self.stage.seal
+
+        def apart(reached: Any, last: bool) -> list[Out]:
+            if sealed := seal(reached, last):
+                self._sink.produce(sealed)
+                self._sink.commit({}, self._metadata)
+            return []
+
+        with patch.object(self.stage, "seal", apart):
+            super()._commit(last)
+
+
+class _NotRefilled(Detect):
+    """Takes a snapshot without its waiting outcomes for the whole state."""
+
+    def _take_up(self, *args: Any) -> Any:
+        held, trouble = super()._take_up(*args)
+        if held is not None:
+            held.refilled = held.restored
+        return held, trouble
+
+
+class _LeavesChunks(Detect):
+    """Does not take off what a longer snapshot leaves over."""
+
+    def _cut(self, place: Place, held: Any) -> list[Out]:
+        held.chunks = 0
+        return super()._cut(place, held)
+
+
+class _ForgetsWhatFires(Detect):
+    """Repeats an alert after an abort, but not what it changes about those that fire."""
+
+    def _publish(self, place: Place, held: Any, *args: Any) -> None:
+        super()._publish(place, held, *args)
+        held.outbox.pop()
 
 
 def _every_piece_begins(call: Call) -> list[Call]:
@@ -120,4 +171,9 @@ MUTANTS = {
     "every piece of a call may begin it": Program(cut=_every_piece_begins),
     "a rebuild reads one life of an entry": Program(join=_HalfTheWindow),
     "metadata taken afresh at the commit": Program(worker=_FreshMetadata),
+    "a snapshot ahead of the committed offset": Program(detect=_SnapshotAhead),
+    "a snapshot in a transaction of its own": Program(worker=_SnapshotOutside),
+    "waiting outcomes not put back": Program(detect=_NotRefilled),
+    "chunks of a longer snapshot left": Program(detect=_LeavesChunks),
+    "what fires not repeated after an abort": Program(detect=_ForgetsWhatFires),
 }

@@ -14,10 +14,11 @@ from unittest.mock import patch
 from stream_monitor.core.codec import Codec
 from stream_monitor.core.joining import Call, Fold
 from stream_monitor.core.settings import EventSettings, JoinSettings
+from stream_monitor.detect import Detect, Monitors
 from stream_monitor.errors import FatalError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
 from stream_monitor.live import Pace, Worker
-from stream_monitor.stages import Detect, Join, Route, Stage
+from stream_monitor.stages import Join, Route, Stage
 from tests.simulation.broker import Broker
 from tests.simulation.clients import Consumer, Producer
 from tests.simulation.group import Group
@@ -28,6 +29,7 @@ from tests.simulation.scheduler import Actor, Crashed, Scheduler
 
 SETTINGS = JoinSettings(window_ms=400, slack_ms=150, slot_ms=50, ttl_ms=10**9)
 FAULTS_END = 2_500  # the step from which on everything may drain
+CHUNK_BYTES = 60  # of a snapshot: most have several, and not always as many
 QUIET_CHECK = 25  # steps between two looks whether it has
 
 
@@ -38,6 +40,7 @@ class Program:
     worker: type[Worker] = Worker
     fold: Callable[[JoinSettings], Fold] = Fold
     join: type[Join] = Join
+    detect: type[Detect] = Detect
     cut: Callable[[Call], list[Call]] = cut
     patch: Callable[[], AbstractContextManager[Any]] = nullcontext
 
@@ -59,6 +62,7 @@ class World:
             "observations": random.randint(1, 2),
             "alerts": 1,
         }
+        self.partitions["state"] = self.partitions["observations"]
         for topic, partitions in self.partitions.items():
             self.broker.create(topic, partitions)
         self.stopping = False
@@ -82,6 +86,8 @@ class World:
             transaction_s=random.choice((0.0, 0.03, 0.1)),
             transaction_records=random.choice((3, 20)),
         )
+        self.snapshot_s = random.choice((0.0, 0.05, 0.3))
+        self.changes_settings = random.random() < 0.3
         # Each seed has some of the faults only, some of them often: faults hide each other.
         self._rates = {
             name: 0.0 if random.random() < 0.4 else most * random.random()
@@ -94,7 +100,11 @@ class World:
 
     def run(self) -> None:
         """Raises what failed."""
-        with self.program.patch(), patch("stream_monitor.io.kafka.time", _Time(self.scheduler)):
+        with (
+            self.program.patch(),
+            patch("stream_monitor.io.kafka.time", _Time(self.scheduler)),
+            patch("stream_monitor.core.snapshots.CHUNK_BYTES", CHUNK_BYTES),
+        ):
             self.scheduler.run()
 
     # -- faults ---------------------------------------------------------------------------------------------------------
@@ -220,8 +230,9 @@ class _Process:
             self.store.die()
             self.store = None
 
-    def _consumer(self, _: dict[str, Any]) -> Consumer:
-        consumer = Consumer(self.world.broker, self.world.groups[self.name], self.actor)
+    def _consumer(self, properties: dict[str, Any]) -> Consumer:
+        uncommitted = properties["isolation.level"] == "read_uncommitted"
+        consumer = Consumer(self.world.broker, self.world.groups[self.name], self.actor, uncommitted)
         self.consumers.append(consumer)
         return consumer
 
@@ -249,4 +260,15 @@ class _Process:
                 lambda: f"e{next(world._names)}",
                 partitions["journal"],
             )
-        return Detect("observations", "alerts", partitions["alerts"], CountingMonitor)
+        # Settings that decide the same, by another name now and then: what is rebuilt under them must give the same alerts.
+        digest = world.random.choice(("these", "those")) if world.changes_settings else "these"
+        return world.program.detect(
+            "observations",
+            "alerts",
+            partitions["alerts"],
+            "state",
+            Monitors(digest, CountingMonitor, CountingMonitor.restore),
+            world.snapshot_s,
+            lambda: world.scheduler.now / 1000,
+            world.scheduler.note,
+        )

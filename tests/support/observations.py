@@ -8,12 +8,19 @@ from typing import Any
 
 import orjson
 
+from stream_monitor.core.alerting import Desk
+from stream_monitor.core.budget import Ledger
 from stream_monitor.core.events import Alert
 from stream_monitor.core.monitor import Monitor
-from stream_monitor.core.settings import DetectSettings
+from stream_monitor.core.settings import HOUR, AlertBudget, DetectSettings
 
 START = 1_709_640_000_000  # 2024-03-05 12:00 UTC
 STEP = 100  # ms between predictions
+
+
+def desk(budget: AlertBudget | None = None) -> Desk:
+    """Where the alerts of partition 0 are written, with a budget of its own."""
+    return Desk("observations", 0, Ledger((budget or AlertBudget()).rate, HOUR))
 
 
 def prediction(i: int, **fields: Any) -> dict[str, Any]:

@@ -6,17 +6,19 @@ A new one is a class with that contract and a line in `_CLASSES`; `create` is th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from inspect import signature
 from typing import Any
 
 from stream_monitor.core.detectors.adwin import Adwin
-from stream_monitor.core.detectors.base import Detector, Evidence
+from stream_monitor.core.detectors.base import Assurance, Detector, Evidence
+from stream_monitor.core.detectors.e_detector import EDetector
 from stream_monitor.core.detectors.page_hinkley import PageHinkley
 from stream_monitor.core.settings import DetectorSettings
 
-__all__ = ["Detector", "Evidence", "create", "names"]
+__all__ = ["Assurance", "Detector", "EDetector", "Evidence", "create", "names"]
 
-_CLASSES: dict[str, Callable[..., Detector]] = {"adwin": Adwin, "page_hinkley": PageHinkley}
+_CLASSES: dict[str, Callable[..., Detector]] = {"adwin": Adwin, "e_detector": EDetector, "page_hinkley": PageHinkley}
 
 
 def names() -> list[str]:
@@ -29,9 +31,15 @@ def create(settings: DetectorSettings) -> Detector:
     build = _CLASSES.get(settings.name)
     if build is None:
         raise ValueError(f"there is no detector {settings.name!r}; known are {', '.join(names())}")
-    known = signature(build).parameters
+    known = _parameters(settings.name)
     for name in settings.parameters:
         if name not in known:
             raise ValueError(f"{settings.name} has no parameter {name!r}; it has {', '.join(known)}")
     parameters: dict[str, Any] = dict(settings.parameters)
     return build(**parameters)
+
+
+@cache
+def _parameters(name: str) -> tuple[str, ...]:
+    """Looked up once: a snapshot of thousands of streams makes as many detectors."""
+    return tuple(signature(_CLASSES[name]).parameters)

@@ -2,17 +2,18 @@
 
 A. Bifet, R. Gavalda: Learning from time-changing data with adaptive windowing. SIAM SDM 2007. The algorithm is river's.
 
-ADWIN's `delta` bounds the error of one check, not the time between false alarms, so the default comes from simulation
-(benchmarks/detection/false_alarms.py, seed 7, 20 million values each, restarted after each alarm): false alarms per million
-values are 0.00 to 0.10 on binary streams (p = 0.5 to 0.001) and 0.15 to 0.75 on the normal scores of numeric ones (normal,
-lognormal, Poisson). A delta of 0.004 gives 0.00 to 0.25 and 0.65 to 1.40, one of 0.05 some 2 and 20.
+ADWIN's `delta` bounds the error of one check, not the time between false alarms. The average run length was simulated by a script
+(benchmarks/detection/adwin_table.py), begun anew after each alarm; its logarithm is nearly a straight line in that of 1/delta. These are
+`RUN_LENGTHS`, on normal scores and by the share of ones in bits. Past 500,000 values, where few alarms were seen, the line goes on less
+steeply, at the slope that the longest simulations had: more careful than the line itself.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from math import log, sqrt
+from math import exp, log, sqrt
+from struct import pack, unpack
 from typing import Any
 
 from river.drift import ADWIN
@@ -26,6 +27,23 @@ CLOCK = 32
 MAX_BUCKETS = 5
 MIN_WINDOW = 5
 GRACE = 10
+HIGHEST_DELTA = 0.5  # the table begins there
+KNEE = log(500_000)
+SLOPE_BEYOND = 1.05
+
+NORMAL = (6.99, 1.252)
+RUN_LENGTHS: tuple[tuple[float, float, float], ...] = (
+    (0.5, 7.73, 1.338),
+    (0.2, 7.97, 1.304),
+    (0.1, 8.19, 1.310),
+    (0.05, 8.78, 1.264),
+    (0.02, 9.23, 1.322),
+    (0.01, 9.68, 1.374),
+    (0.005, 10.13, 1.427),
+    (0.002, 11.01, 1.389),
+    (0.001, 11.55, 1.434),
+)
+"""(share of ones, a, b): log(run length) = a + b log(1/delta). A share above 1/2 is as its complement."""
 
 _river: Any = ADWIN  # its parameters have no types
 
@@ -36,8 +54,30 @@ if not hasattr(getattr(_river(), "_helper", None), "__setstate__"):  # pragma: n
     )
 
 
+def delta_for(run_length: float, share: float | None) -> float:
+    """The delta with one false alarm in so many values, of bits with this share of ones or of normal scores (None)."""
+    a, b = NORMAL if share is None else _line(min(share, 1 - share))
+    length = log(max(run_length, 1.0))
+    return min(HIGHEST_DELTA, exp((a - min(length, KNEE)) / b - max(0.0, length - KNEE) / SLOPE_BEYOND))
+
+
+def _line(share: float) -> tuple[float, float]:
+    """Between two shares of the table: linear in the logarithm of the share. Beyond its ends: its ends."""
+    above = RUN_LENGTHS[0]
+    for below in RUN_LENGTHS:
+        if below[0] <= share:
+            if below is above:
+                return below[1], below[2]
+            part = log(above[0] / share) / log(above[0] / below[0])
+            return above[1] + part * (below[1] - above[1]), above[2] + part * (below[2] - above[2])
+        above = below
+    return above[1], above[2]
+
+
 class Adwin:
     """river's ADWIN. `update` is the bound method of its compiled part: 0.05 us a value instead of 0.13.
+
+    `delta` None leaves it to the alert budget; until that is known it is 0.002.
 
     >>> import random
     >>> rng = random.Random(1)
@@ -51,15 +91,26 @@ class Adwin:
     reads: Reads = "value"
     update: Callable[[float], bool]
 
-    def __init__(self, delta: float = DELTA, clock: int = CLOCK) -> None:
+    def __init__(self, delta: float | None = None, clock: int = CLOCK) -> None:
+        self.budgeted = delta is None and clock >= CLOCK  # the table is for 32; rarer checks raise fewer false alarms
+        delta = DELTA if delta is None else delta
         if not 0 < delta < 1:
             raise ValueError(f"adwin: delta is {delta}; it must lie between 0 and 1")
         if type(clock) is not int or clock < 1:
             raise ValueError(f"adwin: clock is {clock}; a whole number of values between checks is expected")
         self._delta, self._clock = float(delta), clock
-        self.parameters: Mapping[str, Parameter] = {"delta": self._delta, "clock": clock}
-        self.assurance: Assurance = "calibrated" if self._delta <= DELTA and clock >= CLOCK else "uncalibrated"
+        self.assurance: Assurance = "calibrated" if self.budgeted else "uncalibrated"
         self.reset()
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        return {"delta": float(f"{self._delta:.3g}"), "clock": self._clock}
+
+    def retune(self, run_length: float, share: float | None) -> None:
+        raw = self._helper.__getstate__()
+        self._delta = delta_for(run_length, share)
+        self.reset()
+        self._helper.__setstate__(pack("<d", self._delta) + raw[8:])  # its state begins with delta
 
     def reset(self) -> None:
         adwin = _river(self._delta, self._clock, MAX_BUCKETS, MIN_WINDOW, GRACE)
@@ -77,10 +128,11 @@ class Adwin:
         return b64encode(self._helper.__getstate__()).decode()
 
     def restore(self, state: Any) -> None:
-        self.reset()
-        own = self._helper.__getstate__()[:16]  # delta and clock
         raw = b64decode(state, validate=True)
-        if raw[:16] != own:
+        if self.budgeted and len(raw) >= 16 and 0 < (delta := unpack("<d", raw[:8])[0]) < 1:
+            self._delta = delta
+        self.reset()
+        if raw[:16] != self._helper.__getstate__()[:16]:  # delta and clock
             raise ValueError("adwin: the saved state is of other parameters")
         try:
             self._helper.__setstate__(raw)

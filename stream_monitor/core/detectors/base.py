@@ -6,6 +6,7 @@ A detector watches the mean of one standardised stream. Which of its two forms i
     score  always normal scores: N(0, 1) as long as nothing changes
 
 After `True` its owner asks for `evidence` and calls `reset`; from then on the new level is what the detector knows.
+A detector is `budgeted` unless it was given a threshold of its own: then `retune` sets the threshold to one false alarm in so many values.
 It never reads a clock, draws nothing at random without a seed, and after `restore(state())` it is the same detector.
 """
 
@@ -33,8 +34,13 @@ class Detector(Protocol):
 
     name: str
     reads: Reads
-    parameters: Mapping[str, Parameter]
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """As they are now."""
+
     assurance: Assurance
+    budgeted: bool
 
     @property
     def update(self) -> Callable[[float], bool]:
@@ -43,8 +49,11 @@ class Detector(Protocol):
     def evidence(self, before: Level, after: Level) -> Evidence:
         """Right after `update` was true. The means of what it read on the two sides of the most likely change point."""
 
+    def retune(self, run_length: float, share: float | None) -> None:
+        """False alarms are to be one in `run_length` values: bits with this share of ones, or normal scores (None). Keeps the past."""
+
     def reset(self) -> None:
-        """Forgets every value."""
+        """Forgets every value. Thresholds stay."""
 
     def state(self) -> Any:
         """Plain data: numbers, strings, lists."""

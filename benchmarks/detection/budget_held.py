@@ -1,0 +1,129 @@
+"""False alarms against the budget: `python -m benchmarks.detection.budget_held [--detectors e_detector,adwin] [--days 40]` (seed 1).
+
+Streams of every family in families.py, 80 of each, share one ledger for 40 days of event time, as the streams of a partition do in
+core/monitor.py. All values go through core/streams.py, and none of the streams changes, so every alarm is a false one. Families for which
+nothing is promised (their values depend on each other, or their level moves) share a ledger of their own. Prints for each family
+the budget that its streams received, the alarms, and the 95% Poisson interval of their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from time import monotonic
+
+import numpy as np
+from scipy.stats import chi2
+
+from benchmarks.detection.families import FAMILIES, Family
+from stream_monitor.core.alerting import Desk, Subject
+from stream_monitor.core.budget import Ledger
+from stream_monitor.core.events import Kind
+from stream_monitor.core.settings import DAY, HOUR, AlertBudget, DetectorSettings, DetectSettings
+from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
+
+SETTINGS = DetectSettings()
+
+
+class Run:
+    """The streams of some families on one ledger."""
+
+    def __init__(self, families: Sequence[Family], detectors: Sequence[str], copies: int, rate: float, budget: AlertBudget) -> None:
+        self.families = families
+        self.detectors = tuple(DetectorSettings(name) for name in detectors)
+        self.rate = rate
+        self.ledger = Ledger(budget.rate, HOUR)
+        self.desk = Desk("observations", 0, self.ledger)
+        self.rng = np.random.default_rng(1)
+        self.made = 0
+        self.streams = [(f, self._new(families[f])) for f in range(len(families)) for _ in range(copies)]
+        self.received = [0.0] * len(families)
+        self.alarms = [0] * len(families)
+        self.dependent = [0] * len(families)
+        self.values = 0
+        self.look = 0
+
+    def _new(self, family: Family) -> Stream:
+        self.made += 1
+        subject = Subject.of("m", "v", None, str(self.made), Kind.DATA_DRIFT, 0.0, 1.0)
+        return (BinaryStream if family.binary else NumericStream)(subject, self.detectors, SETTINGS, self.desk)
+
+    def day(self, day: int) -> None:
+        common = self.rng.standard_normal(1_000_003)
+        times, values, owners = [], [], []
+        for i, (f, stream) in enumerate(self.streams):
+            family = self.families[f]
+            if family.comes_and_goes and day % 26 == 25:  # evicted; a new one takes its place
+                self._close(f, stream)
+                self.streams[i] = f, self._new(family)
+            when = family.times(self.rng, day, self.rate)
+            times.append(when)
+            values.append(family.values(self.rng, when, common))
+            owners.append(np.full(when.size, i))
+        when, what, who = (np.concatenate(parts) for parts in (times, values, owners))
+        order = np.argsort(when, kind="stable")
+        bits = self.rng.integers(0, 2**63, order.size).tolist()
+        push = [stream.push for _, stream in self.streams]
+        for i, x, time, unit in zip(
+            who[order].tolist(), what[order].tolist(), (when[order] * 1000).astype(int).tolist(), bits, strict=True
+        ):
+            self.desk.move(time)
+            if time >= self.look:
+                self.look = time + HOUR
+                level = self.ledger.look()
+                for _, stream in self.streams:
+                    if stream.judged and stream.account.paid < level:
+                        stream.rest()
+            push[i](x, unit, time, self.values)
+            self.values += 1
+        self.desk.out.clear()
+
+    def finish(self) -> None:
+        for f, stream in self.streams:
+            self._close(f, stream)
+
+    def _close(self, f: int, stream: Stream) -> None:
+        stream.account.close()
+        self.received[f] += stream.account.received
+        self.alarms[f] += stream.account.alarms
+        self.dependent[f] += stream.past is not None
+
+
+def bounds(alarms: int, budget: float) -> str:
+    low = chi2.ppf(0.025, 2 * alarms) / 2 if alarms else 0.0
+    high = chi2.ppf(0.975, 2 * alarms + 2) / 2
+    return f"{alarms:6} alarms of {budget:7.2f}  {alarms / budget:6.2f} [{low / budget:.2f}, {high / budget:.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--detectors", action="append", default=[], help="names with commas; once for each run")
+    parser.add_argument("--days", type=int, default=40)
+    parser.add_argument("--copies", type=int, default=80)
+    parser.add_argument("--rate", type=float, default=500, help="values a day and stream")
+    parser.add_argument("--budget", type=float, default=5, help="false alarms a day, for all streams that are promised to keep it")
+    options = parser.parse_args()
+    promised = [family for family in FAMILIES if family.promised]
+    others = [family for family in FAMILIES if not family.promised]
+    for names in options.detectors or ["e_detector", "adwin", "page_hinkley", "e_detector,adwin,page_hinkley"]:
+        for families in (promised, others):
+            budget = AlertBudget(options.budget * len(families) / len(promised), DAY)
+            run = Run(families, names.split(","), options.copies, options.rate, budget)
+            started = monotonic()
+            for day in range(options.days):
+                run.day(day)
+                if sys.stderr.isatty() or day % 10 == 9:
+                    print(
+                        f"{names}: day {day + 1} of {options.days}, {run.values:,} values, {monotonic() - started:.0f} s", file=sys.stderr
+                    )
+            run.finish()
+            print(f"{names}: {len(run.streams):,} streams, {run.values:,} values, {options.days} days of {budget.alerts:.2f} false alarms")
+            for f, family in enumerate(families):
+                note = f", {run.dependent[f]} of them found dependent" if run.dependent[f] else ""
+                print(f"  {family.name:<32}{bounds(run.alarms[f], run.received[f])}{note}", flush=True)
+            print(f"  {'all':<32}{bounds(sum(run.alarms), sum(run.received))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

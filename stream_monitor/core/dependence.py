@@ -1,0 +1,115 @@
+"""Values that depend on the ones before them: noticed during the warm-up, and taken into account from then on.
+
+Detectors are calibrated for exchangeable values. Where neighbours resemble each other they cry wolf: on an AR(1) with rho = .1, .3, .6 a
+detector that should raise 1 false alarm in 100,000 values raises 2, 34, 377. So a `Probe` measures the lag-1 autocorrelation of a stream's
+first values; beyond three of its standard deviations (1/sqrt(n)) the stream counts as dependent, and detectors read what its past
+does not explain:
+
+    numbers   w = (z - rho z') / sqrt(1 - rho^2), z' the score before: independent N(0, 1) for a Gaussian AR(1)
+    bits      the share of ones among the values that followed a 0, or a 1, as the last one was (a Markov chain of order 1)
+
+Longer memory and cycles are not covered, nor is a dependence that begins later or is too weak for the warm-up (below .095 in 1,000
+values). So an alert of a dependent stream is called calibrated, and it carries the autocorrelation. What it costs: a shift of d
+scores becomes one of d sqrt((1 - rho)/(1 + rho)), about what the dependence leaves to be known.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+LIMIT = 3.0  # standard deviations of the autocorrelation of independent values
+HIGHEST = 0.98
+_FAR = 8.0  # scores reach no further by themselves
+
+
+class Probe:
+    """The lag-1 autocorrelation of the first `left` values."""
+
+    __slots__ = ("_first", "_last", "_products", "_squares", "_sum", "count", "left")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.count = 0
+        self._first = self._last = self._sum = self._squares = self._products = 0.0
+
+    def take(self, x: float) -> bool:
+        """The next value; true if it was the last one."""
+        if self.count:
+            self._products += x * self._last
+        else:
+            self._first = x
+        self.count += 1
+        self._sum += x
+        self._squares += x * x
+        self._last = x
+        self.left -= 1
+        return self.left <= 0
+
+    def autocorrelation(self) -> float:
+        """Of the values taken, if it is more than chance explains; else 0."""
+        n = self.count
+        if n < 3:
+            return 0.0
+        mean = self._sum / n
+        variance = self._squares / n - mean * mean
+        if not variance > 0:
+            return 0.0
+        pairs = self._products - mean * (2 * self._sum - self._first - self._last) + (n - 1) * mean * mean
+        found = min(pairs / n / variance, HIGHEST)
+        return found if found > LIMIT / sqrt(n) else 0.0
+
+    def state(self) -> Any:
+        """Plain data."""
+        return [self.left, self.count, self._first, self._last, self._sum, self._squares, self._products]
+
+    @classmethod
+    def restored(cls, state: Any) -> Probe:
+        """The probe that gave `state`."""
+        probe = cls(state[0])
+        _, probe.count, probe._first, probe._last, probe._sum, probe._squares, probe._products = state
+        return probe
+
+
+class Past:
+    """What the past of a dependent stream says of its next value. `rho`: its lag-1 autocorrelation."""
+
+    __slots__ = ("_counts", "_last", "_rest", "rho")
+
+    def __init__(self, rho: float) -> None:
+        self.rho = rho
+        self._rest = 1 / sqrt(1 - rho * rho)
+        self._last = 0.0
+        self._counts = [0, 0, 0, 0]  # values after a 0, ones among them; the same after a 1
+
+    def unexplained(self, z: float) -> float:
+        """What the score before does not explain of this one."""
+        w = (z - self.rho * self._last) * self._rest
+        self._last = z
+        return w if -_FAR < w < _FAR else _FAR if w > 0 else -_FAR
+
+    def bit(self, x: float) -> tuple[int, int]:
+        """Takes a bit; answers how many values followed such a one as came before it, and how many of them were ones, before this one."""
+        counts = self._counts
+        at = 2 if self._last else 0
+        seen, ones = counts[at], counts[at + 1]
+        counts[at] = seen + 1
+        if x:
+            counts[at + 1] = ones + 1
+        self._last = x
+        return seen, ones
+
+    def forget(self) -> None:
+        """The level is another one."""
+        self._counts = [0, 0, 0, 0]
+
+    def state(self) -> Any:
+        """Plain data."""
+        return [self.rho, self._last, list(self._counts)]
+
+    @classmethod
+    def restored(cls, state: Any) -> Past:
+        """The past that gave `state`."""
+        past = cls(state[0])
+        past._last, past._counts = state[1], list(state[2])
+        return past

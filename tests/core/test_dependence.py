@@ -1,0 +1,82 @@
+"""Dependence is noticed where there is some, seldom where there is none, and what remains after it is independent."""
+
+from __future__ import annotations
+
+import random
+from math import sqrt
+
+import orjson
+import pytest
+
+from stream_monitor.core.dependence import Past, Probe
+
+
+def regressive(count: int, rho: float, seed: int = 1) -> list[float]:
+    rng = random.Random(seed)
+    z, values = rng.gauss(0, 1), []
+    for _ in range(count):
+        z = rho * z + sqrt(1 - rho * rho) * rng.gauss(0, 1)
+        values.append(z)
+    return values
+
+
+def probed(values: list[float]) -> float:
+    probe = Probe(len(values))
+    assert [probe.take(x) for x in values] == [False] * (len(values) - 1) + [True]
+    return probe.autocorrelation()
+
+
+def test_independent_values_are_seldom_called_dependent() -> None:
+    assert sum(probed(regressive(1_000, 0, seed)) > 0 for seed in range(300)) <= 3
+
+
+@pytest.mark.parametrize("rho", [0.3, 0.6, 0.9])
+def test_dependent_values_are_noticed_and_measured(rho: float) -> None:
+    assert probed(regressive(1_000, rho)) == pytest.approx(rho, abs=0.1)
+
+
+def test_neighbours_that_differ_more_than_chance_do_no_harm_and_are_not_dependent() -> None:
+    assert probed(regressive(1_000, -0.5)) == 0
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0], [3.0] * 100])
+def test_where_nothing_can_be_said_nothing_is(values: list[float]) -> None:
+    probe = Probe(len(values))
+    for x in values:
+        probe.take(x)
+    assert probe.autocorrelation() == 0
+
+
+def test_what_the_past_does_not_explain_is_independent_with_variance_one() -> None:
+    past = Past(0.6)
+    rest = [past.unexplained(z) for z in regressive(20_000, 0.6)]
+    assert sum(w * w for w in rest) / len(rest) == pytest.approx(1, abs=0.05)
+    assert probed(rest) == 0
+
+
+def test_an_outlier_stays_within_what_detectors_can_take() -> None:
+    past = Past(0.98)
+    past.unexplained(-8.0)
+    assert past.unexplained(8.0) == 8.0
+
+
+def test_bits_are_counted_by_the_bit_before_them() -> None:
+    past = Past(0.5)
+    assert [past.bit(x) for x in (0, 1, 1, 0, 1)] == [(0, 0), (1, 0), (0, 0), (1, 1), (2, 1)]
+    past.forget()
+    assert past.bit(0) == (0, 0)
+
+
+def test_both_survive_being_saved() -> None:
+    values = regressive(100, 0.5)
+    probe, past = Probe(100), Past(0.5)
+    for x in values[:50]:
+        probe.take(x)
+        past.unexplained(x)
+        past.bit(x > 0)
+    again, other = (type(one).restored(orjson.loads(orjson.dumps(one.state()))) for one in (probe, past))
+    for x in values[50:]:
+        assert probe.take(x) == again.take(x)  # type: ignore[union-attr]
+        assert past.unexplained(x) == other.unexplained(x)  # type: ignore[union-attr]
+        assert past.bit(x > 0) == other.bit(x > 0)  # type: ignore[union-attr]
+    assert probe.autocorrelation() == again.autocorrelation()  # type: ignore[union-attr]
