@@ -1,4 +1,4 @@
-"""Delay and missed changes at an equal rate of false alarms: `python -m benchmarks.detection.delay [--runs 300]` (seed 1).
+"""Delay and missed changes at an equal rate of false alarms: `python -m benchmarks.detection.delay [--runs 150]` (seed 1).
 
 Ours and river's detectors. Each gets its threshold from its own simulated run length: one false alarm in 100,000 values of the stream
 without a change (`calibrate`). Then each sees 3,000 such values and a change. The delay is the number of values up to the first
@@ -235,8 +235,8 @@ def delays(build: Callable[[bool, int], Watch], cell: Cell, runs: int) -> tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--values", type=float, default=2e6, help="for each step of the calibration")
+    parser.add_argument("--runs", type=int, default=150)
+    parser.add_argument("--values", type=float, default=5e5, help="for each step of the calibration")
     parser.add_argument("--only", default="", help="rivals whose name contains this")
     options = parser.parse_args()
     table: dict[str, dict[str, tuple[float, float]]] = {cell.name: {} for cell in CELLS}
