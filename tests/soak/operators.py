@@ -129,7 +129,7 @@ def dead_letter_too_small(trial: Trial) -> None:
 @fault(
     "dead-letter-denied",
     "the right to write to the dead-letter topic is taken away for 10 s",
-    "it ends with a clear line, naming the topic; once the right is back, " + ONCE,
+    "it ends and says that the right is missing; once the right is back, " + ONCE,
 )
 def dead_letter_denied(trial: Trial) -> None:
     kafka: KafkaServer = trial.own(
@@ -162,7 +162,7 @@ def dead_letter_denied(trial: Trial) -> None:
 
 @fault(
     "below-retention",
-    "retention deletes what was not read yet from an input topic and from the journal (DeleteRecords)",
+    "retention deletes what was not read yet from an input topic (DeleteRecords)",
     "exit code 4, which names the gap and `stream-monitor reset`; once that accepted it, the run goes on, and nothing else is lost",
 )
 def below_retention(trial: Trial) -> None:
