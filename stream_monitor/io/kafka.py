@@ -134,11 +134,11 @@ class KafkaSource:
             self.metadata = self._consumer.consumer_group_metadata()
         if self._rebalances != before or not self._consumer.memberid():
             # Dropped: they were read under the old assignment, or the group has declared us dead (metadata without a member
-            # would commit unfenced). Without a seek they would be lost. Not dropped: why this member will never be one again.
+            # would commit unfenced). Without a seek they would be lost, and so would the end of a partition, which is told only once.
+            # Not dropped: why this member will never be one again.
             for m in messages:
-                if (error := m.error()) is None:
-                    self._skewed.add((m.topic(), m.partition()))
-                else:
+                self._skewed.add((m.topic(), m.partition()))
+                if (error := m.error()) is not None:
                     _raise_fatal(error)
             return []
         now = time.monotonic()
