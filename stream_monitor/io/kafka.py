@@ -137,9 +137,9 @@ class KafkaSource:
             # would commit unfenced). Without a seek they would be lost, and so would the end of a partition, which is told only once.
             # Not dropped: why this member will never be one again.
             for m in messages:
-                self._skewed.add((m.topic(), m.partition()))
                 if (error := m.error()) is not None:
                     _raise_fatal(error)
+                self._skewed.add((m.topic(), m.partition()))
             return []
         now = time.monotonic()
         if messages:
