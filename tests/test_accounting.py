@@ -5,21 +5,21 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 
 import orjson
 import pytest
 
 from stream_monitor.core.codec import PREDICTION, Accepted, Codec
-from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record
+from stream_monitor.core.joining import Applied, Call, Fold, Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
 from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.detect import Detect, Monitors
 from stream_monitor.live import Progress
-from stream_monitor.ports import Aborted, Chunk, Out, Place, Status
+from stream_monitor.ports import Aborted, Chunk, Out, Place
 from stream_monitor.stages import Join, Route
 from tests.simulation.monitor import CountingMonitor
 from tests.test_live import HERE, Kafka, started
+from tests.test_stages import Store
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=10_000)
 CODEC = Codec(EventSettings())
@@ -59,24 +59,6 @@ class Journal(Kafka):
         return self.records[min(offset, len(self.records) - 1)].time
 
 
-class Store:
-    """One bucket that may forget."""
-
-    def __init__(self) -> None:
-        self.fold = Fold(SETTINGS)
-
-    def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
-        answers: Future[list[Applied | Behind]] = Future()
-        answers.set_result([self.fold.apply(call) for call in calls])
-        return answers
-
-    def status(self, bucket: int) -> Status:
-        return Status(self.fold.at, self.fold.trim)
-
-    def forget(self, bucket: int) -> None:
-        self.fold = Fold(SETTINGS)
-
-
 class Stateless(Kafka):
     """Without anything on the state topic, whatever is written to it."""
 
@@ -114,7 +96,7 @@ def processes(rng: random.Random, kafka: Journal, store: Store) -> list[Progress
 def test_what_the_processes_report_adds_up_to_what_was_committed_and_is_what_the_plain_join_counts(seed: int) -> None:
     rng = random.Random(seed)
     records = journal(rng, 2_000)
-    kafka, store, plain = Journal(records), Store(), Fold(SETTINGS)
+    kafka, store, plain = Journal(records), Store(SETTINGS), Fold(SETTINGS)
     answer = plain.apply(Call(0, 0, len(records), 0, records, "plain"))
     assert isinstance(answer, Applied)
     done = processes(rng, kafka, store)

@@ -49,8 +49,9 @@ class Log:
 class Store:
     """One bucket, answered at once."""
 
-    def __init__(self) -> None:
-        self.fold = Fold(SETTINGS)
+    def __init__(self, settings: JoinSettings = SETTINGS) -> None:
+        self.settings = settings
+        self.fold = Fold(settings)
         self.calls: list[Call] = []
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
@@ -63,7 +64,7 @@ class Store:
         return Status(self.fold.at, self.fold.trim)
 
     def forget(self, bucket: int) -> None:
-        self.fold = Fold(SETTINGS)
+        self.fold = Fold(self.settings)
 
 
 def prediction(name: str) -> bytes:

@@ -88,7 +88,7 @@ class Judging:
     def error(self, error: float, numeric: bool, unit: int, time: int, offset: int) -> None:
         """Takes the error of an outcome, which is all where nothing else is asked for."""
         streams = self._streams
-        stream = streams["error"] if "error" in streams else self._begin("error", Kind.CONCEPT_DRIFT, numeric)
+        stream = streams["error"] if "error" in streams else self._begin("error", numeric)
         if stream is not None:
             stream.push(error if error < HUGE else HUGE, unit, time, offset)
 
@@ -97,7 +97,7 @@ class Judging:
         prediction, label, error, numeric, delay, weight, lost = one
         self.error(error, numeric, unit, time, offset)
         if numeric:
-            self._number("bias", Kind.PERFORMANCE, max(-HUGE, min(HUGE, float(prediction) - float(label))), unit, time, offset)
+            self._number("bias", max(-HUGE, min(HUGE, float(prediction) - float(label))), unit, time, offset)
         else:
             hit = 0 if error else 1
             said, true = category_of(prediction), category_of(label)
@@ -108,9 +108,9 @@ class Judging:
             if stream is not None:
                 stream.push(hit, unit, time, offset)
             if lost is not None:
-                self._number("log_loss", Kind.PERFORMANCE, lost[0], unit, time, offset)
-                self._number("brier", Kind.PERFORMANCE, lost[1], unit, time, offset)
-        self._number("label_delay", Kind.DATA_QUALITY, float(delay), unit, time, offset)
+                self._number("log_loss", lost[0], unit, time, offset)
+                self._number("brier", lost[1], unit, time, offset)
+        self._number("label_delay", float(delay), unit, time, offset)
         if weight is not None or self._weights:
             self._weigh(1.0 if weight is None else weight, min(error, HUGE), numeric, unit, time, offset)
 
@@ -121,9 +121,9 @@ class Judging:
                 if stream is not None:
                     yield stream
 
-    def _number(self, metric: str, kind: Kind, value: float, unit: int, time: int, offset: int) -> None:
+    def _number(self, metric: str, value: float, unit: int, time: int, offset: int) -> None:
         streams = self._streams
-        stream = streams[metric] if metric in streams else self._begin(metric, kind, True)
+        stream = streams[metric] if metric in streams else self._begin(metric, True)
         if stream is not None:
             stream.push(value, unit, time, offset)
 
@@ -140,18 +140,18 @@ class Judging:
             return
         if mix(unit, _DRAW) * _SCALE * weights < weight:  # type: ignore[operator]  # a number, since it is no list
             streams, metric = self._streams, "weighted_error"
-            stream = streams[metric] if metric in streams else self._begin(metric, Kind.PERFORMANCE, numeric)
+            stream = streams[metric] if metric in streams else self._begin(metric, numeric)
             if stream is not None:
                 stream.push(error, unit, time, offset)
 
-    def _begin(self, metric: str, kind: Kind, numeric: bool) -> Stream | None:
-        stream = self._streams[metric] = self._make(metric, kind, numeric)
+    def _begin(self, metric: str, numeric: bool) -> Stream | None:
+        stream = self._streams[metric] = self._make(metric, _kind(metric), numeric)
         return stream
 
     def _class(self, known: dict[Any, Stream | None], metric: str, key: Any) -> Stream | None:
         if len(known) >= self.limit:
             return None
-        stream = known[key] = self._make(f"{metric}={category_name(key)}", Kind.PERFORMANCE, False)
+        stream = known[key] = self._make(f"{metric}={category_name(key)}", _kind(metric), False)
         return stream
 
     def state(self) -> Any:
@@ -167,19 +167,22 @@ class Judging:
         """Takes up what `state` gave."""
         streams, recall, precision, weights = state
         for metric, saved in streams:
-            kind = Kind.CONCEPT_DRIFT if metric == "error" else Kind.DATA_QUALITY if metric == "label_delay" else Kind.PERFORMANCE
-            self._streams[metric] = self._restored(metric, kind, saved)
+            self._streams[metric] = self._restored(metric, saved)
         for name, known, classes in (("recall", self._recall, recall), ("precision", self._precision, precision)):
             for key, saved in classes:
                 key = key if type(key) is str else tuple(key)
-                known[key] = self._restored(f"{name}={category_name(key)}", Kind.PERFORMANCE, saved)
+                known[key] = self._restored(f"{name}={category_name(key)}", saved)
         self._weights = weights
 
-    def _restored(self, metric: str, kind: Kind, saved: Any) -> Stream | None:
-        stream = self._make(metric, kind, saved[0]) if saved else None
+    def _restored(self, metric: str, saved: Any) -> Stream | None:
+        stream = self._make(metric, _kind(metric), saved[0]) if saved else None
         if stream is not None:
             stream.restore(saved[1])
         return stream
+
+
+def _kind(metric: str) -> Kind:
+    return Kind.CONCEPT_DRIFT if metric == "error" else Kind.DATA_QUALITY if metric == "label_delay" else Kind.PERFORMANCE
 
 
 def _saved(stream: Stream | None) -> Any:

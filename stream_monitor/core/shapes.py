@@ -12,13 +12,16 @@ double. So the text is looked at first, and such numbers are carried as they cam
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 MAX_NAME = 256  # characters of a model's or a version's name
 MAX_TIME = 2**53 - 1  # ms; what a double holds exactly, since Lua has no other number
+
+T = TypeVar("T")
 
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Time = Annotated[int, Meta(ge=0, le=MAX_TIME)]
@@ -61,20 +64,19 @@ _feedback = Decoder(Feedback).decode
 
 def predictions(values: list[bytes]) -> list[Prediction] | None:
     """The predictions in `values`, if each is one beyond doubt."""
-    if not _is_text(values):
-        return None
-    try:
-        return [_prediction(value) for value in values]
-    except (DecodeError, RecursionError):
-        return None
+    return _each(_prediction, values)
 
 
 def feedbacks(values: list[bytes]) -> list[Feedback] | None:
     """The feedbacks in `values`, if each is one beyond doubt."""
+    return _each(_feedback, values)
+
+
+def _each(decode: Callable[[bytes], T], values: list[bytes]) -> list[T] | None:
     if not _is_text(values):
         return None
     try:
-        return [_feedback(value) for value in values]
+        return [decode(value) for value in values]
     except (DecodeError, RecursionError):
         return None
 
