@@ -60,13 +60,17 @@ def losses(scores: Any, label: Any) -> Losses | None:
 
 
 class Judged(NamedTuple):
-    """An outcome as it is judged: `error` 0 or 1 for classes, a distance for numbers (`numeric`)."""
+    """An outcome as it is judged: `error` 0 or 1 for classes, a distance for numbers (`numeric`).
+
+    `delay` is None for a label that came after its turn and was taken all the same because labels were read slowly: how many of these
+    there are says how the log was read, not when labels come.
+    """
 
     prediction: Any
     label: Any
     error: float
     numeric: bool
-    delay: int
+    delay: int | None
     weight: float | None
     losses: Losses | None
 
@@ -110,7 +114,8 @@ class Judging:
             if lost is not None:
                 self._number("log_loss", lost[0], unit, time, offset)
                 self._number("brier", lost[1], unit, time, offset)
-        self._number("label_delay", float(delay), unit, time, offset)
+        if delay is not None:
+            self._number("label_delay", float(delay), unit, time, offset)
         if weight is not None or self._weights:
             self._weigh(1.0 if weight is None else weight, min(error, HUGE), numeric, unit, time, offset)
 

@@ -95,7 +95,8 @@ class Version:
             self._count("labels_of_another_type")
             return
         unit = unit_of(request_id.encode()) if numeric or self.plan.reads_scores or not self.plan.error_only else 0
-        one = Judged(prediction, label, error, numeric, delay, weight, lost)
+        wait = self.maturity.wait
+        one = Judged(prediction, label, error, numeric, None if wait and delay > wait else delay, weight, lost)
         self.whole.judged(one, unit, time, offset)
         if slices:
             for scope in self._scopes(slices, offset):

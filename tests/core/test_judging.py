@@ -92,6 +92,16 @@ def test_scores_and_label_delays_are_signals() -> None:
     assert signals["label_delay"] == (101, 50)
 
 
+def test_a_label_that_came_after_its_turn_is_no_label_delay() -> None:
+    settings = DetectSettings(maturity_ms=1_000, warmup=200, default=MonitorSettings(slices=()))
+    records = [outcome(prediction(i), "yes", delay=5_000 if i == 0 else 500) for i in range(100)]
+    # The other partition of the journal has told nothing yet, so the first label is not late, although it took long.
+    records = [r.replace(b'"outcome",', b'"outcome","partition":%d,"partitions":2,' % (i > 0)) for i, r in enumerate(records)]
+    signals = after(records, settings)
+    assert signals["label_delay"][1] == 500
+    assert signals["error"][0] == signals["label_delay"][0] + 1
+
+
 def test_an_estimate_has_a_bias_beside_its_error() -> None:
     signals = after([outcome(prediction(i, prediction=1.5), 2) for i in range(10)])
     assert signals == {"error": (10, 0.5), "bias": (10, -0.5), "label_delay": (10, 0)}
