@@ -12,13 +12,24 @@ from typing import Any
 
 from stream_monitor.core.detectors.adwin import Adwin
 from stream_monitor.core.detectors.base import Assurance, Detector, Evidence
+from stream_monitor.core.detectors.bits import Ddm, Eddm, HddmA, HddmW
 from stream_monitor.core.detectors.e_detector import EDetector
+from stream_monitor.core.detectors.kswin import Kswin
 from stream_monitor.core.detectors.page_hinkley import PageHinkley
 from stream_monitor.core.settings import DetectorSettings
 
 __all__ = ["Assurance", "Detector", "EDetector", "Evidence", "create", "names"]
 
-_CLASSES: dict[str, Callable[..., Detector]] = {"adwin": Adwin, "e_detector": EDetector, "page_hinkley": PageHinkley}
+_CLASSES: dict[str, Callable[..., Detector]] = {
+    "adwin": Adwin,
+    "ddm": Ddm,
+    "e_detector": EDetector,
+    "eddm": Eddm,
+    "hddm_a": HddmA,
+    "hddm_w": HddmW,
+    "kswin": Kswin,
+    "page_hinkley": PageHinkley,
+}
 
 
 def names() -> list[str]:

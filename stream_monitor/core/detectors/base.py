@@ -1,9 +1,12 @@
 """The contract of a detector: values in, `True` at the value that shows a change.
 
-A detector watches the mean of one standardised stream. Which of its two forms it reads is `reads`:
+A detector watches the mean of one standardised stream. Which of its three forms it reads is `reads`:
 
     value  a binary stream as it is, 0 or 1; a numeric stream as normal scores
     score  always normal scores: N(0, 1) as long as nothing changes
+    bit    always 0 or 1: a binary stream as it is; of a numeric stream, whether the score is above 0 (the value above the median so far)
+
+Normal scores lie within -8.3 and 8.3. A binary stream whose values depend on each other is read as scores by those that read values.
 
 After `True` its owner asks for `evidence` and calls `reset`; from then on the new level is what the detector knows.
 A detector is `budgeted` unless it was given a threshold of its own: then `retune` sets the threshold to one false alarm in so many values.
@@ -18,7 +21,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from stream_monitor.core.events import Level
 
 Parameter = float | int | str | bool
-Reads = Literal["value", "score"]
+Reads = Literal["value", "score", "bit"]
 Assurance = Literal["guaranteed", "calibrated", "uncalibrated"]
 
 
@@ -60,3 +63,15 @@ class Detector(Protocol):
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave. Raises ValueError if it can not be that."""
+
+
+def between(detector: str, parameter: str, value: Any, low: float, high: float) -> None:
+    """Raises ValueError unless `value` is a number between `low` and `high`, both excluded."""
+    if type(value) not in (int, float) or not low < value < high:
+        raise ValueError(f"{detector}: {parameter} is {value!r}; a number between {low} and {high} is expected")
+
+
+def whole(detector: str, parameter: str, value: Any, low: int) -> None:
+    """Raises ValueError unless `value` is a whole number from `low` on."""
+    if type(value) is not int or value < low:
+        raise ValueError(f"{detector}: {parameter} is {value!r}; a whole number from {low} on is expected")
