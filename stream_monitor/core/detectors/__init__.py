@@ -1,6 +1,7 @@
 """The detectors by name, one algorithm a file behind the contract of `base`.
 
-A new one is a class with that contract and a line in `_CLASSES`; `create` is the only way in.
+A new one is a class with that contract and a line in `_CLASSES`, or comes from outside by `register` (stream_monitor/plugins.py);
+`create` is the only way in.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ _CLASSES: dict[str, Callable[..., Detector]] = {
     "kswin": Kswin,
     "page_hinkley": PageHinkley,
 }
+
+
+def register(name: str, build: Callable[..., Detector]) -> None:
+    """Makes a detector known under a name. Raises ValueError where another one has it."""
+    if _CLASSES.setdefault(name, build) is not build:
+        raise ValueError(f"there is a detector {name!r} already: give yours another name")
 
 
 def names() -> list[str]:

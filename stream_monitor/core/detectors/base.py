@@ -16,7 +16,7 @@ It never reads a clock, draws nothing at random without a seed, and after `resto
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from stream_monitor.core.events import Level
 
@@ -63,6 +63,28 @@ class Detector(Protocol):
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave. Raises ValueError if it can not be that."""
+
+
+_METHODS = ("update", "evidence", "retune", "reset", "state", "restore")
+
+
+def unmet(detector: Any) -> list[str]:
+    """What an object lacks to be a detector, as far as that shows without a value; one sentence each."""
+    found = [f"it has no method {name}" for name in _METHODS if not callable(getattr(detector, name, None))]
+    said = {name: getattr(detector, name, None) for name in ("name", "reads", "assurance", "budgeted", "parameters")}
+    for name, known in (("reads", get_args(Reads)), ("assurance", get_args(Assurance)), ("budgeted", (True, False))):
+        if said[name] not in known:
+            found.append(f"its {name} is {said[name]!r}; {' or '.join(map(repr, known))} is expected")
+    if type(said["name"]) is not str or not said["name"]:
+        found.append(f"its name is {said['name']!r}; some text is expected")
+    parameters = said["parameters"]
+    if not isinstance(parameters, Mapping) or any(type(v) not in (int, float, str, bool) for v in parameters.values()):
+        found.append(f"its parameters are {parameters!r}; a mapping of names to numbers, texts and booleans is expected")
+    if (said["assurance"] == "uncalibrated") is (said["budgeted"] is True):
+        found.append(
+            f"it is {'' if said['budgeted'] else 'not '}budgeted and says {said['assurance']!r}: just what is not budgeted is uncalibrated"
+        )
+    return found
 
 
 def between(detector: str, parameter: str, value: Any, low: float, high: float) -> None:
