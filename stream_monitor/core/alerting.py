@@ -199,8 +199,12 @@ class Desk:
         evidence: Evidence,
         offset: int,
         autocorrelation: float | None = None,
+        compared: str | None = None,
     ) -> Alert:
-        """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once."""
+        """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once.
+
+        `compared`: the version whose reference it is that was left; None for its own.
+        """
         position = Position(self.topic, self.partition, offset)
         alert_id = digest_of(subject.fingerprint, _place(position))
         before, after = change.before.value, change.after.value
@@ -227,10 +231,11 @@ class Desk:
             detected_at=self.clock,
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
-            summary=_rise(subject, change),
+            summary=_rise(subject, change, compared),
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
-            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
+            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)})
+            | ({} if compared is None else {"reference": f"version {compared}"}),
         )
         self.out.append(alert)
         return alert
@@ -271,12 +276,13 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
 
 
-def _rise(subject: Subject, change: Change) -> str:
+def _rise(subject: Subject, change: Change, compared: str | None) -> str:
     before, after = change.before.value, change.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     since = datetime.fromtimestamp(change.time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(change.time) else "?"
     what = _what(subject.model, subject.version, subject.metric, subject.slice, change.spread)
-    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since})"
+    against = "" if compared is None else f", compared with version {safe(compared)}"
+    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since}{against})"
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:

@@ -95,6 +95,19 @@ class Shares:
             self._pool(self.count - 1, unit, time, offset)
         return True
 
+    def inherit(self, other: Shares) -> None:
+        """Begins with the categories of another version, if those are settled; their streams inherit by themselves."""
+        if other.tally is not None:
+            return
+        self.tally = None
+        self.since, self.count, self.refused = other.since, other.count, other.refused
+        for key, theirs in other.known.items():
+            stream = self.known[key] = None if theirs is None else self.make(category_name(key))
+            if stream is not None:
+                self.watched.append(stream)
+        if other.other is not None:
+            self.other = self.make("other")
+
     def _pool(self, count: int, unit: int, time: int, offset: int) -> None:
         """Begins the stream `other` with its first value, after `count` values that were known."""
         other = self.make("other")

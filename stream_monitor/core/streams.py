@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from copy import deepcopy
 from math import log, sqrt
 from typing import Any
 
@@ -24,7 +25,7 @@ from stream_monitor.core.dependence import Past, Probe
 from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
 from stream_monitor.core.events import Level
 from stream_monitor.core.reference import Ranks, binary_score, mix
-from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings
+from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSettings
 
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
@@ -49,9 +50,9 @@ class Stream:
     numeric: bool
 
     __slots__ = (
-        "account", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left", "marks",
-        "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width", "salt",
-        "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "account", "compared", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left",
+        "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width",
+        "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,7 @@ class Stream:
         self.raw: float = 0
         self.left = 0  # values until the next mark
         self.marks = array("d")
+        self.compared: str | None = None  # the version whose reference this one began with
         self.episode: Episode | None = None
         self.old: Any = None  # the reference that the episode moved away from
         self._bind()
@@ -97,7 +99,35 @@ class Stream:
         episode = self.episode
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
-            self.episode, self.old = None, None
+            self.episode, self.old, self.compared = None, None, None
+
+    def inherit(self, other: Stream, version: str) -> None:
+        """Begins with what is normal for the same signal of another version, `version`, and what was found about its values: the
+        warm-up is skipped. Where an alert fires there, with the reference from before it. Nothing, where there is too little to go by.
+
+        Detectors go on from what they had seen there, but for the e-detector: the evidence that it has is paid for once. Where an alert
+        fires there, they have seen another level, so they begin anew, and it is the e-detector that compares.
+        """
+        alone = other.episode is None
+        reference = other._reference() if alone else other.old
+        if reference[0] < self.warmup or (other.past is not None and not alone):  # that past is the new level's
+            return
+        self.compared = version
+        self._take_up(deepcopy(reference))
+        self.probe = other.probe and Probe.restored(deepcopy(other.probe.state()))
+        self.past = other.past and Past.restored(deepcopy(other.past.state()))
+        self.memory = list(other.memory)
+        for mine, theirs in zip(self.detectors, other.detectors, strict=True):
+            if isinstance(mine, EDetector):
+                continue
+            if alone:
+                mine.restore(deepcopy(theirs.state()))
+            elif mine.budgeted and self.memory[1] > 0:
+                mine.retune(min(self.memory[0] / self.memory[1], LONGEST_RUN), self._share())
+        self._bind()
+        self.since_count = self.count
+        self._judge()
+        self.renew_at = self.account.ledger.age + HOUR  # how many values this version gets is not known yet
 
     def rest(self) -> None:
         """It has been silent: its share of the budget goes to the others until its next value."""
@@ -199,7 +229,9 @@ class Stream:
         if transition.publish:
             before, after = self._variances(split) if spread else self._means(split)
             rho = None if self.past is None else self.past.rho
-            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), detector.evidence(before, after), offset, rho)
+            alert = self.desk.fire(
+                self.subject, change, detector, self._assurance(detector), detector.evidence(before, after), offset, rho, self.compared
+            )
             shift = after.value - before.value
             deviation = sqrt(2) * max(before.value, after.value) if spread else self._spread(split)
             # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.
@@ -301,6 +333,10 @@ class Stream:
         """The larger of the standard deviations of a value before and after the change."""
         return self._deviation(split)
 
+    def _reference(self) -> Any:
+        """The reference as it is, as `_take_up` takes it."""
+        raise NotImplementedError
+
     def _put_aside(self, split: int) -> Any:
         """The reference as it was before the change."""
         raise NotImplementedError
@@ -320,7 +356,7 @@ class Stream:
         budget = [
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
-            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory),
+            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
@@ -328,7 +364,7 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level, self.memory = rest
+        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared = rest
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
@@ -444,6 +480,9 @@ class BinaryStream(Stream):
         after = self._means(split)[1].value
         return max(self._deviation(split), sqrt(after * (1 - after)))
 
+    def _reference(self) -> Any:
+        return [self.count, self.total]
+
     def _put_aside(self, split: int) -> Any:
         return [int(self.marks[split]), int(self.marks[split + 1])]
 
@@ -537,9 +576,12 @@ class NumericStream(Stream):
     def _deviation(self, split: int) -> float:
         return 1.0
 
+    def _reference(self) -> Any:
+        return [self.count, self.total, self.squares, self.raw, self.ranks]
+
     def _put_aside(self, split: int) -> Any:
         # The ranks hold what came between the change and the alarm too: little beside what they knew before.
-        return [self.count, self.total, self.squares, self.raw, self.ranks]
+        return self._reference()
 
     def _begin_again(self, split: int) -> None:
         self.count, self.total, self.squares, self.raw, self.ranks = 0, 0, 0.0, 0, Ranks()

@@ -26,10 +26,22 @@ class Version:
         self.counts = counts
         self.heard = (0, 0)
         self.task: Task | None = None if task == "auto" else task
+        self.previous: str | None = None  # the version that this one began as
         self.answers = 0  # whole numbers while the task is not known
         self.whole = Scope(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
         self.maturity = Maturity(settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels)
+
+    def begin_as(self, other: Version) -> None:
+        """Begins with what is known of another version of the model: references, categories, how long labels take. From then on each
+        of its signals and slices, as it is met, takes the reference of the same one there."""
+        self.previous = other.plan.version
+        self.task, self.answers = other.task, other.answers
+        self.maturity.wait = other.maturity.wait
+
+    def scope(self, part: Slice | None) -> Scope | None:
+        """The whole, or a slice that is watched."""
+        return self.whole if part is None else self.slices.get((part.key, part.value))
 
     def predicted(self, prediction: dict[str, Any], time: int, offset: int) -> None:
         """A prediction was made."""
@@ -156,11 +168,11 @@ class Version:
     def state(self, waiting: bool) -> Any:
         """Plain data; without the outcomes that wait unless `waiting`."""
         slices = [[list(name), scope.state()] for name, scope in self.slices.items()]
-        return [list(self.heard), self.task, self.answers, self.whole.state(), slices, self.maturity.state(waiting)]
+        return [list(self.heard), self.task, self.answers, self.whole.state(), slices, self.maturity.state(waiting), self.previous]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        heard, self.task, self.answers, whole, slices, maturity = state
+        heard, self.task, self.answers, whole, slices, maturity, self.previous = state
         self.heard = heard[0], heard[1]
         self.whole = Scope.restored(self.plan, None, whole)
         for name, saved in slices:
