@@ -148,6 +148,22 @@ class _ForgetsWhatFires(Detect):
         held.outbox.pop()
 
 
+class _CarriesNothingOver(Detect):
+    """Leaves what fires to itself when the state is built anew under other settings."""
+
+    def _rebuild(self, *args: Any) -> Any:
+        held = super()._rebuild(*args)
+        held.firing = []
+        return held
+
+
+class _FirstGapCounts(Worker):
+    """Takes the first contradiction between offset and log for a gap."""
+
+    def _resume(self, place: Place, committed: int | None) -> tuple[int, int]:
+        return self.stage.resume(place, committed, self.source)
+
+
 def _every_piece_begins(call: Call) -> list[Call]:
     return [piece._replace(epoch=call.epoch) for piece in cut(call)]
 
@@ -159,6 +175,9 @@ def _loud(records: Iterable[Record], answers: Answers, committed: int, *place: i
 def _emit_below_the_commit() -> AbstractContextManager[Any]:
     return patch("stream_monitor.stages.emit", _loud)
 
+
+# The first seeds find nothing with these; the search begins here.
+FIRST = {"a snapshot ahead of the committed offset": 299, "a gap told at the first look": 110}
 
 MUTANTS = {
     "no gap check": Program(fold=_NoGapCheck),
@@ -176,4 +195,6 @@ MUTANTS = {
     "waiting outcomes not put back": Program(detect=_NotRefilled),
     "chunks of a longer snapshot left": Program(detect=_LeavesChunks),
     "what fires not repeated after an abort": Program(detect=_ForgetsWhatFires),
+    "what fires not carried over": Program(detect=_CarriesNothingOver),
+    "a gap told at the first look": Program(worker=_FirstGapCounts),
 }
