@@ -183,8 +183,16 @@ def _store(world: World) -> None:
         _same(f"what became of the {came} records of bucket {bucket}", became, came)
         plain, _ = _plain(world, bucket, fold.origin)
         if fold.at == plain.at:
-            for name in ("entries", "slots", "counters", "clock"):
+            _same(f"entries of bucket {bucket} since {fold.origin}", _alive(fold), _alive(plain))
+            for name in ("slots", "counters", "clock"):
                 _same(f"{name} of bucket {bucket} since {fold.origin}", *(_settled(getattr(f, name)) for f in (fold, plain)))
+
+
+def _alive(fold: Fold) -> dict[bytes, Any]:
+    """What still counts; what does not may have been freed."""
+    from tests.simulation.world import SLACK, WINDOW
+
+    return {key: entry for key, entry in fold.entries.items() if fold.clock - entry[0] <= WINDOW + SLACK}
 
 
 def _settled(value: Any) -> Any:

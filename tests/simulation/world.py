@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
 from typing import Any
@@ -32,6 +32,7 @@ from tests.simulation.scheduler import Actor, Crashed, Scheduler, Violation
 
 WINDOW, SLACK = 400, 150
 SETTINGS = JoinSettings(window_ms=WINDOW, slack_ms=SLACK, slot_ms=50, ttl_ms=10**9)
+SHORT_LIVED = replace(SETTINGS, ttl_ms=WINDOW + SLACK + 1_000)
 FAULTS_END = 2_500  # the step from which on everything may drain
 CHUNK_BYTES = 60  # of a snapshot: most have several, and not always as many
 QUIET_CHECK = 25  # steps between two looks whether it has
@@ -57,7 +58,8 @@ class World:
         self.random = random = Random(seed)
         self.scheduler = Scheduler(random, self._tick, traced)
         self.broker = Broker(self.scheduler, timeout=random.choice((250, 600)))
-        self.redis = Redis(self.scheduler, lambda: program.fold(SETTINGS), self._trouble)
+        self.settings = SHORT_LIVED if random.random() < 0.25 else SETTINGS
+        self.redis = Redis(self.scheduler, lambda: program.fold(self.settings), self._trouble, self.settings.ttl_ms)
         self.partitions = {
             "predictions": random.randint(1, 2),
             "feedback": random.randint(1, 2),
@@ -335,12 +337,13 @@ class _Process:
             self.store = SimulatedStore(world.redis, world.program.cut)
             return world.program.join(
                 self.store,
-                SETTINGS,
+                world.settings,
                 "journal",
                 "observations",
                 partitions["observations"],
                 lambda: f"e{next(world._names)}",
                 partitions["journal"],
+                world.broker.log_time,
             )
         # Settings that decide the same by another name must give the same alerts, those that decide otherwise may not.
         digest = world.random.choice(("these", "those")) if world.changes_settings else "these"
