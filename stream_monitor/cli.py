@@ -187,8 +187,10 @@ def reset(
         return
     if not yes:
         typer.confirm("Go on?", abort=True)
+    occupied = {gap.group for gap in gaps} | ({f"{group}-join"} if join else set())
+    offsets.until_empty(settings.kafka_consumer(), sorted(occupied), typer.echo)
     offsets.drop(settings.kafka_producer(), stale)
-    offsets.accept(settings.kafka_consumer(), gaps)
+    offsets.accept(settings.kafka_consumer(), gaps, typer.echo)
     if join:
         forget_join(settings)
     print("done")

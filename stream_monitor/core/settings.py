@@ -40,13 +40,20 @@ class JoinSettings:
     """How long a prediction waits for its feedback, by the journal's own clock (its append time).
 
     `window_ms`: older pairs are late. `slack_ms`: for so long past the window an entry is still known, so that a late pair
-    is told from an orphan. `slot_ms`: grain of the expiry counters. `ttl_ms`: Redis frees what is older; never a decision.
+    is told from an orphan. `slot_ms`: grain of the expiry counters. `ttl_ms`: Redis frees what was written as long ago, by its own clock;
+    never a decision.
     """
 
     window_ms: int = 7 * DAY
     slack_ms: int = HOUR
     slot_ms: int = 10 * MINUTE
     ttl_ms: int = 14 * DAY
+
+    @property
+    def lag_ms(self) -> int:
+        """How far the join may be behind before entries that it still needs may have been freed. Half of what the TTL leaves beyond the
+        life of an entry; the other half is for clocks that disagree."""
+        return (self.ttl_ms - self.window_ms - self.slack_ms) // 2
 
 
 @dataclass(frozen=True, slots=True)
