@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,12 +21,14 @@ from rich.console import Console
 
 import stream_monitor
 from stream_monitor import config as configuration
+from stream_monitor import status as overview
 from stream_monitor.config import Config
 from stream_monitor.core.alerting import safe
 from stream_monitor.errors import SetupError, StreamMonitorError
 from stream_monitor.io import alerts as alert_topic
 from stream_monitor.io import checks
 from stream_monitor.io import reset as offsets
+from stream_monitor.io import status as status_topics
 from stream_monitor.io import topics as topic_setup
 from stream_monitor.run import STAGES, Run, forget_join, summary
 
@@ -42,6 +45,7 @@ app.add_typer(topics_app, name="topics")
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file (TOML).", show_default=False)]
 
 _INTERRUPTED = 130
+_WIDE = 160  # columns of a table that goes to a file
 _STATUS_EVERY = 10.0  # seconds between two lines of progress
 _log = logging.getLogger("stream_monitor")
 
@@ -167,6 +171,32 @@ def alerts(
 
 
 @app.command()
+def status(
+    config: ConfigOption,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
+    prometheus: Annotated[bool, typer.Option("--prometheus", help="As metrics, in Prometheus' text format.")] = False,
+) -> None:
+    """Shows the alert budget, what is watched, what fires and how far each stage has read, from the topics alone."""
+    settings = configuration.load(config)
+    t, properties = settings.topics, settings.kafka_consumer()
+    reaches = status_topics.reaches(properties, settings.kafka.group, _read_by_stage(settings))
+    kept = status_topics.kept(properties, t.state, t.observations)
+    partitions = sum(reach.topic == t.observations for reach in reaches)
+    detect = replace(settings.detect_settings(), partitions=partitions)
+    data = overview.report(detect, t.observations, settings.detect.snapshot_interval, kept, reaches, int(time.time() * 1000))
+    if as_json:
+        print(json.dumps(data, indent=2))
+    elif prometheus:
+        print(overview.prometheus(data), end="")
+    else:
+        console = Console(highlight=False, markup=False)
+        if not console.is_terminal:
+            console.width = _WIDE
+        for part in overview.tables(data):
+            console.print(part)
+
+
+@app.command()
 def reset(
     config: ConfigOption,
     join: Annotated[bool, typer.Option("--join", help="Also drop the join's state in Redis; it is rebuilt from the journal.")] = False,
@@ -175,8 +205,7 @@ def reset(
     """Accepts gaps in the logs: shows what it will do, asks, moves offsets, drops snapshots beyond them. Stop every process first."""
     settings = configuration.load(config)
     t, group = settings.topics, settings.kafka.group
-    read = {"route": (t.predictions, t.feedback), "join": (t.journal,), "detect": (t.observations,)}
-    gaps = offsets.find(settings.kafka_consumer(), {f"{group}-{name}": topics for name, topics in read.items()})
+    gaps = offsets.find(settings.kafka_consumer(), {f"{group}-{name}": topics for name, topics in _read_by_stage(settings).items()})
     stale = offsets.beyond(settings.kafka_consumer(), t.state, [gap for gap in gaps if gap.topic == t.observations])
     for line in (*gaps, *stale):
         print(line)
@@ -206,6 +235,12 @@ def _look(alert: dict[str, Any] | Any) -> str:
 def _line(alert: Any) -> str:
     when = datetime.fromtimestamp(min(max(int(alert.get("detected_at", 0)), 0), 253_402_300_799_999) / 1000, UTC)
     return f"{when:%Y-%m-%d %H:%M:%S}  {_look(alert):<8}  {alert['summary']!s}  [{safe(str(alert.get('id', '?')))[:12]}]"
+
+
+def _read_by_stage(settings: Config) -> dict[str, tuple[str, ...]]:
+    """Stage -> the topics it reads."""
+    t = settings.topics
+    return {"route": (t.predictions, t.feedback), "join": (t.journal,), "detect": (t.observations,)}
 
 
 def _create_topics(settings: Config, inputs: bool) -> list[str]:

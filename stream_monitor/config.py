@@ -19,7 +19,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from stream_monitor import plugins
 from stream_monitor.core.detectors import create
+from stream_monitor.core.detectors.base import unmet
 from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
 from stream_monitor.errors import ConfigurationError
 from stream_monitor.units import Duration, Rate, Size
@@ -224,10 +226,17 @@ def _detector(value: Any) -> Any:
     if type(value) is not dict or type(value.get("name")) is not str:
         raise ValueError('"adwin" or {name = "adwin", delta = 0.001} is expected')
     settings = DetectorSettings(value["name"], {name: v for name, v in value.items() if name != "name"})
+    plugins.load(settings.name)
     try:
-        create(settings)
-    except TypeError as error:
-        raise ValueError(f"{value['name']}: {error}") from error
+        wrong = unmet(create(settings))
+    except ValueError:
+        raise
+    except Exception as error:  # of a parameter's type, or whatever a detector from outside does
+        raise ValueError(f"{settings.name}: {type(error).__name__}: {error}") from error
+    if wrong:
+        raise ValueError(
+            f"{settings.name} is no detector: {'; '.join(wrong)}. See docs/detectors.md, and `python -m stream_monitor.testing`"
+        )
     return settings
 
 

@@ -52,7 +52,7 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         detect={
             "warmup": "long",
             "maturity": "never",
-            "default": {"task": "guess", "detectors": ["kswin", {"name": "adwin", "deltaa": 1}]},
+            "default": {"task": "guess", "detectors": ["kswim", {"name": "adwin", "deltaa": 1}]},
         },
         monitors={"fraud": {"slice": "country", "minimum_effect": -1}},
         run={"batch": 1.5},
@@ -98,8 +98,8 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"join": {"window": "7 days"}}, 'join.window: a duration such as "250ms", "30s", "1h 30m" or "7d" is expected'),
         ({"events": {"max_event_bytes": "1K"}}, 'events.max_event_bytes: a size such as "512B", "256KiB" or "10MB" is expected'),
         (
-            {"detect": {"default": {"detectors": ["kswin"]}}},
-            "detect.default.detectors.0: there is no detector 'kswin'; known are adwin, e_detector, page_hinkley",
+            {"detect": {"default": {"detectors": ["kswim"]}}},
+            "detect.default.detectors.0: there is no detector 'kswim'; known are adwin, ddm, e_detector, eddm, hddm_a, hddm_w,",
         ),
         ({"detect": {"default": {"detectors": [{"name": "adwin", "delta": -1}]}}}, "it must lie between 0 and 1"),
         ({"detect": {"default": {"detectors": [{"name": "adwin", "delta": "x"}]}}}, "detect.default.detectors.0: adwin: "),

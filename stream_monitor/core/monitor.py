@@ -25,7 +25,7 @@ from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
 from stream_monitor.core.versions import Version
 
-FORMAT = 2  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
 
@@ -109,6 +109,17 @@ class Monitor:
                 for stream in scope.streams()
             ),
         )
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Each model version as plain data: what is watched of it, when (event time, ms) it was last heard of, how many outcomes wait."""
+        return [
+            {
+                "model": model, "model_version": name, "task": version.task, "heard": version.heard[0], "slices": len(version.slices),
+                "streams": sum(1 for scope in version.scopes() for _ in scope.streams()),
+                "waiting": len(version.maturity.heap), "too_late_for_maturity": version.maturity.late,
+            }
+            for (model, name), version in self._versions.items()
+        ]  # fmt: skip
 
     def _prediction(self, prediction: Any, offset: int) -> bool:
         if not _is_prediction(prediction):
@@ -207,6 +218,7 @@ class Monitor:
             "format": FORMAT,
             "at": self.at,
             "refill_from": min(held) if held and not waiting else None,
+            "waiting": [len(version.maturity.heap) for version in self._versions.values()],  # for those who only look at it
             "clock": [self._clock.now, self._clock.records],
             "labels": self._labels.state(),
             "look": self._look,

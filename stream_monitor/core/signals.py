@@ -64,7 +64,7 @@ class Plan:
         self.free = not is_label_only(monitor.metrics)
         self.error_only = all(p == "error" for p in monitor.metrics)
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
-        self.reads_scores = any(create(detector).reads == "score" for detector in monitor.detectors)
+        self.reads_scores = any(create(detector).reads != "bit" for detector in monitor.detectors)
 
     def stream(self, slice_: Slice | None, metric: str, kind: Kind, numeric: bool) -> BinaryStream | NumericStream | None:
         """A new stream, or None where the settings do not name it or there are too many."""

@@ -14,6 +14,7 @@ alert lasts, means of values are held against the old one, which comes back with
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from math import log, sqrt
 from typing import Any
 
@@ -49,8 +50,8 @@ class Stream:
 
     __slots__ = (
         "account", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left", "marks",
-        "memory", "old", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width", "salt", "since",
-        "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width", "salt",
+        "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +108,7 @@ class Stream:
         others = [(i, d) for i, d in enumerate(self.detectors) if i != self.e_at]
         self.on_value = [(i, d.update) for i, d in others if d.reads == "value"]
         self.on_score = [(i, d.update) for i, d in others if d.reads == "score"]
+        self.on_bit = [(i, d.update) for i, d in others if d.reads == "bit"]
 
     def _judge(self) -> None:
         """The warm-up is over: from the next value on alarms count, and a share of the budget comes in."""
@@ -339,6 +341,11 @@ class Stream:
         self._bind()
 
 
+def _above(update: Callable[[float], bool]) -> Callable[[float], bool]:
+    """For a detector of bits: whether a score lies above 0."""
+    return lambda z: update(1 if z > 0 else 0)
+
+
 class BinaryStream(Stream):
     """Values 0 and 1. Detectors that read values get them as they are, the others randomised normal scores under the running share."""
 
@@ -402,7 +409,13 @@ class BinaryStream(Stream):
             self._judge()
         z = binary_score(x, seen, ones, bits)
         fired += [i for i, update in (*self.on_value, *self.on_score) if update(z)]
+        fired += [i for i, update in self.on_bit if update(x)]
         return fired  # type: ignore[return-value]
+
+    def _bind(self) -> None:
+        super()._bind()
+        if self.past is None:  # a value is a bit
+            self.on_value += self.on_bit
 
     def _share(self) -> float | None:
         return (self.total + 0.5) / (self.count + 1) if self.past is None else None
@@ -498,6 +511,10 @@ class NumericStream(Stream):
             self._follow(score * score, score * score, offset) if self.episode.spread else self._follow(score, x, offset)
         if fired:
             self._alarm(fired, offset)
+
+    def _bind(self) -> None:
+        super()._bind()
+        self.on_value += [(i, _above(update)) for i, update in self.on_bit]
 
     def _look(self, e: EDetector) -> bool:
         """Shows the e-detector what was held for it."""

@@ -11,7 +11,7 @@ transaction is rolled back and its input read again), all others `FatalError` (t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -354,7 +354,11 @@ def _last_time(client: Callable[[dict[str, Any]], Any], properties: Mapping[str,
 
 def records_below(reader: Any, place: Place, end: int) -> list[StateRecord]:
     """What a consumer that was assigned one partition reads of it below `end`."""
-    found: list[StateRecord] = []
+    return [StateRecord(m.key() or b"", m.value(), m.headers() or []) for m in messages_below(reader, place, end)]
+
+
+def messages_below(reader: Any, place: Place, end: int) -> Iterator[Any]:
+    """The same, as the client's messages."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         message = reader.poll(0.2)
@@ -367,12 +371,12 @@ def records_below(reader: Any, place: Place, end: int) -> list[StateRecord]:
             if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise SetupError(f"kafka: {error.str()}", "grant this client the rights of ARCHITECTURE.md, Operations")
             if error.code() == KafkaError._PARTITION_EOF and message.offset() >= end:
-                return found
+                return
             continue
         if message.offset() < end:
-            found.append(StateRecord(message.key() or b"", message.value(), message.headers() or []))
+            yield message
         if message.offset() + 1 >= end:
-            return found
+            return
         deadline = time.monotonic() + _PATIENCE
     raise FatalError(f"{place[0]}/{place[1]}: what lies below {end} could not be read within {_PATIENCE:.0f} s")
 

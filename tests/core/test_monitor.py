@@ -486,8 +486,8 @@ def test_the_first_monitor_whose_patterns_match_applies() -> None:
 
 
 def test_a_detector_that_does_not_exist_is_refused_before_the_first_value() -> None:
-    with pytest.raises(ValueError, match="there is no detector 'kswin'"):
-        Monitor(DetectSettings(default=MonitorSettings(detectors=(DetectorSettings("kswin"),))), "observations", 0)
+    with pytest.raises(ValueError, match="there is no detector 'kswim'"):
+        Monitor(DetectSettings(default=MonitorSettings(detectors=(DetectorSettings("kswim"),))), "observations", 0)
 
 
 def test_what_waited_when_its_version_was_evicted_is_not_put_back_for_the_next_of_its_name() -> None:
