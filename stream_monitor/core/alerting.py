@@ -300,7 +300,11 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
     elif category:
         said = f"share of {feature or base}={category}"
     else:
-        said = {"feature": f"feature {feature}", "missing": f"missing share of {feature}"}.get(base, metric)
+        said = {
+            "feature": f"feature {feature}",
+            "missing": f"missing share of {feature}",
+            "unlabelled": "share of answers without a label in time",
+        }.get(base, metric)
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
     return f"{safe(model)} {safe(version)}: {'spread of ' if spread else ''}{safe(said)}{part}"
 

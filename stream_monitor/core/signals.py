@@ -8,6 +8,7 @@
     feature:NAME=CAT  data drift        strings and booleans: is it this category?                         binary
     missing:NAME      data quality      is a feature that was there before null, absent or of another type? binary
     latency           performance       how long the model took to answer, ms                              numeric
+    unlabelled        data quality      had it no label when its maturity passed? (core/coverage.py)       binary
     error ...         concept drift     see core/judging.py
 
 A feature's type is that of its first value. Categories: see core/categories.py. The stream of missing values begins with the first that
@@ -23,9 +24,12 @@ from typing import Any, Literal, Protocol
 
 from stream_monitor.core.alerting import Desk, Event, Subject
 from stream_monitor.core.categories import Shares, shorten
+from stream_monitor.core.coverage import METRIC as UNLABELLED
+from stream_monitor.core.coverage import Coverage
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
+from stream_monitor.core.rare import Rare
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 
@@ -61,6 +65,7 @@ class Plan:
         self.slice_keys = self.single_keys.union(*crosses)
         self.slices_judged = bool(monitor.slices) and any(_may_judge(p) for p in monitor.slice_metrics)
         self.slices_free = bool(monitor.slices) and any(not is_label_only((p,)) for p in monitor.slice_metrics)
+        self.covers_slices = self.wants(UNLABELLED, True)
         self.free = not is_label_only(monitor.metrics)
         self.error_only = all(p == "error" for p in monitor.metrics)
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
@@ -189,7 +194,9 @@ class Numbers:
 class Scope:
     """The signals of a model version: of all its traffic (`slice_` None), or of a slice."""
 
-    __slots__ = ("error_only", "features", "judging", "latency", "missing", "part", "plan", "prediction", "records", "score", "since")
+    __slots__ = (
+        "coverage", "error_only", "features", "judging", "latency", "missing", "part", "plan", "prediction", "records", "score", "since",
+    )  # fmt: skip
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
         self.plan = plan
@@ -203,6 +210,8 @@ class Scope:
         self.latency: Signal | None = None
         self.features: dict[str, tuple[Signal, int]] = {}  # and `records` when it was first there
         self.missing: dict[str, BinaryStream | Nothing] = {}
+        covered = Rare(partial(plan.binary, slice_, UNLABELLED, Kind.DATA_QUALITY), self.since)
+        self.coverage = Coverage(covered) if plan.wants(UNLABELLED, slice_ is not None) else None
 
     def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
         """Takes the signals that need no label from a prediction. `task` None: not known yet."""
@@ -251,6 +260,8 @@ class Scope:
         for stream in self.missing.values():
             if isinstance(stream, Stream):
                 yield stream
+        if self.coverage is not None:
+            yield from self.coverage.rare.streams()
 
     def end(self, event: Event, offset: int) -> None:
         """Resolves every alert that fires here."""
@@ -317,13 +328,14 @@ class Scope:
             _saved(self.latency),
             [[name, born, _saved(signal)] for name, (signal, born) in self.features.items()],
             [[name, _saved(stream)] for name, stream in self.missing.items()],
+            self.coverage and self.coverage.state(),
         ]
 
     @classmethod
     def restored(cls, plan: Plan, slice_: Slice | None, state: Any) -> Scope:
         """The scope that gave `state`."""
         scope = cls(plan, slice_)
-        scope.since, scope.records, judging, score, prediction, latency, features, missing = state
+        scope.since, scope.records, judging, score, prediction, latency, features, missing, coverage = state
         scope.judging.restore(judging)
         scope.score = _restored(score, lambda _: scope._numbers("score", Kind.PREDICTION_DRIFT))
         scope.prediction = _restored(prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))
@@ -332,6 +344,8 @@ class Scope:
             scope.features[name] = _restored(saved, partial(scope._feature, name)), born
         for name, saved in missing:
             scope.missing[name] = _restored(saved, partial(scope._missing, name))
+        if scope.coverage is not None:
+            scope.coverage.restore(coverage)
         return scope
 
 

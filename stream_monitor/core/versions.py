@@ -8,6 +8,7 @@ from typing import Any
 
 from stream_monitor.core.alerting import Event
 from stream_monitor.core.categories import shorten
+from stream_monitor.core.coverage import Reading
 from stream_monitor.core.events import Slice
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
@@ -30,6 +31,7 @@ class Version:
         self.whole = Scope(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
         self.maturity = Maturity(settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels)
+        self.reading = Reading(self.maturity, plan.desk, settings.silent_ms)
 
     def predicted(self, prediction: dict[str, Any], time: int, offset: int) -> None:
         """A prediction was made."""
@@ -39,15 +41,22 @@ class Version:
             return
         unit = unit_of(prediction["request_id"].encode())
         self.whole.predicted(prediction, self.task, unit, time, offset)
+        if self.whole.coverage is not None:
+            self.whole.coverage.made(time, offset, self.reading)
         if self.plan.slices_free:
             for scope in self._scopes(prediction.get("slices"), offset):
                 scope.predicted(prediction, self.task, unit, time, offset)
+                if scope.coverage is not None:
+                    scope.coverage.made(time, offset, self.reading)
 
     def answered(self, outcome: Outcome, labelled: int, origin: tuple[int, int]) -> int:
         """A label came, dated `labelled` (ms), by way of a partition of the journal. Answers how many outcomes became mature by it."""
         if self.task is None:
             self._decide(outcome.prediction)
         ready = self.maturity.take(outcome, labelled, origin)
+        wait = self.maturity.wait
+        if wait and labelled - outcome.time <= wait:
+            self._covered(outcome.time, outcome.slices)
         for one in ready:
             self._judge(one)
         return len(ready)
@@ -82,6 +91,16 @@ class Version:
         """The whole, then each slice."""
         yield self.whole
         yield from self.slices.values()
+
+    def _covered(self, time: int, slices: Mapping[str, Any] | None) -> None:
+        """The prediction made at `time` has got its label in time."""
+        if self.whole.coverage is not None:
+            self.whole.coverage.labelled(time)
+        if slices and self.plan.covers_slices:
+            for name in self._names(slices):
+                scope = self.slices.get(name) or self.slices.get((shorten(name[0]), shorten(name[1])))
+                if scope is not None and scope.coverage is not None:
+                    scope.coverage.labelled(time)
 
     def _judge(self, outcome: Outcome) -> None:
         time, offset, prediction, label, request_id, slices, delay, weight, lost = outcome
