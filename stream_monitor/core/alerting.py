@@ -303,6 +303,8 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
         said = {
             "feature": f"feature {feature}",
             "missing": f"missing share of {feature}",
+            "new_category": f"share of new categories of {feature}",
+            "out_of_range": f"share of {feature} out of range",
             "unlabelled": "share of answers without a label in time",
         }.get(base, metric)
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""

@@ -31,7 +31,7 @@ _SCALE = 2.0**-64
 
 
 class Reading:
-    """How far a version's log has been read, in event time (ms), and how long its labels are waited for."""
+    """How far a version's log has been read, in event time (ms)."""
 
     __slots__ = ("_desk", "_maturity", "_patience")
 
@@ -39,11 +39,6 @@ class Reading:
         self._maturity = maturity
         self._desk = desk
         self._patience = patience
-
-    @property
-    def wait(self) -> int | None:
-        """None while it is learnt; 0 where outcomes are taken as they come."""
-        return self._maturity.wait
 
     @property
     def now(self) -> int:
@@ -70,9 +65,8 @@ class Coverage:
         self.order: list[int] = []  # the slots, as a heap
         self.drawn = 0
 
-    def made(self, time: int, offset: int, reading: Reading) -> None:
-        """A prediction was made at event time `time` (ms)."""
-        wait = reading.wait
+    def made(self, time: int, offset: int, wait: int | None, reading: Reading) -> None:
+        """A prediction was made at event time `time` (ms). `wait`: that of its maturity, None while it is learnt."""
         if wait != self.wait:
             self.wait, self.floor = wait, reading.now + 1
             self.slots, self.order, self.shift = {}, [], 0

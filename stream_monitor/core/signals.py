@@ -7,6 +7,8 @@
     feature:NAME      data drift        numbers: the value                                                 numeric
     feature:NAME=CAT  data drift        strings and booleans: is it this category?                         binary
     missing:NAME      data quality      is a feature that was there before null, absent or of another type? binary
+    new_category:NAME data quality      strings, booleans: is it a category that the reference had not?    binary
+    out_of_range:NAME data quality      numbers: is it out of the reference's range? (core/novelty.py)     binary
     latency           performance       how long the model took to answer, ms                              numeric
     unlabelled        data quality      had it no label when its maturity passed? (core/coverage.py)       binary
     error ...         concept drift     see core/judging.py
@@ -29,7 +31,8 @@ from stream_monitor.core.coverage import Coverage
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
-from stream_monitor.core.rare import Rare
+from stream_monitor.core.novelty import Range, Vocabulary
+from stream_monitor.core.rare import Make, Rare
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 
@@ -108,7 +111,7 @@ def is_label_only(metrics: tuple[str, ...]) -> bool:
 
 def _may_judge(pattern: str) -> bool:
     """Whether a pattern of metric names may mean something that labels say."""
-    return not pattern.startswith(("score", "prediction", "feature:", "missing:", "latency"))
+    return not pattern.startswith(("score", "prediction", "feature:", "missing:", "new_category:", "out_of_range:", "latency"))
 
 
 class Room:
@@ -165,12 +168,13 @@ NOTHING = Nothing()
 
 
 class Numbers:
-    """A numeric quantity."""
+    """A numeric quantity, and whether it leaves its range if that is asked."""
 
-    __slots__ = ("stream",)
+    __slots__ = ("range", "stream")
 
-    def __init__(self, stream: NumericStream) -> None:
+    def __init__(self, stream: NumericStream | Nothing, range_: Range | None = None) -> None:
         self.stream = stream
+        self.range = range_
 
     def take(self, value: Any, unit: int, time: int, offset: int) -> bool:
         kind = type(value)
@@ -179,16 +183,26 @@ class Numbers:
         if not -HUGE < value < HUGE:
             value = HUGE if value > 0 else -HUGE
         self.stream.push(float(value), unit, time, offset)
+        known = self.range
+        if known is not None:
+            known.count += 1
+            if not known.low <= value <= known.high:
+                known.beyond(float(value), unit, time, offset)
         return True
 
     def streams(self) -> Iterator[Stream]:
-        yield self.stream
+        if isinstance(self.stream, NumericStream):
+            yield self.stream
+        if self.range is not None:
+            yield from self.range.rare.streams()
 
     def state(self) -> Any:
-        return self.stream.state()
+        return [self.stream.state(), self.range and self.range.state()]
 
     def restore(self, state: Any) -> None:
-        self.stream.restore(state)
+        self.stream.restore(state[0])
+        if self.range is not None:
+            self.range.restore(state[1])
 
 
 class Scope:
@@ -210,8 +224,8 @@ class Scope:
         self.latency: Signal | None = None
         self.features: dict[str, tuple[Signal, int]] = {}  # and `records` when it was first there
         self.missing: dict[str, BinaryStream | Nothing] = {}
-        covered = Rare(partial(plan.binary, slice_, UNLABELLED, Kind.DATA_QUALITY), self.since)
-        self.coverage = Coverage(covered) if plan.wants(UNLABELLED, slice_ is not None) else None
+        covered = self._share(UNLABELLED)
+        self.coverage = covered and Coverage(Rare(covered, self.since))
 
     def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
         """Takes the signals that need no label from a prediction. `task` None: not known yet."""
@@ -296,7 +310,25 @@ class Scope:
         return entry
 
     def _feature(self, name: str, numeric: bool) -> Signal:
-        return self._signal(f"feature:{shorten(name)}", Kind.DATA_DRIFT, numeric, CATEGORIES)
+        """`NOTHING` where nothing that is asked needs the value."""
+        plan, part, name = self.plan, self.part, shorten(name)
+        metric, kind = f"feature:{name}", Kind.DATA_DRIFT
+        wanted, missing = self._wants(metric), self._wants(f"missing:{name}")
+        settings, ledger = plan.settings, plan.desk.ledger
+        if numeric:
+            make = self._share(f"out_of_range:{name}")
+            range_ = make and Range(make, settings.warmup, ledger)
+            stream = plan.numeric(part, metric, kind) if wanted else NOTHING if range_ or missing else None
+            return NOTHING if stream is None else Numbers(stream, range_)
+        make = self._share(f"new_category:{name}")
+        vocabulary = make and Vocabulary(make, settings.warmup, ledger)
+        if not (wanted or vocabulary or missing):
+            return NOTHING
+        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind) if wanted else None, CATEGORIES, settings, ledger, vocabulary)
+
+    def _share(self, metric: str) -> Make | None:
+        """What makes the stream of this share, if it is asked for."""
+        return partial(self.plan.binary, self.part, metric, Kind.DATA_QUALITY) if self._wants(metric) else None
 
     def _note_missing(self, features: dict[str, Any], unit: int, time: int, offset: int) -> None:
         for name, (signal, born) in self.features.items():

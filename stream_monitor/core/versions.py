@@ -42,12 +42,12 @@ class Version:
         unit = unit_of(prediction["request_id"].encode())
         self.whole.predicted(prediction, self.task, unit, time, offset)
         if self.whole.coverage is not None:
-            self.whole.coverage.made(time, offset, self.reading)
+            self.whole.coverage.made(time, offset, self.maturity.wait, self.reading)
         if self.plan.slices_free:
             for scope in self._scopes(prediction.get("slices"), offset):
                 scope.predicted(prediction, self.task, unit, time, offset)
                 if scope.coverage is not None:
-                    scope.coverage.made(time, offset, self.reading)
+                    scope.coverage.made(time, offset, self.maturity.wait, self.reading)
 
     def answered(self, outcome: Outcome, labelled: int, origin: tuple[int, int]) -> int:
         """A label came, dated `labelled` (ms), by way of a partition of the journal. Answers how many outcomes became mature by it."""

@@ -144,7 +144,7 @@ def test_whatever_times_come_memory_is_bounded_and_what_was_saved_goes_on_the_sa
     def take(one: Coverage, reading: Reading, part: list[tuple[int, bool]], start: int) -> None:
         for offset, (time, labelled) in enumerate(part, start):
             reading._desk.clock = offset
-            one.made(time, offset, reading)
+            one.made(time, offset, 1_000, reading)
             if labelled:
                 one.labelled(time)
             assert len(one.slots) == len(one.order) <= SLOTS
