@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from stream_monitor.core.budget import Ledger
 from stream_monitor.core.detectors import Assurance, Detector, Evidence
-from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Status
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.reference import salt_of
 
@@ -305,10 +305,13 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
             "missing": f"missing share of {feature}",
             "new_category": f"share of new categories of {feature}",
             "out_of_range": f"share of {feature} out of range",
+            "feedback_late": "share of labels that came too late to be joined",
+            "feedback_conflicting": "share of labels that contradict an earlier one",
             "unlabelled": "share of answers without a label in time",
         }.get(base, metric)
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
-    return f"{safe(model)} {safe(version)}: {'spread of ' if spread else ''}{safe(said)}{part}"
+    of = "all versions" if version == ALL_VERSIONS else safe(version)
+    return f"{safe(model)} {of}: {'spread of ' if spread else ''}{safe(said)}{part}"
 
 
 def _number(value: float) -> str:

@@ -11,7 +11,14 @@
     out_of_range:NAME data quality      numbers: is it out of the reference's range? (core/novelty.py)     binary
     latency           performance       how long the model took to answer, ms                              numeric
     unlabelled        data quality      had it no label when its maturity passed? (core/coverage.py)       binary
+    feedback_late     data quality      labels that came: too late to be joined?                           binary
+    feedback_conflicting data quality   labels that came: not the label that came before?                  binary
     error ...         concept drift     see core/judging.py
+
+`feedback_late` and `feedback_conflicting` are in the order in which labels come, since it is their coming that they tell of: of all labels
+that found their prediction, the share that came past the join's window, or that contradicts one that had come. Of a contradiction only
+the model is known, so it is a signal of all versions together (`*`). Labels without a prediction (orphans) are nobody's: the join counts
+them.
 
 A feature's type is that of its first value. Categories: see core/categories.py. The stream of missing values begins with the first that
 is missing.
@@ -37,6 +44,9 @@ from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 
 CROSS = " x "  # between the two keys of a cross, and between their values
+
+LATE, CONFLICTING = "feedback_late", "feedback_conflicting"
+LABEL_METRICS = METRICS | {LATE, CONFLICTING}
 
 Task = Literal["classification", "regression"]
 
@@ -69,6 +79,7 @@ class Plan:
         self.slices_judged = bool(monitor.slices) and any(_may_judge(p) for p in monitor.slice_metrics)
         self.slices_free = bool(monitor.slices) and any(not is_label_only((p,)) for p in monitor.slice_metrics)
         self.covers_slices = self.wants(UNLABELLED, True)
+        self.late_in_slices = self.wants(LATE, True)
         self.free = not is_label_only(monitor.metrics)
         self.error_only = all(p == "error" for p in monitor.metrics)
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
@@ -106,7 +117,7 @@ class Plan:
 
 def is_label_only(metrics: tuple[str, ...]) -> bool:
     """Whether nothing is asked for but what labels say, literally."""
-    return all(metric.partition("=")[0] in METRICS for metric in metrics)
+    return all(metric.partition("=")[0] in LABEL_METRICS for metric in metrics)
 
 
 def _may_judge(pattern: str) -> bool:
@@ -209,7 +220,8 @@ class Scope:
     """The signals of a model version: of all its traffic (`slice_` None), or of a slice."""
 
     __slots__ = (
-        "coverage", "error_only", "features", "judging", "latency", "missing", "part", "plan", "prediction", "records", "score", "since",
+        "conflicting", "coverage", "error_only", "features", "judging", "late", "latency", "missing", "part", "plan", "prediction",
+        "records", "score", "since",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
@@ -226,6 +238,9 @@ class Scope:
         self.missing: dict[str, BinaryStream | Nothing] = {}
         covered = self._share(UNLABELLED)
         self.coverage = covered and Coverage(Rare(covered, self.since))
+        late, conflicting = self._share(LATE), self._share(CONFLICTING)
+        self.late = late and Rare(late, self.since)
+        self.conflicting = conflicting and Rare(conflicting, self.since)
 
     def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
         """Takes the signals that need no label from a prediction. `task` None: not known yet."""
@@ -276,6 +291,9 @@ class Scope:
                 yield stream
         if self.coverage is not None:
             yield from self.coverage.rare.streams()
+        for rare in (self.late, self.conflicting):
+            if rare is not None:
+                yield from rare.streams()
 
     def end(self, event: Event, offset: int) -> None:
         """Resolves every alert that fires here."""
@@ -361,13 +379,15 @@ class Scope:
             [[name, born, _saved(signal)] for name, (signal, born) in self.features.items()],
             [[name, _saved(stream)] for name, stream in self.missing.items()],
             self.coverage and self.coverage.state(),
+            self.late and self.late.state(),
+            self.conflicting and self.conflicting.state(),
         ]
 
     @classmethod
     def restored(cls, plan: Plan, slice_: Slice | None, state: Any) -> Scope:
         """The scope that gave `state`."""
         scope = cls(plan, slice_)
-        scope.since, scope.records, judging, score, prediction, latency, features, missing, coverage = state
+        scope.since, scope.records, judging, score, prediction, latency, features, missing, *rest = state
         scope.judging.restore(judging)
         scope.score = _restored(score, lambda _: scope._numbers("score", Kind.PREDICTION_DRIFT))
         scope.prediction = _restored(prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))
@@ -376,8 +396,9 @@ class Scope:
             scope.features[name] = _restored(saved, partial(scope._feature, name)), born
         for name, saved in missing:
             scope.missing[name] = _restored(saved, partial(scope._missing, name))
-        if scope.coverage is not None:
-            scope.coverage.restore(coverage)
+        for part, saved in zip((scope.coverage, scope.late, scope.conflicting), rest, strict=True):
+            if part is not None:
+                part.restore(saved)
         return scope
 
 

@@ -27,6 +27,7 @@ class Version:
         self.counts = counts
         self.heard = (0, 0)
         self.task: Task | None = None if task == "auto" else task
+        self.labels = 0  # outcomes that came
         self.answers = 0  # whole numbers while the task is not known
         self.whole = Scope(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
@@ -57,9 +58,16 @@ class Version:
         wait = self.maturity.wait
         if wait and labelled - outcome.time <= wait:
             self._covered(outcome.time, outcome.slices)
+        self.labels += 1
+        if self.plan.late_in_slices or (self.whole.late is not None and self.whole.late.stream is not None):
+            self._came(0, outcome.request_id, outcome.slices, labelled, outcome.offset)
         for one in ready:
             self._judge(one)
         return len(ready)
+
+    def late(self, request_id: str, slices: Mapping[str, Any] | None, labelled: int, offset: int) -> None:
+        """A label came, dated `labelled` (ms), that was too late to be joined."""
+        self._came(1, request_id, slices, labelled, offset)
 
     def outcome(self, prediction: dict[str, Any], feedback: dict[str, Any], offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""
@@ -96,11 +104,30 @@ class Version:
         """The prediction made at `time` has got its label in time."""
         if self.whole.coverage is not None:
             self.whole.coverage.labelled(time)
-        if slices and self.plan.covers_slices:
-            for name in self._names(slices):
-                scope = self.slices.get(name) or self.slices.get((shorten(name[0]), shorten(name[1])))
-                if scope is not None and scope.coverage is not None:
+        if self.plan.covers_slices:
+            for scope in self._known(slices):
+                if scope.coverage is not None:
                     scope.coverage.labelled(time)
+
+    def _came(self, late: int, request_id: str, slices: Mapping[str, Any] | None, time: int, offset: int) -> None:
+        """A label came, `late` (1) or not (0)."""
+        unit, whole = unit_of(request_id.encode()), self.whole.late
+        if whole is not None:
+            if whole.stream is None:
+                whole.zeros = self.labels
+            if late or whole.stream is not None:
+                whole.push(late, unit, time, offset)
+        if self.plan.late_in_slices:
+            for scope in self._known(slices):
+                if scope.late is not None:
+                    scope.late.push(late, unit, time, offset)
+
+    def _known(self, slices: Mapping[str, Any] | None) -> Iterator[Scope]:
+        """The watched slices among these that have been met before, no more recently seen than they were."""
+        for name in self._names(slices) if type(slices) is dict else ():
+            scope = self.slices.get(name) or self.slices.get((shorten(name[0]), shorten(name[1])))
+            if scope is not None:
+                yield scope
 
     def _judge(self, outcome: Outcome) -> None:
         time, offset, prediction, label, request_id, slices, delay, weight, lost = outcome
@@ -175,11 +202,11 @@ class Version:
     def state(self, waiting: bool) -> Any:
         """Plain data; without the outcomes that wait unless `waiting`."""
         slices = [[list(name), scope.state()] for name, scope in self.slices.items()]
-        return [list(self.heard), self.task, self.answers, self.whole.state(), slices, self.maturity.state(waiting)]
+        return [list(self.heard), self.task, self.answers, self.labels, self.whole.state(), slices, self.maturity.state(waiting)]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        heard, self.task, self.answers, whole, slices, maturity = state
+        heard, self.task, self.answers, self.labels, whole, slices, maturity = state
         self.heard = heard[0], heard[1]
         self.whole = Scope.restored(self.plan, None, whole)
         for name, saved in slices:
