@@ -199,8 +199,9 @@ class Desk:
         evidence: Evidence,
         offset: int,
         autocorrelation: float | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> Alert:
-        """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once."""
+        """The event that begins an episode, at the value with this `offset`, with `more` details. `id` is unique: a value is read once."""
         position = Position(self.topic, self.partition, offset)
         alert_id = digest_of(subject.fingerprint, _place(position))
         before, after = change.before.value, change.after.value
@@ -230,7 +231,8 @@ class Desk:
             summary=_rise(subject, change),
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
-            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
+            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)})
+            | dict(more or {}),
         )
         self.out.append(alert)
         return alert

@@ -157,10 +157,10 @@ class Shares:
         self.since, self.count, tally, known, other, self.refused, vocabulary = state
         if self.vocabulary is not None:
             self.vocabulary.restore(vocabulary[0])
-            self.vocabulary.seen = None if vocabulary[1] is None else frozenset(map(_key, vocabulary[1]))
-        self.tally = None if tally is None else {_key(key): n for key, n in tally}
+            self.vocabulary.seen = None if vocabulary[1] is None else frozenset(map(key_of, vocabulary[1]))
+        self.tally = None if tally is None else {key_of(key): n for key, n in tally}
         for saved, stream_state in known:
-            key = _key(saved)
+            key = key_of(saved)
             stream = self.make(category_name(key)) if stream_state else None
             self.known[key] = stream
             if stream is not None:
@@ -171,5 +171,6 @@ class Shares:
             self.other = pooled
 
 
-def _key(saved: Any) -> Any:
+def key_of(saved: Any) -> Any:
+    """A key as it was before it became plain data."""
     return saved if type(saved) is str else tuple(saved)

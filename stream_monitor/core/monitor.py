@@ -112,6 +112,14 @@ class Monitor:
             ),
         )
 
+    def confusion(self) -> list[dict[str, Any]]:
+        """Of each version that classifies: which class it answered for which, over time (core/confusion.py `report`)."""
+        return [
+            {"model": model, "model_version": name, "tables": known.report()}
+            for (model, name), version in self._versions.items()
+            if (known := version.whole.judging.confusion) is not None and known.tables
+        ]
+
     def _prediction(self, prediction: Any, offset: int) -> bool:
         if not _is_prediction(prediction):
             return False

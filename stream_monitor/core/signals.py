@@ -229,7 +229,7 @@ class Scope:
         self.part = slice_
         self.records = 0  # predictions seen
         self.since = plan.desk.ledger.age  # age of the ledger at its beginning
-        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup)
+        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None)
         self.error_only = plan.error_only if slice_ is None else plan.slice_error_only
         self.score: Signal | None = None  # None: not met yet, here and below
         self.prediction: Signal | None = None
