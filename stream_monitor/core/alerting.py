@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from stream_monitor.core.budget import Ledger
 from stream_monitor.core.detectors import Assurance, Detector, Evidence
-from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Status
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.reference import salt_of
 
@@ -199,8 +199,9 @@ class Desk:
         evidence: Evidence,
         offset: int,
         autocorrelation: float | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> Alert:
-        """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once."""
+        """The event that begins an episode, at the value with this `offset`, with `more` details. `id` is unique: a value is read once."""
         position = Position(self.topic, self.partition, offset)
         alert_id = digest_of(subject.fingerprint, _place(position))
         before, after = change.before.value, change.after.value
@@ -230,7 +231,8 @@ class Desk:
             summary=_rise(subject, change),
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
-            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
+            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)})
+            | dict(more or {}),
         )
         self.out.append(alert)
         return alert
@@ -300,9 +302,18 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
     elif category:
         said = f"share of {feature or base}={category}"
     else:
-        said = {"feature": f"feature {feature}", "missing": f"missing share of {feature}"}.get(base, metric)
+        said = {
+            "feature": f"feature {feature}",
+            "missing": f"missing share of {feature}",
+            "new_category": f"share of new categories of {feature}",
+            "out_of_range": f"share of {feature} out of range",
+            "feedback_late": "share of labels that came too late to be joined",
+            "feedback_conflicting": "share of labels that contradict an earlier one",
+            "unlabelled": "share of answers without a label in time",
+        }.get(base, metric)
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
-    return f"{safe(model)} {safe(version)}: {'spread of ' if spread else ''}{safe(said)}{part}"
+    of = "all versions" if version == ALL_VERSIONS else safe(version)
+    return f"{safe(model)} {of}: {'spread of ' if spread else ''}{safe(said)}{part}"
 
 
 def _number(value: float) -> str:

@@ -15,6 +15,9 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 Label = str | int | float | bool
 """A class (string, integer or boolean) or a number (regression)."""
 
+ALL_VERSIONS = "*"
+"""The version of alerts about what is known of a model only."""
+
 FeatureValue = str | int | float | bool | None
 
 

@@ -19,10 +19,11 @@ from stream_monitor.core.alerting import Desk, Event
 from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import Alert
+from stream_monitor.core.events import ALL_VERSIONS, Alert
+from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
+from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, is_label_only
 from stream_monitor.core.versions import Version
 
 FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
@@ -45,6 +46,7 @@ class Monitor:
         self._labels = LabelClock(settings.max_clock_step_ms)
         self._room = Room(settings.max_streams)
         self._versions: dict[tuple[str, str], Version] = {}
+        self._wide: dict[str, Version] = {}  # of models, where something is told of all their versions together
         self._look = 0  # event time of the next look for silent versions
         self._counts: dict[str, int] = {}
         monitors = (*settings.monitors, settings.default)
@@ -69,7 +71,7 @@ class Monitor:
         elif kind == "prediction":
             understood = self._prediction(record.get("prediction"), offset)
         elif kind == "feedback_issue":
-            understood = self._issue(record)
+            understood = self._issue(record, offset)
         elif kind == "control":
             understood = self._control(record, offset)
         else:
@@ -121,6 +123,14 @@ class Monitor:
             for (model, name), version in self._versions.items()
         ]  # fmt: skip
 
+    def confusion(self) -> list[dict[str, Any]]:
+        """Of each version that classifies: which class it answered for which, over time (core/confusion.py `report`)."""
+        return [
+            {"model": model, "model_version": name, "tables": known.report()}
+            for (model, name), version in self._versions.items()
+            if (known := version.whole.judging.confusion) is not None and known.tables
+        ]
+
     def _prediction(self, prediction: Any, offset: int) -> bool:
         if not _is_prediction(prediction):
             return False
@@ -139,14 +149,46 @@ class Monitor:
         version = self._heard_of(prediction, max(prediction["timestamp"], labelled), offset)
         matured = version.answered(version.outcome(prediction, feedback, offset), labelled, _origin(record))
         self._counts["matured"] = self._counts.get("matured", 0) + matured
+        if self._wide and (wide := self._wide.get(prediction["model"])) is not None:
+            wide.heard = self._clock.now, offset
+            wide.whole.conflicting.push(0, _unit(feedback), labelled, offset)  # type: ignore[union-attr]  # see _note_wide
         return True
 
-    def _issue(self, record: dict[str, Any]) -> bool:
+    def _issue(self, record: dict[str, Any], offset: int) -> bool:
         issue = record.get("issue")
         if issue not in ("late", "conflicting"):
             return False
         self._count(f"feedback_{issue}")
+        prediction: Any = record.get("prediction")
+        feedback: Any = record.get("feedback")
+        model = record.get("model")
+        if not _is_feedback(feedback):
+            return True
+        time = feedback["timestamp"]
+        if issue == "late" and _is_prediction(prediction):
+            version = self._heard_of(prediction, max(prediction["timestamp"], time), offset)
+            version.late(prediction["request_id"], prediction.get("slices"), time, offset)
+        elif issue == "conflicting" and type(model) is str:
+            self._conflict(model, feedback, offset)
         return True
+
+    def _conflict(self, model: str, feedback: dict[str, Any], offset: int) -> None:
+        """A label came that contradicts an earlier one. What stands for all versions of a model makes no other version go."""
+        name = model, ALL_VERSIONS
+        room = name in self._versions or len(self._versions) < self._settings.max_versions
+        if not (room and any(fnmatchcase(CONFLICTING, pattern) for pattern in self._monitor_of(model).metrics)):
+            return
+        wide = self._heard_of({"model": model, "model_version": ALL_VERSIONS}, feedback["timestamp"], offset)
+        rare = wide.whole.conflicting
+        if rare is not None:
+            if rare.stream is None:
+                rare.zeros = sum(version.labels for (of, _), version in self._versions.items() if of == model)
+            rare.push(1, _unit(feedback), feedback["timestamp"], offset)
+            self._note_wide(model, wide)
+
+    def _note_wide(self, model: str, wide: Version) -> None:
+        if wide.whole.conflicting is not None and wide.whole.conflicting.stream is not None:
+            self._wide[model] = wide
 
     def _control(self, record: dict[str, Any], offset: int) -> bool:
         action = record.get("action")
@@ -178,6 +220,8 @@ class Monitor:
             longest = min(self._versions, key=lambda known: self._versions[known].heard[1])
             gone = self._versions.pop(longest)
             gone.end(Event.EVICTED, offset)
+            if self._wide.get(longest[0]) is gone:
+                del self._wide[longest[0]]
             self._room.release(stream for scope in gone.scopes() for stream in scope.streams())
             self._count("versions_evicted")
             self._count("too_late_for_maturity", gone.maturity.late)
@@ -187,9 +231,10 @@ class Monitor:
         return version
 
     def _new(self, name: tuple[str, str]) -> Version:
-        settings = self._settings
-        monitor = next((m for m in settings.monitors if _matches(m, name[0])), settings.default)
-        return Version(Plan(*name, monitor, settings, self._desk, self._room), self._labels, self._counts)
+        return Version(Plan(*name, self._monitor_of(name[0]), self._settings, self._desk, self._room), self._labels, self._counts)
+
+    def _monitor_of(self, model: str) -> MonitorSettings:
+        return next((m for m in self._settings.monitors if _matches(m, model)), self._settings.default)
 
     def _look_for_silence(self, now: int, offset: int) -> None:
         """Resolves the alerts of versions that have long been silent while another version of their model was heard of, and gives the
@@ -244,6 +289,8 @@ class Monitor:
         for name, state in data["versions"]:
             version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
             version.restore(state)
+            if name[1] == ALL_VERSIONS:
+                monitor._note_wide(name[0], version)
         monitor._room.refused = data["refused"]
         return monitor
 
@@ -283,6 +330,10 @@ class Monitor:
 
 def _matches(monitor: MonitorSettings, model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in monitor.models)
+
+
+def _unit(feedback: dict[str, Any]) -> int:
+    return unit_of(str(feedback.get("request_id")).encode("utf-8", "replace"))
 
 
 def _origin(record: dict[str, Any]) -> tuple[int, int]:

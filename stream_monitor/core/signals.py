@@ -7,8 +7,18 @@
     feature:NAME      data drift        numbers: the value                                                 numeric
     feature:NAME=CAT  data drift        strings and booleans: is it this category?                         binary
     missing:NAME      data quality      is a feature that was there before null, absent or of another type? binary
+    new_category:NAME data quality      strings, booleans: is it a category that the reference had not?    binary
+    out_of_range:NAME data quality      numbers: is it out of the reference's range? (core/novelty.py)     binary
     latency           performance       how long the model took to answer, ms                              numeric
+    unlabelled        data quality      had it no label when its maturity passed? (core/coverage.py)       binary
+    feedback_late     data quality      labels that came: too late to be joined?                           binary
+    feedback_conflicting data quality   labels that came: not the label that came before?                  binary
     error ...         concept drift     see core/judging.py
+
+`feedback_late` and `feedback_conflicting` are in the order in which labels come, since it is their coming that they tell of: of all labels
+that found their prediction, the share that came past the join's window, or that contradicts one that had come. Of a contradiction only
+the model is known, so it is a signal of all versions together (`*`). Labels without a prediction (orphans) are nobody's: the join counts
+them.
 
 A feature's type is that of its first value. Categories: see core/categories.py. The stream of missing values begins with the first that
 is missing.
@@ -23,13 +33,20 @@ from typing import Any, Literal, Protocol
 
 from stream_monitor.core.alerting import Desk, Event, Subject
 from stream_monitor.core.categories import Shares, shorten
+from stream_monitor.core.coverage import METRIC as UNLABELLED
+from stream_monitor.core.coverage import Coverage
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
+from stream_monitor.core.novelty import Range, Vocabulary
+from stream_monitor.core.rare import Make, Rare
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 
 CROSS = " x "  # between the two keys of a cross, and between their values
+
+LATE, CONFLICTING = "feedback_late", "feedback_conflicting"
+LABEL_METRICS = METRICS | {LATE, CONFLICTING}
 
 Task = Literal["classification", "regression"]
 
@@ -61,6 +78,8 @@ class Plan:
         self.slice_keys = self.single_keys.union(*crosses)
         self.slices_judged = bool(monitor.slices) and any(_may_judge(p) for p in monitor.slice_metrics)
         self.slices_free = bool(monitor.slices) and any(not is_label_only((p,)) for p in monitor.slice_metrics)
+        self.covers_slices = self.wants(UNLABELLED, True)
+        self.late_in_slices = self.wants(LATE, True)
         self.free = not is_label_only(monitor.metrics)
         self.error_only = all(p == "error" for p in monitor.metrics)
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
@@ -98,12 +117,12 @@ class Plan:
 
 def is_label_only(metrics: tuple[str, ...]) -> bool:
     """Whether nothing is asked for but what labels say, literally."""
-    return all(metric.partition("=")[0] in METRICS for metric in metrics)
+    return all(metric.partition("=")[0] in LABEL_METRICS for metric in metrics)
 
 
 def _may_judge(pattern: str) -> bool:
     """Whether a pattern of metric names may mean something that labels say."""
-    return not pattern.startswith(("score", "prediction", "feature:", "missing:", "latency"))
+    return not pattern.startswith(("score", "prediction", "feature:", "missing:", "new_category:", "out_of_range:", "latency"))
 
 
 class Room:
@@ -160,12 +179,13 @@ NOTHING = Nothing()
 
 
 class Numbers:
-    """A numeric quantity."""
+    """A numeric quantity, and whether it leaves its range if that is asked."""
 
-    __slots__ = ("stream",)
+    __slots__ = ("range", "stream")
 
-    def __init__(self, stream: NumericStream) -> None:
+    def __init__(self, stream: NumericStream | Nothing, range_: Range | None = None) -> None:
         self.stream = stream
+        self.range = range_
 
     def take(self, value: Any, unit: int, time: int, offset: int) -> bool:
         kind = type(value)
@@ -174,35 +194,53 @@ class Numbers:
         if not -HUGE < value < HUGE:
             value = HUGE if value > 0 else -HUGE
         self.stream.push(float(value), unit, time, offset)
+        known = self.range
+        if known is not None:
+            known.count += 1
+            if not known.low <= value <= known.high:
+                known.beyond(float(value), unit, time, offset)
         return True
 
     def streams(self) -> Iterator[Stream]:
-        yield self.stream
+        if isinstance(self.stream, NumericStream):
+            yield self.stream
+        if self.range is not None:
+            yield from self.range.rare.streams()
 
     def state(self) -> Any:
-        return self.stream.state()
+        return [self.stream.state(), self.range and self.range.state()]
 
     def restore(self, state: Any) -> None:
-        self.stream.restore(state)
+        self.stream.restore(state[0])
+        if self.range is not None:
+            self.range.restore(state[1])
 
 
 class Scope:
     """The signals of a model version: of all its traffic (`slice_` None), or of a slice."""
 
-    __slots__ = ("error_only", "features", "judging", "latency", "missing", "part", "plan", "prediction", "records", "score", "since")
+    __slots__ = (
+        "conflicting", "coverage", "error_only", "features", "judging", "late", "latency", "missing", "part", "plan", "prediction",
+        "records", "score", "since",
+    )  # fmt: skip
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
         self.plan = plan
         self.part = slice_
         self.records = 0  # predictions seen
         self.since = plan.desk.ledger.age  # age of the ledger at its beginning
-        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup)
+        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None)
         self.error_only = plan.error_only if slice_ is None else plan.slice_error_only
         self.score: Signal | None = None  # None: not met yet, here and below
         self.prediction: Signal | None = None
         self.latency: Signal | None = None
         self.features: dict[str, tuple[Signal, int]] = {}  # and `records` when it was first there
         self.missing: dict[str, BinaryStream | Nothing] = {}
+        covered = self._share(UNLABELLED)
+        self.coverage = covered and Coverage(Rare(covered, self.since))
+        late, conflicting = self._share(LATE), self._share(CONFLICTING)
+        self.late = late and Rare(late, self.since)
+        self.conflicting = conflicting and Rare(conflicting, self.since)
 
     def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
         """Takes the signals that need no label from a prediction. `task` None: not known yet."""
@@ -251,6 +289,11 @@ class Scope:
         for stream in self.missing.values():
             if isinstance(stream, Stream):
                 yield stream
+        if self.coverage is not None:
+            yield from self.coverage.rare.streams()
+        for rare in (self.late, self.conflicting):
+            if rare is not None:
+                yield from rare.streams()
 
     def end(self, event: Event, offset: int) -> None:
         """Resolves every alert that fires here."""
@@ -285,7 +328,25 @@ class Scope:
         return entry
 
     def _feature(self, name: str, numeric: bool) -> Signal:
-        return self._signal(f"feature:{shorten(name)}", Kind.DATA_DRIFT, numeric, CATEGORIES)
+        """`NOTHING` where nothing that is asked needs the value."""
+        plan, part, name = self.plan, self.part, shorten(name)
+        metric, kind = f"feature:{name}", Kind.DATA_DRIFT
+        wanted, missing = self._wants(metric), self._wants(f"missing:{name}")
+        settings, ledger = plan.settings, plan.desk.ledger
+        if numeric:
+            make = self._share(f"out_of_range:{name}")
+            range_ = make and Range(make, settings.warmup, ledger)
+            stream = plan.numeric(part, metric, kind) if wanted else NOTHING if range_ or missing else None
+            return NOTHING if stream is None else Numbers(stream, range_)
+        make = self._share(f"new_category:{name}")
+        vocabulary = make and Vocabulary(make, settings.warmup, ledger)
+        if not (wanted or vocabulary or missing):
+            return NOTHING
+        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind) if wanted else None, CATEGORIES, settings, ledger, vocabulary)
+
+    def _share(self, metric: str) -> Make | None:
+        """What makes the stream of this share, if it is asked for."""
+        return partial(self.plan.binary, self.part, metric, Kind.DATA_QUALITY) if self._wants(metric) else None
 
     def _note_missing(self, features: dict[str, Any], unit: int, time: int, offset: int) -> None:
         for name, (signal, born) in self.features.items():
@@ -317,13 +378,16 @@ class Scope:
             _saved(self.latency),
             [[name, born, _saved(signal)] for name, (signal, born) in self.features.items()],
             [[name, _saved(stream)] for name, stream in self.missing.items()],
+            self.coverage and self.coverage.state(),
+            self.late and self.late.state(),
+            self.conflicting and self.conflicting.state(),
         ]
 
     @classmethod
     def restored(cls, plan: Plan, slice_: Slice | None, state: Any) -> Scope:
         """The scope that gave `state`."""
         scope = cls(plan, slice_)
-        scope.since, scope.records, judging, score, prediction, latency, features, missing = state
+        scope.since, scope.records, judging, score, prediction, latency, features, missing, *rest = state
         scope.judging.restore(judging)
         scope.score = _restored(score, lambda _: scope._numbers("score", Kind.PREDICTION_DRIFT))
         scope.prediction = _restored(prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))
@@ -332,6 +396,9 @@ class Scope:
             scope.features[name] = _restored(saved, partial(scope._feature, name)), born
         for name, saved in missing:
             scope.missing[name] = _restored(saved, partial(scope._missing, name))
+        for part, saved in zip((scope.coverage, scope.late, scope.conflicting), rest, strict=True):
+            if part is not None:
+                part.restore(saved)
         return scope
 
 

@@ -14,7 +14,7 @@ alert lasts, means of values are held against the old one, which comes back with
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import log, sqrt
 from typing import Any
 
@@ -49,8 +49,9 @@ class Stream:
     numeric: bool
 
     __slots__ = (
-        "account", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left", "marks",
-        "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width", "salt",
+        "account", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares", "held_sum", "judged", "left",
+        "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width",
+        "salt",
         "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
@@ -85,6 +86,7 @@ class Stream:
         self.left = 0  # values until the next mark
         self.marks = array("d")
         self.episode: Episode | None = None
+        self.explain: Callable[[int], Mapping[str, Any]] | None = None  # what else its alerts can say of a change at this time (ms)
         self.old: Any = None  # the reference that the episode moved away from
         self._bind()
 
@@ -199,7 +201,8 @@ class Stream:
         if transition.publish:
             before, after = self._variances(split) if spread else self._means(split)
             rho = None if self.past is None else self.past.rho
-            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), detector.evidence(before, after), offset, rho)
+            evidence, more = detector.evidence(before, after), None if self.explain is None else self.explain(change.time)
+            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), evidence, offset, rho, more)
             shift = after.value - before.value
             deviation = sqrt(2) * max(before.value, after.value) if spread else self._spread(split)
             # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.

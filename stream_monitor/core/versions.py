@@ -8,6 +8,7 @@ from typing import Any
 
 from stream_monitor.core.alerting import Event
 from stream_monitor.core.categories import shorten
+from stream_monitor.core.coverage import Reading
 from stream_monitor.core.events import Slice
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
@@ -26,10 +27,12 @@ class Version:
         self.counts = counts
         self.heard = (0, 0)
         self.task: Task | None = None if task == "auto" else task
+        self.labels = 0  # outcomes that came
         self.answers = 0  # whole numbers while the task is not known
         self.whole = Scope(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
         self.maturity = Maturity(settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels)
+        self.reading = Reading(self.maturity, plan.desk, settings.silent_ms)
 
     def predicted(self, prediction: dict[str, Any], time: int, offset: int) -> None:
         """A prediction was made."""
@@ -39,18 +42,32 @@ class Version:
             return
         unit = unit_of(prediction["request_id"].encode())
         self.whole.predicted(prediction, self.task, unit, time, offset)
+        if self.whole.coverage is not None:
+            self.whole.coverage.made(time, offset, self.maturity.wait, self.reading)
         if self.plan.slices_free:
             for scope in self._scopes(prediction.get("slices"), offset):
                 scope.predicted(prediction, self.task, unit, time, offset)
+                if scope.coverage is not None:
+                    scope.coverage.made(time, offset, self.maturity.wait, self.reading)
 
     def answered(self, outcome: Outcome, labelled: int, origin: tuple[int, int]) -> int:
         """A label came, dated `labelled` (ms), by way of a partition of the journal. Answers how many outcomes became mature by it."""
         if self.task is None:
             self._decide(outcome.prediction)
         ready = self.maturity.take(outcome, labelled, origin)
+        wait = self.maturity.wait
+        if wait and labelled - outcome.time <= wait:
+            self._covered(outcome.time, outcome.slices)
+        self.labels += 1
+        if self.plan.late_in_slices or (self.whole.late is not None and self.whole.late.stream is not None):
+            self._came(0, outcome.request_id, outcome.slices, labelled, outcome.offset)
         for one in ready:
             self._judge(one)
         return len(ready)
+
+    def late(self, request_id: str, slices: Mapping[str, Any] | None, labelled: int, offset: int) -> None:
+        """A label came, dated `labelled` (ms), that was too late to be joined."""
+        self._came(1, request_id, slices, labelled, offset)
 
     def outcome(self, prediction: dict[str, Any], feedback: dict[str, Any], offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""
@@ -82,6 +99,35 @@ class Version:
         """The whole, then each slice."""
         yield self.whole
         yield from self.slices.values()
+
+    def _covered(self, time: int, slices: Mapping[str, Any] | None) -> None:
+        """The prediction made at `time` has got its label in time."""
+        if self.whole.coverage is not None:
+            self.whole.coverage.labelled(time)
+        if self.plan.covers_slices:
+            for scope in self._known(slices):
+                if scope.coverage is not None:
+                    scope.coverage.labelled(time)
+
+    def _came(self, late: int, request_id: str, slices: Mapping[str, Any] | None, time: int, offset: int) -> None:
+        """A label came, `late` (1) or not (0)."""
+        unit, whole = unit_of(request_id.encode()), self.whole.late
+        if whole is not None:
+            if whole.stream is None:
+                whole.zeros = self.labels
+            if late or whole.stream is not None:
+                whole.push(late, unit, time, offset)
+        if self.plan.late_in_slices:
+            for scope in self._known(slices):
+                if scope.late is not None:
+                    scope.late.push(late, unit, time, offset)
+
+    def _known(self, slices: Mapping[str, Any] | None) -> Iterator[Scope]:
+        """The watched slices among these that have been met before, no more recently seen than they were."""
+        for name in self._names(slices) if type(slices) is dict else ():
+            scope = self.slices.get(name) or self.slices.get((shorten(name[0]), shorten(name[1])))
+            if scope is not None:
+                yield scope
 
     def _judge(self, outcome: Outcome) -> None:
         time, offset, prediction, label, request_id, slices, delay, weight, lost = outcome
@@ -156,11 +202,11 @@ class Version:
     def state(self, waiting: bool) -> Any:
         """Plain data; without the outcomes that wait unless `waiting`."""
         slices = [[list(name), scope.state()] for name, scope in self.slices.items()]
-        return [list(self.heard), self.task, self.answers, self.whole.state(), slices, self.maturity.state(waiting)]
+        return [list(self.heard), self.task, self.answers, self.labels, self.whole.state(), slices, self.maturity.state(waiting)]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        heard, self.task, self.answers, whole, slices, maturity = state
+        heard, self.task, self.answers, self.labels, whole, slices, maturity = state
         self.heard = heard[0], heard[1]
         self.whole = Scope.restored(self.plan, None, whole)
         for name, saved in slices:
