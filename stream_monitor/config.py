@@ -20,7 +20,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stream_monitor.core.detectors import create
-from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
+from stream_monitor.core.limits import is_labelled, written
+from stream_monitor.core.limits import parse as parse_limit
+from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, Limit, MonitorSettings
 from stream_monitor.errors import ConfigurationError
 from stream_monitor.units import Duration, Rate, Size
 
@@ -243,11 +245,25 @@ class MonitorConfig(_Table):
     detectors: tuple[Annotated[DetectorSettings, BeforeValidator(_detector)], ...] = _MONITOR.detectors
     minimum_effect: float = Field(_MONITOR.minimum_effect, ge=0)
     critical_effect: float = Field(_MONITOR.critical_effect, ge=0)
+    limits: Annotated[tuple[Annotated[Limit, BeforeValidator(parse_limit)], ...], BeforeValidator(_names)] = _MONITOR.limits
+    limit_slices: Patterns = _MONITOR.limit_slices
 
-    @field_validator("models", "metrics", "slices", "slice_metrics", "detectors", mode="before")
+    @field_validator("models", "metrics", "slices", "slice_metrics", "detectors", "limits", "limit_slices", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _meaningful(self) -> Self:
+        for limit in self.limits if self.task == "regression" else ():
+            if limit.share is None and is_labelled(limit):
+                hint = (
+                    f"say for how many it must hold, such as error <= {limit.value:g} for 95%"
+                    if limit.metric == "error"
+                    else "leave it out"
+                )
+                raise ValueError(f"limits: {written(limit)} is about classes, and task is regression; {hint}")
+        return self
 
     def settings(self, name: str, base: MonitorSettings = _MONITOR) -> MonitorSettings:
         """`base` with what this table sets."""

@@ -22,10 +22,10 @@ from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Alert
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
+from stream_monitor.core.signals import CLASSES, Plan, Room, reads_predictions
 from stream_monitor.core.versions import Version
 
-FORMAT = 2  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
 
@@ -51,7 +51,7 @@ class Monitor:
         for monitor in monitors:
             for detector in monitor.detectors:
                 create(detector)  # a wrong name or parameter fails here, not with the first value
-        self._label_only = all(is_label_only(monitor.metrics) for monitor in monitors)
+        self._label_only = not any(map(reads_predictions, monitors))
 
     def step(self, offset: int, value: bytes) -> list[Alert]:
         """Applies the record at `offset` (>= `at`). A record that makes no sense is counted and ignored."""
@@ -102,12 +102,7 @@ class Monitor:
         """Who has received how much of the alert budget, and what alarms were charged (core/budget.py `statement`)."""
         return statement(
             self._ledger,
-            (
-                (Owner(*name, scope.part), stream.account)
-                for name, version in self._versions.items()
-                for scope in version.scopes()
-                for stream in scope.streams()
-            ),
+            ((Owner(*name, one.subject.slice), one.account) for name, version in self._versions.items() for one in version.watched()),
         )
 
     def _prediction(self, prediction: Any, offset: int) -> bool:
@@ -144,10 +139,9 @@ class Monitor:
         self._count(f"control_{action}")
         if action == "resolve":
             for version in self._versions.values():
-                for scope in version.scopes():
-                    for stream in scope.streams():
-                        if stream.episode is not None and stream.episode.alert.id == record.get("alert"):
-                            stream.end(Event.OPERATOR, offset)
+                for one in version.watched():
+                    if one.episode is not None and one.episode.alert.id == record.get("alert"):
+                        one.end(Event.OPERATOR, offset)
         return True
 
     def _heard_of(self, prediction: dict[str, Any], time: int, offset: int) -> Version:
@@ -167,7 +161,7 @@ class Monitor:
             longest = min(self._versions, key=lambda known: self._versions[known].heard[1])
             gone = self._versions.pop(longest)
             gone.end(Event.EVICTED, offset)
-            self._room.release(stream for scope in gone.scopes() for stream in scope.streams())
+            self._room.release(gone.watched())
             self._count("versions_evicted")
             self._count("too_late_for_maturity", gone.maturity.late)
             self._count("before_maturity", gone.maturity.early)
@@ -187,10 +181,9 @@ class Monitor:
         self._look = now + max(1, silent // LOOKS)
         level = self._ledger.look()
         for version in self._versions.values():
-            for scope in version.scopes():
-                for stream in scope.streams():
-                    if stream.judged and stream.account.paid < level:
-                        stream.rest()
+            for one in version.watched():
+                if one.judged and one.account.paid < level:
+                    one.rest()
         alive = {model for (model, _), version in self._versions.items() if now - version.heard[0] < silent}
         for (model, _), version in self._versions.items():
             if model in alive and now - version.heard[0] >= silent:
@@ -258,7 +251,7 @@ class Monitor:
         One whose signal has an alert here goes on as it, under the id that is known; the others are resolved by the events that are
         answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be.
         """
-        streams = {s.subject.fingerprint: s for v in self._versions.values() for scope in v.scopes() for s in scope.streams()}
+        streams = {one.subject.fingerprint: one for version in self._versions.values() for one in version.watched()}
         for alert in firing:
             stream = streams.get(alert.fingerprint)
             if stream is not None and stream.episode is not None:

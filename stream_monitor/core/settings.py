@@ -71,6 +71,16 @@ class DetectorSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A service level (core/limits.py): the mean of `metric`, or a `share` of its values, is to be at least or at most `value`."""
+
+    metric: str
+    at_least: bool
+    value: float
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MonitorSettings:
     """What is watched for the models it matches; the first monitor whose `models` match applies, the defaults to all others.
 
@@ -81,6 +91,7 @@ class MonitorSettings:
     `slice_shares`: shell patterns of slices (`country=DE`), whose streams own so many shares of the budget instead of one.
     `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
     `critical_effect`: shift from which an alert is critical.
+    `limits`: service levels, for all traffic and for the slices (`country=DE`) that a shell pattern of `limit_slices` matches.
     """
 
     name: str = "default"
@@ -93,6 +104,8 @@ class MonitorSettings:
     detectors: tuple[DetectorSettings, ...] = (DetectorSettings("e_detector"), DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
     minimum_effect: float = 0.1
     critical_effect: float = 0.5
+    limits: tuple[Limit, ...] = ()
+    limit_slices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

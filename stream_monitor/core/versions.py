@@ -12,7 +12,8 @@ from stream_monitor.core.events import Slice
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
 from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
-from stream_monitor.core.signals import CROSS, NUMBERS, Plan, Scope, Task, is_wrong
+from stream_monitor.core.service_levels import scope_class
+from stream_monitor.core.signals import CROSS, NUMBERS, Plan, Scope, Task, Watched, is_wrong
 
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 
@@ -27,7 +28,7 @@ class Version:
         self.heard = (0, 0)
         self.task: Task | None = None if task == "auto" else task
         self.answers = 0  # whole numbers while the task is not known
-        self.whole = Scope(plan, None)
+        self.whole = scope_class(plan, None)(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
         self.maturity = Maturity(settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels)
 
@@ -58,7 +59,7 @@ class Version:
         slices = prediction.get("slices") if self.plan.slices_judged else None
         if slices and not self.plan.all_slices:
             slices = {key: value for key, value in slices.items() if key in self.plan.slice_keys}
-        if self.plan.error_only:
+        if self.plan.judges_error_only:
             return Outcome(time, offset, answer, label, prediction["request_id"], slices or None)
         weight = feedback.get("weight")
         return Outcome(
@@ -83,6 +84,11 @@ class Version:
         yield self.whole
         yield from self.slices.values()
 
+    def watched(self) -> Iterator[Watched]:
+        """All that has an alert, in an order that does not change."""
+        for scope in self.scopes():
+            yield from scope.watched()
+
     def _judge(self, outcome: Outcome) -> None:
         time, offset, prediction, label, request_id, slices, delay, weight, lost = outcome
         numeric = self.task == "regression"
@@ -94,7 +100,7 @@ class Version:
         else:
             self._count("labels_of_another_type")
             return
-        unit = unit_of(request_id.encode()) if numeric or self.plan.reads_scores or not self.plan.error_only else 0
+        unit = unit_of(request_id.encode()) if numeric or self.plan.reads_scores or not self.plan.judges_error_only else 0
         wait = self.maturity.wait
         one = Judged(prediction, label, error, numeric, None if wait and delay > wait else delay, weight, lost)
         self.whole.judged(one, unit, time, offset)
@@ -135,9 +141,9 @@ class Version:
         if len(self.slices) >= limit:
             _, gone = self.slices.popitem(last=False)
             gone.end(Event.EVICTED, offset)
-            self.plan.room.release(gone.streams())
+            self.plan.room.release(gone.watched())
             self._count("slices_evicted")
-        scope = self.slices[name] = Scope(self.plan, Slice(*name))
+        scope = self.slices[name] = scope_class(self.plan, Slice(*name))(self.plan, Slice(*name))
         return scope
 
     def _decide(self, answer: Any) -> None:
@@ -162,8 +168,8 @@ class Version:
         """Takes up what `state` gave."""
         heard, self.task, self.answers, whole, slices, maturity = state
         self.heard = heard[0], heard[1]
-        self.whole = Scope.restored(self.plan, None, whole)
+        self.whole = scope_class(self.plan, None).restored(self.plan, None, whole)
         for name, saved in slices:
-            key = name[0], name[1]
-            self.slices[key] = Scope.restored(self.plan, Slice(*key), saved)
+            key = Slice(*name)
+            self.slices[key] = scope_class(self.plan, key).restored(self.plan, key, saved)
         self.maturity.restore(maturity)
