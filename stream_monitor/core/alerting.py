@@ -325,6 +325,8 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
         said = f"share of {feature or base}={category}"
     else:
         said = {"feature": f"feature {feature}", "missing": f"missing share of {feature}"}.get(base, metric)
+    if metric.endswith(("_gap", "_ratio")):
+        said = metric.replace("_", " ")
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
     return f"{safe(model)} {safe(version)}: {'spread of ' if spread else ''}{safe(said)}{part}"
 

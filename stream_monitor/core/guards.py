@@ -3,8 +3,8 @@
     value -> bets against the limit (core/betting.py) -> alert (core/alerting.py)
              budget (core/budget.py)
 
-A limit is known, so there is no reference and no warm-up: a guard is judged, and owns a share of the budget, from its first value on
-(that of a protected group from a number of values on). False alarms are within the budget by a theorem, whatever values depend on.
+A limit is known, so there is no reference and no warm-up: a guard is judged, and owns a share of the budget, from its first value on.
+False alarms are within the budget by a theorem, whatever the values depend on.
 
 - **Fires** once for all the time that the limit is broken. The alert tells the level over the values since the last moment at which nothing
   spoke for a broken limit, with an interval that holds at all times together. That moment is known when it comes, before the values
@@ -49,6 +49,7 @@ class Rule(Protocol):
     """What a limit means. Guarded values lie in [0, 1], and their mean is to be at most `bound`."""
 
     bound: float
+    text: str  # the limit as it is written; it tells the alert from others of the metric
 
     def level(self, sums: Sums) -> Level:
         """Their mean as it is told."""
@@ -65,7 +66,7 @@ class Guard:
     assurance: Assurance = "guaranteed"
 
     __slots__ = (
-        "_begun", "_good", "_mean", "_mean_sums", "_runs", "_seen", "account", "bets", "desk", "episode", "judged", "missing", "parameters",
+        "_begun", "_good", "_mean", "_mean_sums", "_runs", "_seen", "account", "bets", "desk", "episode", "judged", "parameters",
         "resolve_means", "resolve_width", "rule", "subject",
     )  # fmt: skip
 
@@ -74,21 +75,17 @@ class Guard:
     _runs: int
     _good: Sums
 
-    def __init__(
-        self, subject: Subject, rule: Rule, text: str, settings: DetectSettings, desk: Desk, weight: int = 1, minimum: int = 0
-    ) -> None:
-        """`text`: the limit as it is written; it tells the alert from others of the metric. Judged after `minimum` values."""
+    def __init__(self, subject: Subject, rule: Rule, settings: DetectSettings, desk: Desk, weight: int = 1) -> None:
         slice_ = subject.slice or ()
-        fingerprint = digest_of(subject.model, subject.version, *slice_, subject.metric, text)  # 4 or 6 parts: a stream's has 3 or 5
+        fingerprint = digest_of(subject.model, subject.version, *slice_, subject.metric, rule.text)  # 4 or 6 parts: a stream's has 3 or 5
         self.subject = replace(subject, fingerprint=fingerprint)
         self.rule = rule
         self.desk = desk
-        self.parameters: Mapping[str, Parameter] = {"limit": text}
+        self.parameters: Mapping[str, Parameter] = {"limit": rule.text}
         self.resolve_means = settings.resolve_means
         self.resolve_width = settings.resolve_width
         self.account = Account(desk.ledger, weight, 1)
         self.judged = False
-        self.missing = minimum
         self.bets = Bets(rule.bound)
         self.episode: Episode | None = None
         self._seen = Sums(0, 0.0, 0.0)  # since the last episode
@@ -99,10 +96,6 @@ class Guard:
         """A guarded value; `a` and `b`: as it is told. `time` (ms), `offset`: of its prediction and record."""
         seen = self._seen
         if not self.judged:
-            if self.missing > 0:
-                self.missing -= 1
-                self._seen = Sums(seen.n + 1, seen.a + a, seen.b + b)
-                return
             self.account.join()
             self.judged = True
         if self.episode is not None:
@@ -136,10 +129,9 @@ class Guard:
         alert = self.desk.fire(self.subject, change, self, self.assurance, evidence, offset, told=told)
         self.account.alarms += 1
         deviation = sqrt(rule.bound * (1 - rule.bound))
-        shift = abs(told.effect) * deviation
-        needed = (2 * deviation / shift) ** 2 if shift else MAX_WIDENING * self.resolve_width
+        needed = (2 / told.effect) ** 2 if told.effect else MAX_WIDENING * self.resolve_width
         width = max(self.resolve_width, int(min(needed, MAX_WIDENING * self.resolve_width)))
-        self.episode = Episode(alert, rule.bound, shift, deviation, width)
+        self.episode = Episode(alert, rule.bound, told.effect * deviation, deviation, width)
         bets.reset()
         self._reset_means()
 
@@ -176,13 +168,13 @@ class Guard:
         """Plain data."""
         begun, time, offset = self._begun
         return [
-            self.account.state(), self.judged, self.missing, self.bets.state(), self.episode and self.episode.saved(),
+            self.account.state(), self.judged, self.bets.state(), self.episode and self.episode.saved(),
             list(self._seen), list(begun), time, offset, self._mean, list(self._mean_sums), self._runs, list(self._good),
         ]  # fmt: skip
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        account, self.judged, self.missing, bets, episode, seen, begun, time, offset, self._mean, mean, self._runs, good = state
+        account, self.judged, bets, episode, seen, begun, time, offset, self._mean, mean, self._runs, good = state
         self.account.restore(account)
         self.bets.restore(bets)
         self.episode = None if episode is None else Episode.restored(episode)
@@ -190,8 +182,8 @@ class Guard:
         self._mean_sums, self._good = Sums(*mean), Sums(*good)
 
 
-def guard(plan: Plan, slice_: Slice | None, metric: str, kind: Kind, rule: Rule, text: str, minimum: int = 0) -> Guard | None:
-    """A new guard, or None where there are too many streams. Arguments as of `Guard`."""
+def guard(plan: Plan, slice_: Slice | None, metric: str, kind: Kind, rule: Rule) -> Guard | None:
+    """A new guard, or None where there are too many streams."""
     if not plan.room.take():
         return None
-    return Guard(plan.subject(slice_, metric, kind), rule, text, plan.settings, plan.desk, plan.weight(slice_), minimum)
+    return Guard(plan.subject(slice_, metric, kind), rule, plan.settings, plan.desk, plan.weight(slice_))

@@ -27,6 +27,7 @@ class LimitRule:
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
+        self.text = written(limit)
         self.scale = scale_of(limit)
         self.at_least = limit.at_least or limit.share is not None
         self.value = limit.value if limit.share is None else limit.share
@@ -51,7 +52,7 @@ class LimitRule:
         else:
             keeps = f"at {'least' if limit.at_least else 'most'} {number(limit.value)}"
             said = f"is {keeps} for {_percent(level)} [{_percent(low)}, {_percent(high)}], the limit is {_percent(limit.share)} ({of})"
-        details = {"rule": written(limit), "limit": self.value, "interval": [low, high], "confidence": CONFIDENCE}
+        details = {"rule": self.text, "limit": self.value, "interval": [low, high], "confidence": CONFIDENCE}
         return Told(f"{about(subject)} {said}", details, "down" if self.at_least else "up", self.value, effect)
 
 
@@ -94,7 +95,7 @@ class LimitedScope(Scope):
 
     def _begin(self, i: int) -> Guard | None:
         limit = self.limits[i]
-        made = self.guards[i] = guard(self.plan, self.part, shorten(limit.metric), kind_of(limit), self.rules[i], written(limit))
+        made = self.guards[i] = guard(self.plan, self.part, shorten(limit.metric), kind_of(limit), self.rules[i])
         return made
 
     def watched(self) -> Iterator[Watched]:

@@ -68,7 +68,11 @@ class Plan:
         )
         self.free = reads_predictions(monitor)
         self.error_only = all(p == "error" for p in monitor.metrics)
-        self.judges_error_only = self.error_only and not any(map(is_labelled, monitor.limits))
+        self.judges_error_only = self.error_only and not any(map(is_labelled, monitor.limits)) and not monitor.protected
+        # What is kept of the slices of an outcome; None for all.
+        self.kept_keys = None if self.all_slices and self.slices_judged else frozenset(monitor.protected)
+        if self.kept_keys is not None and self.slices_judged:
+            self.kept_keys |= self.slice_keys
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
         self.reads_scores = any(create(detector).reads == "score" for detector in monitor.detectors)
 
@@ -108,7 +112,8 @@ class Plan:
 
 def reads_predictions(monitor: MonitorSettings) -> bool:
     """Whether anything is asked for that predictions say without their labels."""
-    return not is_label_only(monitor.metrics) or not all(map(is_labelled, monitor.limits))
+    selection = bool(monitor.protected) and "selection_rate" in monitor.fairness_metrics
+    return selection or not is_label_only(monitor.metrics) or not all(map(is_labelled, monitor.limits))
 
 
 def is_label_only(metrics: tuple[str, ...]) -> bool:

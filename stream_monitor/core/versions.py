@@ -9,6 +9,7 @@ from typing import Any
 from stream_monitor.core.alerting import Event
 from stream_monitor.core.categories import shorten
 from stream_monitor.core.events import Slice
+from stream_monitor.core.fairness import Fairness
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
 from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
@@ -30,6 +31,7 @@ class Version:
         self.answers = 0  # whole numbers while the task is not known
         self.whole = scope_class(plan, None)(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
+        self.fairness = Fairness(plan) if plan.monitor.protected else None
         self.maturity = Maturity(settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels)
 
     def predicted(self, prediction: dict[str, Any], time: int, offset: int) -> None:
@@ -43,6 +45,8 @@ class Version:
         if self.plan.slices_free:
             for scope in self._scopes(prediction.get("slices"), offset):
                 scope.predicted(prediction, self.task, unit, time, offset)
+        if self.fairness is not None and self.task == "classification":
+            self.fairness.predicted(prediction, unit, time, offset)
 
     def answered(self, outcome: Outcome, labelled: int, origin: tuple[int, int]) -> int:
         """A label came, dated `labelled` (ms), by way of a partition of the journal. Answers how many outcomes became mature by it."""
@@ -56,9 +60,9 @@ class Version:
     def outcome(self, prediction: dict[str, Any], feedback: dict[str, Any], offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""
         time, answer, label = prediction["timestamp"], prediction["prediction"], feedback["label"]
-        slices = prediction.get("slices") if self.plan.slices_judged else None
-        if slices and not self.plan.all_slices:
-            slices = {key: value for key, value in slices.items() if key in self.plan.slice_keys}
+        slices, kept = prediction.get("slices"), self.plan.kept_keys
+        if slices and kept is not None:
+            slices = {key: value for key, value in slices.items() if key in kept} if kept else None
         if self.plan.judges_error_only:
             return Outcome(time, offset, answer, label, prediction["request_id"], slices or None)
         weight = feedback.get("weight")
@@ -76,8 +80,8 @@ class Version:
 
     def end(self, event: Event, offset: int) -> None:
         """Resolves every alert that fires."""
-        for scope in self.scopes():
-            scope.end(event, offset)
+        for one in self.watched():
+            one.end(event, offset)
 
     def scopes(self) -> Iterator[Scope]:
         """The whole, then each slice."""
@@ -88,6 +92,8 @@ class Version:
         """All that has an alert, in an order that does not change."""
         for scope in self.scopes():
             yield from scope.watched()
+        if self.fairness is not None:
+            yield from self.fairness.watched()
 
     def _judge(self, outcome: Outcome) -> None:
         time, offset, prediction, label, request_id, slices, delay, weight, lost = outcome
@@ -104,9 +110,11 @@ class Version:
         wait = self.maturity.wait
         one = Judged(prediction, label, error, numeric, None if wait and delay > wait else delay, weight, lost)
         self.whole.judged(one, unit, time, offset)
-        if slices:
+        if slices and self.plan.slices_judged:
             for scope in self._scopes(slices, offset):
                 scope.judged(one, unit, time, offset)
+        if self.fairness is not None and not numeric:
+            self.fairness.judged(one, slices, unit, time, offset)
 
     def _scopes(self, slices: Mapping[str, Any] | None, offset: int) -> Iterator[Scope]:
         """The watched slices that a record belongs to; each is now the most recently seen."""
@@ -162,14 +170,24 @@ class Version:
     def state(self, waiting: bool) -> Any:
         """Plain data; without the outcomes that wait unless `waiting`."""
         slices = [[list(name), scope.state()] for name, scope in self.slices.items()]
-        return [list(self.heard), self.task, self.answers, self.whole.state(), slices, self.maturity.state(waiting)]
+        return [
+            list(self.heard),
+            self.task,
+            self.answers,
+            self.whole.state(),
+            slices,
+            self.maturity.state(waiting),
+            self.fairness and self.fairness.state(),
+        ]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        heard, self.task, self.answers, whole, slices, maturity = state
+        heard, self.task, self.answers, whole, slices, maturity, fairness = state
         self.heard = heard[0], heard[1]
         self.whole = scope_class(self.plan, None).restored(self.plan, None, whole)
         for name, saved in slices:
             key = Slice(*name)
             self.slices[key] = scope_class(self.plan, key).restored(self.plan, key, saved)
         self.maturity.restore(maturity)
+        if self.fairness is not None:
+            self.fairness.restore(fairness)
