@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from stream_monitor.core.budget import Ledger
-from stream_monitor.core.detectors import Assurance, Detector, Evidence
+from stream_monitor.core.detectors import Assurance, Evidence
+from stream_monitor.core.detectors.base import Parameter
 from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.reference import salt_of
@@ -94,6 +95,26 @@ class Change(NamedTuple):
     time: int
     offset: int
     spread: bool = False
+
+
+class Told(NamedTuple):
+    """What an alert about a `limit` says instead; `effect`: how far beyond it the level is, in standard deviations of a value."""
+
+    summary: str
+    details: Mapping[str, Any]
+    direction: Literal["up", "down"]
+    limit: float
+    effect: float
+
+
+class Named(Protocol):
+    """Who noticed."""
+
+    name: str
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """As they are now."""
 
 
 class Episode:
@@ -194,12 +215,13 @@ class Desk:
         self,
         subject: Subject,
         change: Change,
-        detector: Detector,
+        detector: Named,
         assurance: Assurance,
         evidence: Evidence,
         offset: int,
         autocorrelation: float | None = None,
         more: Mapping[str, Any] | None = None,
+        told: Told | None = None,
     ) -> Alert:
         """The event that begins an episode, at the value with this `offset`, with `more` details. `id` is unique: a value is read once."""
         position = Position(self.topic, self.partition, offset)
@@ -216,7 +238,7 @@ class Desk:
             model_version=subject.version,
             slice=subject.slice,
             metric=subject.metric,
-            direction="up" if after > before else "down" if after < before else None,
+            direction=told.direction if told else "up" if after > before else "down" if after < before else None,
             before=change.before,
             after=change.after,
             statistic=evidence.statistic,
@@ -228,11 +250,12 @@ class Desk:
             detected_at=self.clock,
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
-            summary=_rise(subject, change),
+            summary=told.summary if told else _rise(subject, change),
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
             | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)})
-            | dict(more or {}),
+            | dict(more or {})
+            | ({} if told is None else dict(told.details)),
         )
         self.out.append(alert)
         return alert
@@ -276,13 +299,14 @@ def safe(text: str) -> str:
 def _rise(subject: Subject, change: Change) -> str:
     before, after = change.before.value, change.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
-    since = datetime.fromtimestamp(change.time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(change.time) else "?"
     what = _what(subject.model, subject.version, subject.metric, subject.slice, change.spread)
-    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since})"
+    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(change.time)})"
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:
     what = _what(fired.model, fired.model_version, fired.metric, fired.slice, "of" in fired.details)
+    if event is Event.RECOVERED and "limit" in fired.details:
+        return f"{what} is back at {_number(level.value)}, within the limit of {_number(fired.details['limit'])}"
     if event is Event.RECOVERED:
         return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
     reasons = {
@@ -311,13 +335,28 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
             "feedback_conflicting": "share of labels that contradict an earlier one",
             "unlabelled": "share of answers without a label in time",
         }.get(base, metric)
+        if metric.endswith(("_gap", "_ratio")):
+            said = metric.replace("_", " ")
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
     of = "all versions" if version == ALL_VERSIONS else safe(version)
     return f"{safe(model)} {of}: {'spread of ' if spread else ''}{safe(said)}{part}"
 
 
+def about(subject: Subject) -> str:
+    """What an alert is about, as a summary begins."""
+    return _what(subject.model, subject.version, subject.metric, subject.slice, False)
+
+
+def since(ms: int) -> str:
+    """A moment, for people."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(ms) else "?"
+
+
 def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
+
+
+number = _number
 
 
 def _is_date(ms: int) -> bool:

@@ -23,7 +23,7 @@ from stream_monitor.core.events import ALL_VERSIONS, Alert
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, is_label_only
+from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, reads_predictions
 from stream_monitor.core.versions import Version
 
 FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
@@ -53,7 +53,7 @@ class Monitor:
         for monitor in monitors:
             for detector in monitor.detectors:
                 create(detector)  # a wrong name or parameter fails here, not with the first value
-        self._label_only = all(is_label_only(monitor.metrics) for monitor in monitors)
+        self._label_only = not any(map(reads_predictions, monitors))
 
     def step(self, offset: int, value: bytes) -> list[Alert]:
         """Applies the record at `offset` (>= `at`). A record that makes no sense is counted and ignored."""
@@ -104,12 +104,7 @@ class Monitor:
         """Who has received how much of the alert budget, and what alarms were charged (core/budget.py `statement`)."""
         return statement(
             self._ledger,
-            (
-                (Owner(*name, scope.part), stream.account)
-                for name, version in self._versions.items()
-                for scope in version.scopes()
-                for stream in scope.streams()
-            ),
+            ((Owner(*name, one.subject.slice), one.account) for name, version in self._versions.items() for one in version.watched()),
         )
 
     def versions(self) -> list[dict[str, Any]]:
@@ -197,10 +192,9 @@ class Monitor:
         self._count(f"control_{action}")
         if action == "resolve":
             for version in self._versions.values():
-                for scope in version.scopes():
-                    for stream in scope.streams():
-                        if stream.episode is not None and stream.episode.alert.id == record.get("alert"):
-                            stream.end(Event.OPERATOR, offset)
+                for one in version.watched():
+                    if one.episode is not None and one.episode.alert.id == record.get("alert"):
+                        one.end(Event.OPERATOR, offset)
         return True
 
     def _heard_of(self, prediction: dict[str, Any], time: int, offset: int) -> Version:
@@ -222,7 +216,7 @@ class Monitor:
             gone.end(Event.EVICTED, offset)
             if self._wide.get(longest[0]) is gone:
                 del self._wide[longest[0]]
-            self._room.release(stream for scope in gone.scopes() for stream in scope.streams())
+            self._room.release(gone.watched())
             self._count("versions_evicted")
             self._count("too_late_for_maturity", gone.maturity.late)
             self._count("before_maturity", gone.maturity.early)
@@ -243,10 +237,9 @@ class Monitor:
         self._look = now + max(1, silent // LOOKS)
         level = self._ledger.look()
         for version in self._versions.values():
-            for scope in version.scopes():
-                for stream in scope.streams():
-                    if stream.judged and stream.account.paid < level:
-                        stream.rest()
+            for one in version.watched():
+                if one.judged and one.account.paid < level:
+                    one.rest()
         alive = {model for (model, _), version in self._versions.items() if now - version.heard[0] < silent}
         for (model, _), version in self._versions.items():
             if model in alive and now - version.heard[0] >= silent:
@@ -317,7 +310,7 @@ class Monitor:
         One whose signal has an alert here goes on as it, under the id that is known; the others are resolved by the events that are
         answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be.
         """
-        streams = {s.subject.fingerprint: s for v in self._versions.values() for scope in v.scopes() for s in scope.streams()}
+        streams = {one.subject.fingerprint: one for version in self._versions.values() for one in version.watched()}
         for alert in firing:
             stream = streams.get(alert.fingerprint)
             if stream is not None and stream.episode is not None:

@@ -77,6 +77,19 @@ class DetectorSettings:
     parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
 
+FAIRNESS_METRICS = ("selection_rate", "true_positive_rate", "false_positive_rate", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A service level (core/limits.py): the mean of `metric`, or a `share` of its values, is to be at least or at most `value`."""
+
+    metric: str
+    at_least: bool
+    value: float
+    share: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class MonitorSettings:
     """What is watched for the models it matches; the first monitor whose `models` match applies, the defaults to all others.
@@ -88,6 +101,10 @@ class MonitorSettings:
     `slice_shares`: shell patterns of slices (`country=DE`), whose streams own so many shares of the budget instead of one.
     `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
     `critical_effect`: shift from which an alert is critical.
+    `limits`: service levels, for all traffic and for the slices (`country=DE`) that a shell pattern of `limit_slices` matches.
+    `protected`: slice keys whose values are groups that are to be treated alike (core/fairness.py), in the `fairness_metrics`, with
+    the class that is `favourable` (None: true and 1). Beside drift, a group is not to be worse off by more than `fairness_limit`, nor
+    selected less than `disparate_impact` times as often. `minimum_group`: values of a group, and of the rest, before they are compared.
     """
 
     name: str = "default"
@@ -100,6 +117,14 @@ class MonitorSettings:
     detectors: tuple[DetectorSettings, ...] = (DetectorSettings("e_detector"), DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
     minimum_effect: float = 0.1
     critical_effect: float = 0.5
+    limits: tuple[Limit, ...] = ()
+    limit_slices: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    favourable: str | int | float | bool | None = None
+    fairness_metrics: tuple[str, ...] = FAIRNESS_METRICS
+    fairness_limit: float | None = None
+    disparate_impact: float | None = None
+    minimum_group: int = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,15 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from stream_monitor.core.alerting import Desk, Event, Subject
+from stream_monitor.core.alerting import Desk, Episode, Event, Subject
+from stream_monitor.core.budget import Account
 from stream_monitor.core.categories import Shares, shorten
 from stream_monitor.core.coverage import METRIC as UNLABELLED
 from stream_monitor.core.coverage import Coverage
 from stream_monitor.core.detectors import create
 from stream_monitor.core.events import Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
+from stream_monitor.core.limits import is_labelled
 from stream_monitor.core.novelty import Range, Vocabulary
 from stream_monitor.core.rare import Make, Rare
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
@@ -76,12 +78,20 @@ class Plan:
         self.crosses = tuple((a, b, f"{a}{CROSS}{b}") for a, b in crosses)
         self.single_keys = frozenset(key for key in monitor.slices if CROSS not in key)
         self.slice_keys = self.single_keys.union(*crosses)
-        self.slices_judged = bool(monitor.slices) and any(_may_judge(p) for p in monitor.slice_metrics)
-        self.slices_free = bool(monitor.slices) and any(not is_label_only((p,)) for p in monitor.slice_metrics)
+        limits = monitor.limits if monitor.limit_slices else ()
+        self.slices_judged = bool(monitor.slices) and (any(_may_judge(p) for p in monitor.slice_metrics) or any(map(is_labelled, limits)))
+        self.slices_free = bool(monitor.slices) and (
+            any(not is_label_only((p,)) for p in monitor.slice_metrics) or not all(map(is_labelled, limits))
+        )
         self.covers_slices = self.wants(UNLABELLED, True)
         self.late_in_slices = self.wants(LATE, True)
-        self.free = not is_label_only(monitor.metrics)
+        self.free = reads_predictions(monitor)
         self.error_only = all(p == "error" for p in monitor.metrics)
+        self.judges_error_only = self.error_only and not any(map(is_labelled, monitor.limits)) and not monitor.protected
+        # What is kept of the slices of an outcome; None for all.
+        self.kept_keys = None if self.all_slices and self.slices_judged else frozenset(monitor.protected)
+        if self.kept_keys is not None and self.slices_judged:
+            self.kept_keys |= self.slice_keys
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
         self.reads_scores = any(create(detector).reads != "bit" for detector in monitor.detectors)
 
@@ -106,13 +116,23 @@ class Plan:
 
     def _parts(self, slice_: Slice | None, metric: str, kind: Kind) -> Any:
         monitor = self.monitor
-        subject = Subject.of(self.model, self.version, slice_, metric, kind, monitor.minimum_effect, monitor.critical_effect)
-        return subject, monitor.detectors, self.settings, self.desk, self._weight(slice_)
+        return self.subject(slice_, metric, kind), monitor.detectors, self.settings, self.desk, self.weight(slice_)
 
-    def _weight(self, slice_: Slice | None) -> int:
+    def subject(self, slice_: Slice | None, metric: str, kind: Kind) -> Subject:
+        """What an alert of this metric is about."""
+        monitor = self.monitor
+        return Subject.of(self.model, self.version, slice_, metric, kind, monitor.minimum_effect, monitor.critical_effect)
+
+    def weight(self, slice_: Slice | None) -> int:
         """How many shares of the budget a stream of this slice owns."""
         name = "" if slice_ is None else f"{slice_.key}={slice_.value}"
         return next((n for pattern, n in self.monitor.slice_shares.items() if name and fnmatchcase(name, pattern)), 1)
+
+
+def reads_predictions(monitor: MonitorSettings) -> bool:
+    """Whether anything is asked for that predictions say without their labels."""
+    selection = bool(monitor.protected) and "selection_rate" in monitor.fairness_metrics
+    return selection or not is_label_only(monitor.metrics) or not all(map(is_labelled, monitor.limits))
 
 
 def is_label_only(metrics: tuple[str, ...]) -> bool:
@@ -123,6 +143,18 @@ def is_label_only(metrics: tuple[str, ...]) -> bool:
 def _may_judge(pattern: str) -> bool:
     """Whether a pattern of metric names may mean something that labels say."""
     return not pattern.startswith(("score", "prediction", "feature:", "missing:", "new_category:", "out_of_range:", "latency"))
+
+
+class Watched(Protocol):
+    """What has an alert and a part of the budget: a stream, or a guard of a limit (core/guards.py)."""
+
+    subject: Subject
+    account: Account
+    judged: bool
+    episode: Episode | None
+
+    def end(self, event: Event, offset: int) -> None: ...
+    def rest(self) -> None: ...
 
 
 class Room:
@@ -140,10 +172,10 @@ class Room:
         self.used += 1
         return True
 
-    def release(self, streams: Iterable[Stream]) -> None:
-        """These streams are gone, and so is what they owned of the budget."""
-        for stream in streams:
-            stream.account.close()
+    def release(self, gone: Iterable[Watched]) -> None:
+        """These are gone, and so is what they owned of the budget."""
+        for one in gone:
+            one.account.close()
             self.used -= 1
 
 
@@ -280,6 +312,10 @@ class Scope:
         else:
             self.judging.take(one, unit, time, offset)
 
+    def watched(self) -> Iterator[Watched]:
+        """All that has an alert, in an order that does not change."""
+        return self.streams()
+
     def streams(self) -> Iterator[Stream]:
         """Every stream, in an order that does not change."""
         yield from self.judging.streams()
@@ -297,8 +333,8 @@ class Scope:
 
     def end(self, event: Event, offset: int) -> None:
         """Resolves every alert that fires here."""
-        for stream in self.streams():
-            stream.end(event, offset)
+        for one in self.watched():
+            one.end(event, offset)
 
     def _signal(self, metric: str, kind: Kind, numeric: bool, categories: frozenset[type]) -> Signal:
         if numeric:
