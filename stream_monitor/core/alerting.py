@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from stream_monitor.core.budget import Ledger
 from stream_monitor.core.detectors import Assurance, Detector, Evidence
-from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Status
+from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.reference import salt_of
 
@@ -85,7 +85,7 @@ class Subject:
 class Change(NamedTuple):
     """A change of level: `effect` in standard deviations of the reference; `time` (ms) and `offset` of its first value.
 
-    `spread`: it is the standard deviation of scores that changed, `effect` is by what part of it.
+    `spread`: it is the standard deviation of scores that changed, `effect` is by what part of it. `span`: where it began for sure.
     """
 
     before: Level
@@ -94,6 +94,7 @@ class Change(NamedTuple):
     time: int
     offset: int
     spread: bool = False
+    span: Span | None = None
 
 
 class Episode:
@@ -231,6 +232,7 @@ class Desk:
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
             | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
+            change=change.span,
         )
         self.out.append(alert)
         return alert
@@ -319,6 +321,7 @@ def to_plain(alert: Alert) -> dict[str, Any]:
         "slice": list(alert.slice) if alert.slice else None,
         "first_position": list(alert.first_position),
         "position": list(alert.position),
+        "change": list(alert.change) if alert.change else None,
         "status": alert.status.value,
         "severity": alert.severity.value,
         "kind": alert.kind.value,
@@ -333,6 +336,7 @@ def from_plain(state: Mapping[str, Any]) -> Alert:
             "slice": Slice(*state["slice"]) if state["slice"] else None,
             "first_position": Position(*state["first_position"]),
             "position": Position(*state["position"]),
+            "change": Span(*state["change"]) if state.get("change") else None,
             "status": Status(state["status"]),
             "severity": Severity(state["severity"]),
             "kind": Kind(state["kind"]),

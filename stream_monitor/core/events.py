@@ -117,6 +117,15 @@ class Position(NamedTuple):
     offset: int
 
 
+class Span(NamedTuple):
+    """Where a change began, with 90% confidence: event times (ms) and offsets of the first value that may be, and of the last."""
+
+    earliest: int
+    latest: int
+    earliest_offset: int
+    latest_offset: int
+
+
 class Slice(NamedTuple):
     """A part of the traffic: `country=DE`."""
 
@@ -160,3 +169,4 @@ class Alert:
     position: Position
     summary: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    change: Span | None = None

@@ -45,6 +45,7 @@ def _body(alert: Alert) -> dict[str, object]:
         "position": _position(alert.position),
         "summary": alert.summary,
         "details": dict(alert.details),
+        "change": None if alert.change is None else alert.change._asdict(),
     }
 
 
