@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stream_monitor.core.alerting import Desk, Subject
 from stream_monitor.core.budget import Ledger
-from stream_monitor.core.events import Alert, Kind
+from stream_monitor.core.events import Alert, Kind, Level
 from stream_monitor.core.settings import HOUR, SECOND, DetectSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream
 
@@ -79,14 +79,18 @@ def step(at: int, length: int) -> Path:
     return np.repeat([0.0, 1.0], [at, length])
 
 
+def holds(level: Level, true: float) -> bool:
+    return level.low is not None is not level.high and level.low <= true <= level.high
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     started = monotonic()
-    print("| change | at | alarms | delay | change point within | width of its interval |")
-    print("|---|---|---|---|---|---|")
+    print("| change | at | alarms | delay | change point within | width of its interval | before within | after within |")
+    print("|---|---|---|---|---|---|---|---|")
     for f, family in enumerate(FAMILIES):
         for early, runs in ((1_200, options.runs), (5_000, options.runs), (20_000, options.runs // 4)):
             rows = []
@@ -95,11 +99,15 @@ def main() -> None:
                 alert = next(events(family, step(at, 5_000), (options.seed, f, early, run)), None)
                 if alert is not None and alert.position.offset >= at and (span := alert.change) is not None:
                     within = span.earliest_offset <= at <= span.latest_offset
-                    rows.append((alert.position.offset - at, within, span.latest_offset - span.earliest_offset))
-            table = np.array(rows, dtype=float).reshape(-1, 3)
-            delay, _, width = np.median(table, axis=0)
-            share = f"{table[:, 1].mean():.0%}"
-            print(f"| {family.name} | {early:,} | {len(rows)} of {runs} | {delay:.0f} | {share} | {width:.0f} |", flush=True)
+                    levels = [holds(level, true) for level, true in zip((alert.before, alert.after), family.means, strict=True)]
+                    rows.append((alert.position.offset - at, span.latest_offset - span.earliest_offset, within, *levels))
+            table = np.array(rows, dtype=float)
+            delay, width = np.median(table[:, :2], axis=0)
+            within, before, after = (f"{share:.0%}" for share in table[:, 2:].mean(axis=0))
+            print(
+                f"| {family.name} | {early:,} | {len(rows)} of {runs} | {delay:.0f} | {within} | {width:.0f} | {before} | {after} |",
+                flush=True,
+            )
     print(f"{monotonic() - started:.0f} s", file=sys.stderr)
 
 

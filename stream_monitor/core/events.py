@@ -135,10 +135,12 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A signal's mean over `count` values."""
+    """A signal's mean over `count` values; with 90% confidence the true one lies between `low` and `high`, where that is known."""
 
     value: float
     count: int
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

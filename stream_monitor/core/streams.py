@@ -17,12 +17,14 @@ from array import array
 from math import inf, sqrt
 from typing import Any
 
+from stream_monitor.core import intervals
 from stream_monitor.core.alerting import TRANSITIONS, Change, Desk, Episode, Event, State, Subject
 from stream_monitor.core.budget import Account
 from stream_monitor.core.change import likely, of_bits, of_shift, of_spread
 from stream_monitor.core.dependence import Past, Probe
 from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
 from stream_monitor.core.events import Level, Span
+from stream_monitor.core.intervals import LUCK, Blocks
 from stream_monitor.core.reference import Ranks, binary_score, mix
 from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings
 
@@ -31,6 +33,7 @@ THIN_EVERY = 20  # marks
 THIN_TO = 8
 _WIDTH = 6  # numbers a mark: count, total, raw, time, offset, squares
 
+QUICK = 8  # values after a change that hardly any alarm comes before
 FEW = 25  # values that say too little about a rate
 REMEMBERED = 0.8  # of what the looks before counted
 LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
@@ -285,14 +288,27 @@ class Stream:
 
     def _change(self, split: int, spread: bool, now: int, at: int) -> Change:
         """The change at the mark `split`, as it looks at the value dated `now` at offset `at`."""
-        raw, time, offset = self.marks[split + 2 : split + 5]
+        time, offset = self.marks[split + 3 : split + 5]
         span = self._span(spread, now, at)
         if spread:
-            old, new = (Level(sqrt(level.value), level.count) for level in self._variances(split))
+            before, after = self._variances(split)
+            old = intervals.of_spread(sqrt(before.value), before.count)
+            new = intervals.of_spread(sqrt(after.value), after.count, LUCK)
             return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True, span)
         old, new = self._means(split)
-        before, after = Level(raw / old.count, old.count), Level((self.raw - raw) / new.count, new.count)
+        before, after = self._levels(split)
+        after = intervals.mixed(before, after, self._strangers(split))
         return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset), False, span)
+
+    def _strangers(self, split: int) -> int:
+        """How many of the values since the mark may have come before the change: half the way to the next mark, or all but few."""
+        marks, following = self.marks, split + _WIDTH
+        since = int((marks[following] if following < len(marks) else self.count) - marks[split])
+        return since // 2 if following < len(marks) else max(0, since - QUICK)
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        """Before and after the mark, in the signal's units, with their intervals."""
+        raise NotImplementedError
 
     def _follow(self, value: float, raw: float, offset: int) -> None:
         """Holds a value, as the old reference sees it, against the level before the alert."""
@@ -439,6 +455,10 @@ class BinaryStream(Stream):
     def _likelihood(self, count: float, total: float) -> float:
         return of_bits(count, total)
 
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        count, ones = self.marks[split : split + 2]
+        return intervals.of_share(ones, int(count)), intervals.of_share(self.total - ones, int(self.count - count), LUCK)
+
     def _deviation(self, split: int) -> float:
         p = (self.marks[split + 1] + 0.5) / (self.marks[split] + 1)
         return sqrt(p * (1 - p))
@@ -532,6 +552,14 @@ class NumericStream(Stream):
             return False
         # Scores that all lie far out are spread out too, but it is their mean that says so.
         return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        counts = [*self.marks[::_WIDTH], self.count]
+        totals = [*self.marks[2::_WIDTH], self.raw]
+        blocks = [(n - m, b - a) for m, n, a, b in zip(counts, counts[1:], totals, totals[1:], strict=False)]
+        at = split // _WIDTH
+        before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
+        return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
 
     def _deviation(self, split: int) -> float:
         return 1.0
