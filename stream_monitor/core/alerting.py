@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from stream_monitor.core.budget import Ledger
 from stream_monitor.core.detectors import Assurance, Evidence
 from stream_monitor.core.detectors.base import Parameter
-from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Status
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.reference import salt_of
 
@@ -86,7 +86,7 @@ class Subject:
 class Change(NamedTuple):
     """A change of level: `effect` in standard deviations of the reference; `time` (ms) and `offset` of its first value.
 
-    `spread`: it is the standard deviation of scores that changed, `effect` is by what part of it.
+    `spread`: it is the standard deviation of scores that changed, `effect` is by what part of it. `span`: where it began for sure.
     """
 
     before: Level
@@ -95,6 +95,7 @@ class Change(NamedTuple):
     time: int
     offset: int
     spread: bool = False
+    span: Span | None = None
 
 
 class Told(NamedTuple):
@@ -256,6 +257,7 @@ class Desk:
             | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)})
             | dict(more or {})
             | ({} if told is None else dict(told.details)),
+            change=change.span,
         )
         self.out.append(alert)
         return alert
@@ -369,6 +371,7 @@ def to_plain(alert: Alert) -> dict[str, Any]:
         "slice": list(alert.slice) if alert.slice else None,
         "first_position": list(alert.first_position),
         "position": list(alert.position),
+        "change": list(alert.change) if alert.change else None,
         "status": alert.status.value,
         "severity": alert.severity.value,
         "kind": alert.kind.value,
@@ -383,6 +386,7 @@ def from_plain(state: Mapping[str, Any]) -> Alert:
             "slice": Slice(*state["slice"]) if state["slice"] else None,
             "first_position": Position(*state["first_position"]),
             "position": Position(*state["position"]),
+            "change": Span(*state["change"]) if state.get("change") else None,
             "status": Status(state["status"]),
             "severity": Severity(state["severity"]),
             "kind": Kind(state["kind"]),

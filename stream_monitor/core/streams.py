@@ -15,14 +15,17 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from math import log, sqrt
+from math import inf, sqrt
 from typing import Any
 
+from stream_monitor.core import intervals
 from stream_monitor.core.alerting import TRANSITIONS, Change, Desk, Episode, Event, State, Subject
 from stream_monitor.core.budget import Account
+from stream_monitor.core.change import likely, of_bits, of_shift, of_spread
 from stream_monitor.core.dependence import Past, Probe
 from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
-from stream_monitor.core.events import Level
+from stream_monitor.core.events import Level, Span
+from stream_monitor.core.intervals import LUCK, Blocks
 from stream_monitor.core.reference import Ranks, binary_score, mix
 from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings
 
@@ -31,6 +34,7 @@ THIN_EVERY = 20  # marks
 THIN_TO = 8
 _WIDTH = 6  # numbers a mark: count, total, raw, time, offset, squares
 
+QUICK = 8  # values after a change that hardly any alarm comes before
 FEW = 25  # values that say too little about a rate
 REMEMBERED = 0.8  # of what the looks before counted
 LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
@@ -183,14 +187,14 @@ class Stream:
             thinned.extend(marks[i : i + _WIDTH])
         self.marks = thinned
 
-    def _alarm(self, fired: list[int], offset: int) -> None:
+    def _alarm(self, fired: list[int], time: int, offset: int) -> None:
         """Some detectors fired at this value."""
         detector = self.detectors[fired[0]]
         spread = self.count >= self.warmup and self._is_spread(fired)
         split = self._split(spread) if self.count >= self.warmup else None
         if self.judged:
             self.account.alarms += 1
-        change = None if split is None else self._change(split, spread)
+        change = None if split is None else self._change(split, spread, time, offset)
         if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect:
             for i in fired:
                 self.detectors[i].reset()
@@ -245,21 +249,35 @@ class Stream:
         """Whether it is a change of the spread rather than of the mean."""
         return False
 
+    def _evidence(self, spread: bool) -> list[float]:
+        """Of a change at each mark (core/change.py). The first mark may have nothing before it."""
+        marks, count, total, squares = self.marks, self.count, self.total, self.squares
+        places = [i for i in range(0, len(marks), _WIDTH) if marks[i] < count]
+        if spread:
+            found = [of_spread(count - marks[i], squares - marks[i + 5]) for i in places]
+        else:
+            found = [self._likelihood(marks[i], marks[i + 1]) + self._likelihood(count - marks[i], total - marks[i + 1]) for i in places]
+        if self.past is not None:  # so much less do values say that depend on each other
+            factor = (1 - self.past.rho) / (1 + self.past.rho)
+            found = [one * factor for one in found]
+        return [-inf if marks[i] < 1 else one for i, one in zip(places, found, strict=True)]
+
     def _split(self, spread: bool) -> int | None:
-        """The mark at the most likely change point: the split of the past with the largest likelihood ratio."""
-        best, split = -1.0, None
-        marks, count, total = self.marks, self.count, self.total
-        for i in range(0, len(marks), _WIDTH):
-            before, after = marks[i], count - marks[i]
-            if before >= 1 and after >= 1:
-                if spread:  # a variance that was 1 and is no longer
-                    variance = max((self.squares - marks[i + 5]) / after, 1e-9)
-                    evidence = after * (variance - 1 - log(variance))
-                else:
-                    evidence = self._likelihood(before, marks[i + 1]) + self._likelihood(after, total - marks[i + 1])
-                if evidence > best or split is None:
-                    best, split = evidence, i
-        return split
+        """The mark at the most likely change point."""
+        evidence = self._evidence(spread)
+        best = max(evidence, default=-inf)
+        return None if best == -inf else evidence.index(best) * _WIDTH
+
+    def _span(self, spread: bool, time: int, offset: int) -> Span:
+        """Where the change began with 90% confidence; `time` and `offset` are of the value that came last."""
+        marks, evidence = self.marks, self._evidence(spread)
+        low, high = likely(marks[: len(evidence) * _WIDTH : _WIDTH], evidence, self.count)
+        part = marks[low * _WIDTH : (high + 1) * _WIDTH]
+        times, offsets = [*map(int, part[3::_WIDTH])], [*map(int, part[4::_WIDTH])]
+        if high * _WIDTH >= len(marks):
+            times.append(time)
+            offsets.append(offset)
+        return Span(min(times), max(times), min(offsets), max(offsets))
 
     def _means(self, split: int) -> tuple[Level, Level]:
         """Before and after the mark, in what detectors read."""
@@ -273,14 +291,29 @@ class Stream:
         after = self.count - before
         return Level(squares / before, int(before)), Level((self.squares - squares) / after, int(after))
 
-    def _change(self, split: int, spread: bool) -> Change:
-        raw, time, offset = self.marks[split + 2 : split + 5]
+    def _change(self, split: int, spread: bool, now: int, at: int) -> Change:
+        """The change at the mark `split`, as it looks at the value dated `now` at offset `at`."""
+        time, offset = self.marks[split + 3 : split + 5]
+        span = self._span(spread, now, at)
         if spread:
-            old, new = (Level(sqrt(level.value), level.count) for level in self._variances(split))
-            return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True)
+            before, after = self._variances(split)
+            old = intervals.of_spread(sqrt(before.value), before.count)
+            new = intervals.of_spread(sqrt(after.value), after.count, LUCK)
+            return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True, span)
         old, new = self._means(split)
-        before, after = Level(raw / old.count, old.count), Level((self.raw - raw) / new.count, new.count)
-        return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset))
+        before, after = self._levels(split)
+        after = intervals.mixed(before, after, self._strangers(split))
+        return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset), False, span)
+
+    def _strangers(self, split: int) -> int:
+        """How many of the values since the mark may have come before the change: half the way to the next mark, or all but few."""
+        marks, following = self.marks, split + _WIDTH
+        since = int((marks[following] if following < len(marks) else self.count) - marks[split])
+        return since // 2 if following < len(marks) else max(0, since - QUICK)
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        """Before and after the mark, in the signal's units, with their intervals."""
+        raise NotImplementedError
 
     def _follow(self, value: float, raw: float, offset: int) -> None:
         """Holds a value, as the old reference sees it, against the level before the alert."""
@@ -293,8 +326,8 @@ class Stream:
         self._forget()
 
     def _likelihood(self, count: float, total: float) -> float:
-        """The logarithm of the likelihood of so many values with this sum at their own mean, but for what does not depend on it."""
-        return total * total / count / 2
+        """Log likelihood of so many values with this sum, at a mean of their own (core/change.py)."""
+        return of_shift(count, total)
 
     def _deviation(self, split: int) -> float:
         """The reference's standard deviation in what detectors read."""
@@ -370,7 +403,7 @@ class BinaryStream(Stream):
             if self.episode is not None:
                 self._follow(x, x, offset)
             if fired:
-                self._alarm(fired, offset)
+                self._alarm(fired, time, offset)
             return
         fired = []
         e = self.e
@@ -392,7 +425,7 @@ class BinaryStream(Stream):
         if self.episode is not None:
             self._follow(x, x, offset)
         if fired:
-            self._alarm(fired, offset)
+            self._alarm(fired, time, offset)
 
     def _look(self, e: EDetector) -> bool:
         """Shows the e-detector what was held for it."""
@@ -436,8 +469,11 @@ class BinaryStream(Stream):
             self.push(0, i * _PRIMING_STEP, time, offset)
 
     def _likelihood(self, count: float, total: float) -> float:
-        other = count - total
-        return (total * log(total / count) if total else 0.0) + (other * log(other / count) if other else 0.0)
+        return of_bits(count, total)
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        count, ones = self.marks[split : split + 2]
+        return intervals.of_share(ones, int(count)), intervals.of_share(self.total - ones, int(self.count - count), LUCK)
 
     def _deviation(self, split: int) -> float:
         p = (self.marks[split + 1] + 0.5) / (self.marks[split] + 1)
@@ -513,7 +549,7 @@ class NumericStream(Stream):
             score = self.old[4].score(x, bits)
             self._follow(score * score, score * score, offset) if self.episode.spread else self._follow(score, x, offset)
         if fired:
-            self._alarm(fired, offset)
+            self._alarm(fired, time, offset)
 
     def _bind(self) -> None:
         super()._bind()
@@ -536,6 +572,14 @@ class NumericStream(Stream):
             return False
         # Scores that all lie far out are spread out too, but it is their mean that says so.
         return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        counts = [*self.marks[::_WIDTH], self.count]
+        totals = [*self.marks[2::_WIDTH], self.raw]
+        blocks = [(n - m, b - a) for m, n, a, b in zip(counts, counts[1:], totals, totals[1:], strict=False)]
+        at = split // _WIDTH
+        before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
+        return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
 
     def _deviation(self, split: int) -> float:
         return 1.0
