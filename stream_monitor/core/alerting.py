@@ -20,6 +20,7 @@ from stream_monitor.core.budget import Ledger
 from stream_monitor.core.detectors import Assurance, Detector, Evidence
 from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Status
 from stream_monitor.core.hashing import digest_of
+from stream_monitor.core.incidents import Incidents
 from stream_monitor.core.reference import salt_of
 
 
@@ -33,6 +34,7 @@ class Event(StrEnum):
     """What can happen to an alert; the value is the reason that a resolved alert gives."""
 
     DRIFT = "drift"
+    LEARNED = "learned"
     RECOVERED = "recovered"
     SILENT = "silent"
     EVICTED = "evicted"
@@ -50,6 +52,7 @@ class Transition(NamedTuple):
 TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     (State.NONE, Event.DRIFT): Transition(State.FIRING, Status.FIRING),
     (State.FIRING, Event.DRIFT): Transition(State.FIRING, None),
+    (State.FIRING, Event.LEARNED): Transition(State.FIRING, Status.UPDATED),
     (State.FIRING, Event.RECOVERED): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.SILENT): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
@@ -176,13 +179,17 @@ _EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "tota
 
 
 class Desk:
-    """Where a partition's alert events are written, and its budget: `out` collects events, `clock` (event time, ms) dates them."""
+    """Where a partition's alert events are written, its incidents and its budget.
+
+    `out` collects events, `clock` (event time, ms) dates them.
+    """
 
     def __init__(self, topic: str, partition: int, ledger: Ledger) -> None:
         self.topic = topic
         self.partition = partition
         self.ledger = ledger
         self.clock = 0
+        self.incidents = Incidents()
         self.out: list[Alert] = []
 
     def move(self, now: int) -> None:
@@ -201,13 +208,14 @@ class Desk:
         autocorrelation: float | None = None,
     ) -> Alert:
         """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once."""
-        position = Position(self.topic, self.partition, offset)
+        position = self._at(offset)
         alert_id = digest_of(subject.fingerprint, _place(position))
         before, after = change.before.value, change.after.value
         alert = Alert(
             id=alert_id,
             event_id=digest_of(alert_id, Status.FIRING, _place(position)),
             fingerprint=subject.fingerprint,
+            incident=self.incidents.join(subject.model, alert_id, change.time, self.clock),
             status=Status.FIRING,
             severity=Severity.CRITICAL if abs(change.effect) >= subject.critical_effect else Severity.WARNING,
             kind=subject.kind,
@@ -227,13 +235,38 @@ class Desk:
             detected_at=self.clock,
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
-            summary=_rise(subject, change),
+            summary="",
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
             | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
         )
+        alert = replace(alert, summary=_sentence(alert))
         self.out.append(alert)
         return alert
+
+    def update(self, episode: Episode, offset: int, details: Mapping[str, Any], after: Level | None = None) -> None:
+        """More is known about an alert that fires: `details` to add to its own, and the level `after` the change if it is known better."""
+        transition = TRANSITIONS[episode.state, Event.LEARNED]
+        fired, position = episode.alert, self._at(offset)
+        alert = replace(
+            fired,
+            event_id=digest_of(fired.id, Status.UPDATED, _place(position)),
+            status=Status.UPDATED,
+            after=after or fired.after,
+            detected_at=max(self.clock, fired.detected_at),
+            position=position,
+            details={**fired.details, **details},
+        )
+        self._tell(episode, transition, replace(alert, summary=_sentence(alert)))
+
+    def _tell(self, episode: Episode, transition: Transition, alert: Alert) -> None:
+        episode.state = transition.to
+        episode.alert = alert
+        if transition.publish is not None:
+            self.out.append(alert)
+
+    def _at(self, offset: int) -> Position:
+        return Position(self.topic, self.partition, offset)
 
     def resolve(self, episode: Episode, event: Event, level: Level, offset: int) -> None:
         """The event that ends an episode."""
@@ -243,7 +276,8 @@ class Desk:
 
     def close(self, fired: Alert, event: Event, level: Level, offset: int) -> None:
         """The event that ends an alert of which there may be no episode here."""
-        position = Position(self.topic, self.partition, offset)
+        position = self._at(offset)
+        self.incidents.leave(fired.model, fired.incident, fired.id)
         self.out.append(
             replace(
                 fired,
@@ -271,12 +305,16 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
 
 
-def _rise(subject: Subject, change: Change) -> str:
-    before, after = change.before.value, change.after.value
+def _sentence(alert: Alert) -> str:
+    """What an alert that fires says of itself, in one line."""
+    before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
-    since = datetime.fromtimestamp(change.time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(change.time) else "?"
-    what = _what(subject.model, subject.version, subject.metric, subject.slice, change.spread)
-    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since})"
+    what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
+    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {_moment(alert.first_seen)})"
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(ms) else "?"
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:
@@ -329,6 +367,7 @@ def from_plain(state: Mapping[str, Any]) -> Alert:
     """The alert that gave `state`."""
     return Alert(
         **{
+            "incident": state["id"],  # where it was published before there were incidents
             **state,
             "slice": Slice(*state["slice"]) if state["slice"] else None,
             "first_position": Position(*state["first_position"]),

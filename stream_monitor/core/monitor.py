@@ -12,6 +12,7 @@ error, `prediction` records tell nothing and are not even decoded; then a versio
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -25,7 +26,7 @@ from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
 from stream_monitor.core.versions import Version
 
-FORMAT = 2  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
 
@@ -95,6 +96,7 @@ class Monitor:
             "versions": len(versions),
             "slices": sum(len(v.slices) for v in versions),
             "streams": self._room.used,
+            "incidents": len(self._desk.incidents),
             "waiting": sum(len(v.maturity.heap) for v in versions),
         }
 
@@ -211,6 +213,7 @@ class Monitor:
             "labels": self._labels.state(),
             "look": self._look,
             "ledger": self._ledger.state(),
+            "incidents": self._desk.incidents.state(),
             "refused": self._room.refused,
             "counts": dict(self._counts),
             "versions": [[list(name), version.state(waiting)] for name, version in self._versions.items()],
@@ -228,6 +231,7 @@ class Monitor:
         monitor._labels.restore(data["labels"])
         monitor._look = data["look"]
         monitor._ledger.restore(data["ledger"])
+        monitor._desk.incidents.restore(data["incidents"])
         monitor._counts.update(data["counts"])
         for name, state in data["versions"]:
             version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
@@ -256,15 +260,29 @@ class Monitor:
         """Takes up the alerts that readers of the alert topic hold for firing, where this state was not built by what published them.
 
         One whose signal has an alert here goes on as it, under the id that is known; the others are resolved by the events that are
-        answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be.
+        answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be. Incidents are those that
+        the alerts name; what fires here only goes with what it was together with.
         """
-        streams = {s.subject.fingerprint: s for v in self._versions.values() for scope in v.scopes() for s in scope.streams()}
+        episodes = {
+            stream.subject.fingerprint: stream.episode
+            for version in self._versions.values()
+            for scope in version.scopes()
+            for stream in scope.streams()
+            if stream.episode is not None
+        }
+        joined: dict[str, str] = {}  # incident here -> incident that is known
         for alert in firing:
-            stream = streams.get(alert.fingerprint)
-            if stream is not None and stream.episode is not None:
-                stream.episode.alert = alert
+            episode = episodes.get(alert.fingerprint)
+            if episode is not None:
+                joined.setdefault(episode.alert.incident, alert.incident)
+                episode.alert = alert
             else:
                 self._desk.close(alert, Event.REBUILT, alert.after, offset)
+        for episode in episodes.values():
+            incident = joined.get(episode.alert.incident)
+            if incident is not None:
+                episode.alert = replace(episode.alert, incident=incident)
+        self._desk.incidents.regroup(episode.alert for episode in episodes.values())
         out, self._desk.out = self._desk.out, []
         return out
 
