@@ -9,7 +9,7 @@ acknowledged and silenced are to become further rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -109,8 +109,8 @@ class Episode:
     """
 
     __slots__ = (
-        "alert", "center", "corrected", "count", "deviation", "near", "near_count", "raw", "reach", "runs", "spread", "state", "total",
-        "width",
+        "alert", "center", "corrected", "count", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw", "reach",
+        "runs", "spread", "state", "total", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
@@ -128,6 +128,19 @@ class Episode:
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
+        self.left = 0  # values until it is explained once more
+        self.pace = 0.0  # values a millisecond before the change
+        self.gone = 0  # values since the change that its stream no longer counts, and their sum
+        self.gone_raw = 0.0
+
+    def let_go(self, count: int, raw: float) -> None:
+        """Its stream no longer counts these values, which came since the change."""
+        self.gone += count
+        self.gone_raw += raw
+
+    def since(self, count: int, raw: float) -> tuple[int, float]:
+        """The values since the change and their sum, with those that its stream counts."""
+        return self.gone + count, self.gone_raw + raw
 
     def follow(self, value: float, raw: float) -> int:
         """Takes a value, and itself in the signal's units. Answers how many means in a row were near, at the end of one, else 0."""
@@ -175,7 +188,24 @@ class Episode:
 
 
 MAX_WIDENING = 20
-_EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near", "spread")
+_EPISODE = (
+    "center",
+    "deviation",
+    "reach",
+    "width",
+    "corrected",
+    "count",
+    "total",
+    "raw",
+    "runs",
+    "near_count",
+    "near",
+    "spread",
+    "left",
+    "pace",
+    "gone",
+    "gone_raw",
+)
 
 
 class Desk:
@@ -191,6 +221,7 @@ class Desk:
         self.clock = 0
         self.incidents = Incidents()
         self.out: list[Alert] = []
+        self.due: list[Any] = []  # streams whose alert is to be explained after this record
 
     def move(self, now: int) -> None:
         """Event time is `now`."""
@@ -259,6 +290,13 @@ class Desk:
         )
         self._tell(episode, transition, replace(alert, summary=_sentence(alert)))
 
+    def amend(self, episode: Episode, details: Mapping[str, Any]) -> None:
+        """Adds `details` to the event that begins an alert, which is among `out` still."""
+        begun = episode.alert
+        alert = replace(begun, details={**begun.details, **details})
+        episode.alert = replace(alert, summary=_sentence(alert))
+        self.out[self.out.index(begun)] = episode.alert
+
     def _tell(self, episode: Episode, transition: Transition, alert: Alert) -> None:
         episode.state = transition.to
         episode.alert = alert
@@ -310,7 +348,32 @@ def _sentence(alert: Alert) -> str:
     before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
-    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {_moment(alert.first_seen)})"
+    said = f"{what} {verb} from {_number(before)} to {_number(after)} (since {_moment(alert.first_seen)})"
+    return "; ".join([said, *_clauses(alert.metric, alert.details)])
+
+
+def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
+    """What the details add to the sentence: what explains the change, whether the inputs moved."""
+    entries = details.get("attribution", ())
+    slices = [one for one in entries if "share" in one]
+    if slices and "mix" in slices[0]:
+        mix = slices[0]
+        moved = f"{safe(mix['slice']['value'])} from {_percent(mix['traffic_before'])} to {_percent(mix['traffic'])} of the traffic"
+        yield f"the mix of {safe(mix['mix'])} changed ({moved}), which explains {_percent(mix['share'])} of it"
+    elif slices:
+        names = ", ".join(f"{safe(one['slice']['key'])}={safe(one['slice']['value'])}" for one in slices)
+        share = _percent(sum(one["share"] for one in slices))
+        of = "the change" if slices[0]["metric"] == metric else f"the change of {safe(slices[0]['metric'])}"
+        yield f"{names} {'explains' if len(slices) == 1 else 'explain'} {share} of {of} in all traffic"
+    features = [safe(one["feature"]) for one in entries if "feature" in one]
+    if features:
+        yield f"inputs moved too: {', '.join(features)}"
+    elif "inputs" in details:
+        yield {"stable": "inputs are stable", "not watched": "inputs are not watched"}.get(details["inputs"], "inputs moved too")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(max(share, 0.0), 1.0):.0f}%"
 
 
 def _moment(ms: int) -> str:

@@ -17,18 +17,22 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from stream_monitor.core.alerting import Desk, Event
+from stream_monitor.core.attribution import FEW, differs, explain
 from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import Alert
+from stream_monitor.core.events import Alert, Level
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
+from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 
 FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
+EXPLAINED = 8  # alerts of an incident that say what moved with them
+LATER = 3  # times as many values as an alarm had, until its alert is explained once more
 
 
 class Monitor:
@@ -77,12 +81,42 @@ class Monitor:
             understood = False
         if not understood:
             self._count("not_understood")
-        out = self._desk.out
-        if out:
-            self._desk.out = []
-            for alert in out:
-                self._count(f"alerts_{alert.status}")
-        return out if out else []
+        desk = self._desk
+        return self._told(offset) if desk.out or desk.due else []
+
+    def _told(self, offset: int) -> list[Alert]:
+        """The events of this record, their alerts explained."""
+        desk = self._desk
+        due, desk.due = desk.due, []
+        for stream in due:
+            if stream.episode is not None:
+                self._explain(stream, offset)
+        out, desk.out = desk.out, []
+        for alert in out:
+            self._count(f"alerts_{alert.status}")
+        return out
+
+    def _explain(self, stream: Stream, offset: int) -> None:
+        """Says what moved with an alert, at its alarm and again in an update once four times as many values came. In an incident the first
+        few alerts say it for all."""
+        desk, episode = self._desk, stream.episode
+        assert episode is not None
+        alert = episode.alert
+        version = self._versions[alert.model, alert.model_version]
+        begins = alert in desk.out
+        incident = desk.incidents.get(alert.model, alert.incident)
+        if begins and (incident is None or incident.alerts > EXPLAINED):
+            return
+        found = explain(alert, (stream for scope in version.scopes() for stream in scope.streams()))
+        if begins and found:
+            desk.amend(episode, found)
+            episode.left = LATER * max(FEW, alert.after.count)
+        if begins:
+            return
+        count, raw = episode.since(stream.count, stream.raw)
+        after = alert.after if "of" in alert.details or not count else Level(raw / count, count)
+        if differs(found, alert.details):
+            desk.update(episode, offset, found, after)
 
     @property
     def counters(self) -> dict[str, int]:
