@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,10 +152,11 @@ def alerts(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new ones.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The records as they are, one a line.")] = False,
 ) -> None:
-    """Reads the alert topic."""
+    """Reads the alert topic: the alerts of each incident together, or with --follow and --json as they lie there."""
     settings = configuration.load(config)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     read = alert_topic.read(settings.kafka_consumer(), settings.topics.alerts, follow)
+    held: list[Mapping[str, Any]] = []
     try:
         for published in read:
             if published is None:
@@ -164,8 +166,16 @@ def alerts(
                 sys.stdout.buffer.flush()
             elif published.alert is None:
                 console.print("(a record that is no alert)", style="dim")
+            elif follow:
+                console.print(_line(published.alert), style=_style(published.alert))
             else:
-                console.print(_line(published.alert), style=_STYLES.get(_look(published.alert), ""))
+                held.append(published.alert)
+        for incident in alert_topic.incidents(held):
+            if incident.alerts > 1:
+                state = f"{incident.firing} of them not over" if incident.firing else "over"
+                console.print(f"incident {safe(incident.id)[:12]}  {safe(incident.model)}: {incident.alerts} alerts, {state}", style="bold")
+            for alert in incident.events:
+                console.print(("  " if incident.alerts > 1 else "") + _line(alert), style=_style(alert))
     except (KeyboardInterrupt, BrokenPipeError):
         raise typer.Exit(0) from None
 
@@ -225,16 +235,21 @@ def reset(
     print("done")
 
 
-_STYLES = {"resolved": "green", "critical": "bold red", "warning": "yellow"}
+_STYLES = {"critical": "bold red", "warning": "yellow"}
 
 
-def _look(alert: dict[str, Any] | Any) -> str:
-    return str(alert["status"] if alert["status"] == "resolved" else alert.get("severity", ""))
+def _style(alert: Mapping[str, Any]) -> str:
+    quiet = {"resolved": "green", "acknowledged": "dim", "silenced": "dim"}
+    return quiet.get(str(alert["status"])) or _STYLES.get(str(alert.get("severity")), "")
 
 
-def _line(alert: Any) -> str:
+def _line(alert: Mapping[str, Any]) -> str:
+    """When it was decided, how grave it is or what happened to it, what it says, its id, and the incident that another alert began."""
     when = datetime.fromtimestamp(min(max(int(alert.get("detected_at", 0)), 0), 253_402_300_799_999) / 1000, UTC)
-    return f"{when:%Y-%m-%d %H:%M:%S}  {_look(alert):<8}  {alert['summary']!s}  [{safe(str(alert.get('id', '?')))[:12]}]"
+    status, id_, incident = safe(str(alert["status"])), safe(str(alert.get("id", "?"))), safe(alert_topic.incident_of(alert))
+    look = safe(str(alert.get("severity", ""))) if status == "firing" else status
+    part = "" if incident == id_ else f"  part of incident {incident[:12]}"
+    return f"{when:%Y-%m-%d %H:%M:%S}  {look:<8}  {alert['summary']!s}  [{id_[:12]}]{part}"
 
 
 def _read_by_stage(settings: Config) -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,7 @@ acknowledged and silenced are to become further rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +21,7 @@ from stream_monitor.core.detectors import Assurance, Evidence
 from stream_monitor.core.detectors.base import Parameter
 from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
+from stream_monitor.core.incidents import Incidents
 from stream_monitor.core.reference import salt_of
 
 
@@ -34,6 +35,7 @@ class Event(StrEnum):
     """What can happen to an alert; the value is the reason that a resolved alert gives."""
 
     DRIFT = "drift"
+    LEARNED = "learned"
     RECOVERED = "recovered"
     SILENT = "silent"
     EVICTED = "evicted"
@@ -51,6 +53,7 @@ class Transition(NamedTuple):
 TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     (State.NONE, Event.DRIFT): Transition(State.FIRING, Status.FIRING),
     (State.FIRING, Event.DRIFT): Transition(State.FIRING, None),
+    (State.FIRING, Event.LEARNED): Transition(State.FIRING, Status.UPDATED),
     (State.FIRING, Event.RECOVERED): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.SILENT): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
@@ -128,8 +131,8 @@ class Episode:
     """
 
     __slots__ = (
-        "alert", "center", "corrected", "count", "deviation", "near", "near_count", "raw", "reach", "runs", "spread", "state", "total",
-        "width",
+        "alert", "center", "corrected", "count", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw", "reach",
+        "runs", "spread", "state", "total", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
@@ -147,6 +150,19 @@ class Episode:
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
+        self.left = 0  # values until it is explained once more
+        self.pace = 0.0  # values a millisecond before the change
+        self.gone = 0  # values since the change that its stream no longer counts, and their sum
+        self.gone_raw = 0.0
+
+    def let_go(self, count: int, raw: float) -> None:
+        """Its stream no longer counts these values, which came since the change."""
+        self.gone += count
+        self.gone_raw += raw
+
+    def since(self, count: int, raw: float) -> tuple[int, float]:
+        """The values since the change and their sum, with those that its stream counts."""
+        return self.gone + count, self.gone_raw + raw
 
     def follow(self, value: float, raw: float) -> int:
         """Takes a value, and itself in the signal's units. Answers how many means in a row were near, at the end of one, else 0."""
@@ -194,18 +210,40 @@ class Episode:
 
 
 MAX_WIDENING = 20
-_EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near", "spread")
+_EPISODE = (
+    "center",
+    "deviation",
+    "reach",
+    "width",
+    "corrected",
+    "count",
+    "total",
+    "raw",
+    "runs",
+    "near_count",
+    "near",
+    "spread",
+    "left",
+    "pace",
+    "gone",
+    "gone_raw",
+)
 
 
 class Desk:
-    """Where a partition's alert events are written, and its budget: `out` collects events, `clock` (event time, ms) dates them."""
+    """Where a partition's alert events are written, its incidents and its budget.
+
+    `out` collects events, `clock` (event time, ms) dates them.
+    """
 
     def __init__(self, topic: str, partition: int, ledger: Ledger) -> None:
         self.topic = topic
         self.partition = partition
         self.ledger = ledger
         self.clock = 0
+        self.incidents = Incidents()
         self.out: list[Alert] = []
+        self.due: list[Any] = []  # streams whose alert is to be explained after this record
 
     def move(self, now: int) -> None:
         """Event time is `now`."""
@@ -225,13 +263,14 @@ class Desk:
         told: Told | None = None,
     ) -> Alert:
         """The event that begins an episode, at the value with this `offset`, with `more` details. `id` is unique: a value is read once."""
-        position = Position(self.topic, self.partition, offset)
+        position = self._at(offset)
         alert_id = digest_of(subject.fingerprint, _place(position))
         before, after = change.before.value, change.after.value
         alert = Alert(
             id=alert_id,
             event_id=digest_of(alert_id, Status.FIRING, _place(position)),
             fingerprint=subject.fingerprint,
+            incident=self.incidents.join(subject.model, alert_id, change.time, self.clock),
             status=Status.FIRING,
             severity=Severity.CRITICAL if abs(change.effect) >= subject.critical_effect else Severity.WARNING,
             kind=subject.kind,
@@ -251,7 +290,7 @@ class Desk:
             detected_at=self.clock,
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
-            summary=told.summary if told else _rise(subject, change),
+            summary=told.summary if told else "",
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
             | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)})
@@ -259,8 +298,41 @@ class Desk:
             | ({} if told is None else dict(told.details)),
             change=change.span,
         )
+        if told is None:
+            alert = replace(alert, summary=_sentence(alert))
         self.out.append(alert)
         return alert
+
+    def update(self, episode: Episode, offset: int, details: Mapping[str, Any], after: Level | None = None) -> None:
+        """More is known about an alert that fires: `details` to add to its own, and the level `after` the change if it is known better."""
+        transition = TRANSITIONS[episode.state, Event.LEARNED]
+        fired, position = episode.alert, self._at(offset)
+        alert = replace(
+            fired,
+            event_id=digest_of(fired.id, Status.UPDATED, _place(position)),
+            status=Status.UPDATED,
+            after=after or fired.after,
+            detected_at=max(self.clock, fired.detected_at),
+            position=position,
+            details={**fired.details, **details},
+        )
+        self._tell(episode, transition, replace(alert, summary=_sentence(alert)))
+
+    def amend(self, episode: Episode, details: Mapping[str, Any]) -> None:
+        """Adds `details` to the event that begins an alert, which is among `out` still."""
+        begun = episode.alert
+        alert = replace(begun, details={**begun.details, **details})
+        episode.alert = replace(alert, summary=_sentence(alert))
+        self.out[self.out.index(begun)] = episode.alert
+
+    def _tell(self, episode: Episode, transition: Transition, alert: Alert) -> None:
+        episode.state = transition.to
+        episode.alert = alert
+        if transition.publish is not None:
+            self.out.append(alert)
+
+    def _at(self, offset: int) -> Position:
+        return Position(self.topic, self.partition, offset)
 
     def resolve(self, episode: Episode, event: Event, level: Level, offset: int) -> None:
         """The event that ends an episode."""
@@ -270,7 +342,8 @@ class Desk:
 
     def close(self, fired: Alert, event: Event, level: Level, offset: int) -> None:
         """The event that ends an alert of which there may be no episode here."""
-        position = Position(self.topic, self.partition, offset)
+        position = self._at(offset)
+        self.incidents.leave(fired.model, fired.incident, fired.id)
         self.out.append(
             replace(
                 fired,
@@ -298,11 +371,37 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
 
 
-def _rise(subject: Subject, change: Change) -> str:
-    before, after = change.before.value, change.after.value
+def _sentence(alert: Alert) -> str:
+    """What an alert that fires says of itself, in one line."""
+    before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
-    what = _what(subject.model, subject.version, subject.metric, subject.slice, change.spread)
-    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(change.time)})"
+    what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
+    said = f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(alert.first_seen)})"
+    return "; ".join([said, *_clauses(alert.metric, alert.details)])
+
+
+def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
+    """What the details add to the sentence: what explains the change, whether the inputs moved."""
+    entries = details.get("attribution", ())
+    slices = [one for one in entries if "share" in one]
+    if slices and "mix" in slices[0]:
+        mix = slices[0]
+        moved = f"{safe(mix['slice']['value'])} from {_percent(mix['traffic_before'])} to {_percent(mix['traffic'])} of the traffic"
+        yield f"the mix of {safe(mix['mix'])} changed ({moved}), which explains {_percent(mix['share'])} of it"
+    elif slices:
+        names = ", ".join(f"{safe(one['slice']['key'])}={safe(one['slice']['value'])}" for one in slices)
+        share = _percent(sum(one["share"] for one in slices))
+        of = "the change" if slices[0]["metric"] == metric else f"the change of {safe(slices[0]['metric'])}"
+        yield f"{names} {'explains' if len(slices) == 1 else 'explain'} {share} of {of} in all traffic"
+    features = [safe(one["feature"]) for one in entries if "feature" in one]
+    if features:
+        yield f"inputs moved too: {', '.join(features)}"
+    elif "inputs" in details:
+        yield {"stable": "inputs are stable", "not watched": "inputs are not watched"}.get(details["inputs"], "inputs moved too")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(max(share, 0.0), 1.0):.0f}%"
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:
@@ -382,6 +481,7 @@ def from_plain(state: Mapping[str, Any]) -> Alert:
     """The alert that gave `state`."""
     return Alert(
         **{
+            "incident": state["id"],  # where it was published before there were incidents
             **state,
             "slice": Slice(*state["slice"]) if state["slice"] else None,
             "first_position": Position(*state["first_position"]),

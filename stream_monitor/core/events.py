@@ -103,6 +103,7 @@ class Kind(StrEnum):
 
 class Status(StrEnum):
     FIRING = "firing"
+    UPDATED = "updated"
     RESOLVED = "resolved"
 
 
@@ -148,11 +149,15 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One event about one alert (schemas/alert.json). `id` names the alert, `event_id` this event about it."""
+    """One event about one alert (schemas/alert.json). `id` names the alert, `event_id` this event about it.
+
+    `incident`: the id of the first of the alerts that have one cause (core/incidents.py), perhaps its own.
+    """
 
     id: str
     event_id: str
     fingerprint: str
+    incident: str
     status: Status
     severity: Severity
     kind: Kind

@@ -12,23 +12,28 @@ error, `prediction` records tell nothing and are not even decoded; then a versio
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from stream_monitor.core.alerting import Desk, Event
+from stream_monitor.core.attribution import FEW, differs, explain
 from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import ALL_VERSIONS, Alert
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Level
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, reads_predictions
+from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 
 FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
+EXPLAINED = 8  # alerts of an incident that say what moved with them
+LATER = 3  # times as many values as an alarm had, until its alert is explained once more
 
 
 class Monitor:
@@ -78,12 +83,42 @@ class Monitor:
             understood = False
         if not understood:
             self._count("not_understood")
-        out = self._desk.out
-        if out:
-            self._desk.out = []
-            for alert in out:
-                self._count(f"alerts_{alert.status}")
-        return out if out else []
+        desk = self._desk
+        return self._told(offset) if desk.out or desk.due else []
+
+    def _told(self, offset: int) -> list[Alert]:
+        """The events of this record, their alerts explained."""
+        desk = self._desk
+        due, desk.due = desk.due, []
+        for stream in due:
+            if stream.episode is not None:
+                self._explain(stream, offset)
+        out, desk.out = desk.out, []
+        for alert in out:
+            self._count(f"alerts_{alert.status}")
+        return out
+
+    def _explain(self, stream: Stream, offset: int) -> None:
+        """Says what moved with an alert, at its alarm and again in an update once four times as many values came. In an incident the first
+        few alerts say it for all."""
+        desk, episode = self._desk, stream.episode
+        assert episode is not None
+        alert = episode.alert
+        version = self._versions[alert.model, alert.model_version]
+        begins = alert in desk.out
+        incident = desk.incidents.get(alert.model, alert.incident)
+        if begins and (incident is None or incident.alerts > EXPLAINED):
+            return
+        found = explain(alert, (stream for scope in version.scopes() for stream in scope.streams()))
+        if begins and found:
+            desk.amend(episode, found)
+            episode.left = LATER * max(FEW, alert.after.count)
+        if begins:
+            return
+        count, raw = episode.since(stream.count, stream.raw)
+        after = alert.after if "of" in alert.details or not count else Level(raw / count, count)
+        if differs(found, alert.details):
+            desk.update(episode, offset, found, after)
 
     @property
     def counters(self) -> dict[str, int]:
@@ -97,6 +132,7 @@ class Monitor:
             "versions": len(versions),
             "slices": sum(len(v.slices) for v in versions),
             "streams": self._room.used,
+            "incidents": len(self._desk.incidents),
             "waiting": sum(len(v.maturity.heap) for v in versions),
         }
 
@@ -261,6 +297,7 @@ class Monitor:
             "labels": self._labels.state(),
             "look": self._look,
             "ledger": self._ledger.state(),
+            "incidents": self._desk.incidents.state(),
             "refused": self._room.refused,
             "counts": dict(self._counts),
             "versions": [[list(name), version.state(waiting)] for name, version in self._versions.items()],
@@ -278,6 +315,7 @@ class Monitor:
         monitor._labels.restore(data["labels"])
         monitor._look = data["look"]
         monitor._ledger.restore(data["ledger"])
+        monitor._desk.incidents.restore(data["incidents"])
         monitor._counts.update(data["counts"])
         for name, state in data["versions"]:
             version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
@@ -308,15 +346,28 @@ class Monitor:
         """Takes up the alerts that readers of the alert topic hold for firing, where this state was not built by what published them.
 
         One whose signal has an alert here goes on as it, under the id that is known; the others are resolved by the events that are
-        answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be.
+        answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be. Incidents are those that
+        the alerts name; what fires here only goes with what it was together with.
         """
-        streams = {one.subject.fingerprint: one for version in self._versions.values() for one in version.watched()}
+        episodes = {
+            one.subject.fingerprint: one.episode
+            for version in self._versions.values()
+            for one in version.watched()
+            if one.episode is not None
+        }
+        joined: dict[str, str] = {}  # incident here -> incident that is known
         for alert in firing:
-            stream = streams.get(alert.fingerprint)
-            if stream is not None and stream.episode is not None:
-                stream.episode.alert = alert
+            episode = episodes.get(alert.fingerprint)
+            if episode is not None:
+                joined.setdefault(episode.alert.incident, alert.incident)
+                episode.alert = alert
             else:
                 self._desk.close(alert, Event.REBUILT, alert.after, offset)
+        for episode in episodes.values():
+            incident = joined.get(episode.alert.incident)
+            if incident is not None:
+                episode.alert = replace(episode.alert, incident=incident)
+        self._desk.incidents.regroup(episode.alert for episode in episodes.values())
         out, self._desk.out = self._desk.out, []
         return out
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping
 from math import inf, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 from stream_monitor.core import intervals
 from stream_monitor.core.alerting import TRANSITIONS, Change, Desk, Episode, Event, State, Subject
@@ -40,6 +40,18 @@ REMEMBERED = 0.8  # of what the looks before counted
 LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
 
 _PRIMING_STEP = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if they were hashes of request ids
+
+
+class Around(NamedTuple):
+    """A stream before and after a moment: levels in the signal's own units, `effect` in standard deviations of what detectors read.
+
+    `rate`: values a millisecond before it.
+    """
+
+    before: Level
+    after: Level
+    effect: float
+    rate: float
 
 
 class Stream:
@@ -104,6 +116,45 @@ class Stream:
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
             self.episode, self.old = None, None
+
+    def around(self, time: int) -> Around | None:
+        """The levels before and since `time` (ms), as well as marks tell; None where nothing is known of one of them.
+
+        A value between two marks counts as one before or after by its time, so what is told is some 25 values wide. While an alert
+        fires, its change is the moment, whatever the time.
+        """
+        episode = self.episode
+        if episode is not None:
+            count, raw = episode.since(self.count, self.raw)
+            fired = episode.alert
+            return Around(fired.before, Level(raw / count, count), fired.details.get("effect", 0.0), episode.pace) if count else None
+        marks = self.marks
+        at = len(marks) - _WIDTH
+        while at >= 0 and marks[at + 3] > time:
+            at -= _WIDTH
+        if at < 0:
+            return None
+        last = at + _WIDTH == len(marks)
+        end, then = (self.count, self.desk.clock) if last else (marks[at + _WIDTH], marks[at + _WIDTH + 3])
+        part = (time - marks[at + 3]) / (then - marks[at + 3]) if then > marks[at + 3] else 1.0
+        inside = int(min(max(part, 0.0), 1.0) * (end - marks[at]))  # of those between the marks, at the level before
+        n = int(marks[at])
+        before, after = n + inside, self.count - n - inside
+        if not n or not after:
+            return None
+        old, level = marks[at + 1] / n, marks[at + 2] / n
+        new, now = (self.total - marks[at + 1] - inside * old) / after, (self.raw - marks[at + 2] - inside * level) / after
+        rate = (before - marks[0]) / max(1.0, time - marks[3])
+        return Around(Level(level, before), Level(now, after), (new - old) / self._deviation(at), rate)
+
+    def evidence(self) -> float:
+        """The e-value of a change since the e-detector last fired: its evidence over the budget that the stream received; 0 for none.
+
+        Of the stream's whole life, which is more than since then: too small rather than too large.
+        """
+        account = self.account
+        received = account.received * account.portion / account.weight if account.weight else 0.0
+        return sum(self.e.m) / received if self.e is not None and received > 0 else 0.0
 
     def rest(self) -> None:
         """It has been silent: its share of the budget goes to the others until its next value."""
@@ -201,6 +252,7 @@ class Stream:
             self._bind()
             return
         episode = self.episode
+        count, raw = self.count, self.raw  # of these, since the change that is told
         transition = TRANSITIONS[State.NONE if episode is None else episode.state, Event.DRIFT]
         if transition.publish:
             before, after = self._variances(split) if spread else self._means(split)
@@ -212,8 +264,13 @@ class Stream:
             # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.
             sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
             self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
+            self.episode.pace = (self.marks[split] - self.marks[0]) / max(1.0, self.marks[split + 3] - self.marks[3])
             self.old = self._put_aside(split)
+            count, raw = count - int(self.marks[split]), raw - self.marks[split + 2]
+            self.desk.due.append(self)
         self._begin_again(split)
+        if self.episode is not None:
+            self.episode.let_go(count - self.count, raw - self.raw)
         self._forget()
 
     def _forget(self) -> None:
@@ -318,7 +375,12 @@ class Stream:
     def _follow(self, value: float, raw: float, offset: int) -> None:
         """Holds a value, as the old reference sees it, against the level before the alert."""
         episode = self.episode
-        if episode is None or episode.follow(value, raw) < self.resolve_means:
+        if episode is None:
+            return
+        episode.left -= 1
+        if not episode.left:
+            self.desk.due.append(self)
+        if episode.follow(value, raw) < self.resolve_means:
             return
         self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset)
         self._take_up(self.old)

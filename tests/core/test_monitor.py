@@ -183,7 +183,7 @@ def published(alerts: list[Alert]) -> list[Any]:
 def test_cut_anywhere_and_restored_the_alerts_are_the_same_bytes(waiting: bool) -> None:
     records = mixed()
     whole, alerts = run(CUT, records)
-    assert {alert.status for alert in alerts} == set(Status)
+    assert {alert.status for alert in alerts} >= {Status.FIRING, Status.RESOLVED}
     cuts = {0, 1, 50, 130, 400, *random.Random(2).sample(range(len(records)), 30)}
     monitor, again = Monitor(CUT, "observations", 0), list[Alert]()
     for offset, value in enumerate(records):

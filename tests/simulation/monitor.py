@@ -19,6 +19,7 @@ _ALERT = Alert(
     id="",
     event_id="",
     fingerprint="",
+    incident="",
     status=Status.FIRING,
     severity=Severity.INFO,
     kind=Kind.CONCEPT_DRIFT,
