@@ -260,6 +260,7 @@ class MonitorConfig(_Table):
     slices: Patterns = _MONITOR.slices
     slice_metrics: Patterns = _MONITOR.slice_metrics
     slice_shares: dict[str, Annotated[int, Field(ge=1, le=1_000_000)]] = {}
+    new_version: Literal["own", "previous"] = _MONITOR.new_version
     detectors: tuple[Annotated[DetectorSettings, BeforeValidator(_detector)], ...] = _MONITOR.detectors
     minimum_effect: float = Field(_MONITOR.minimum_effect, ge=0)
     critical_effect: float = Field(_MONITOR.critical_effect, ge=0)

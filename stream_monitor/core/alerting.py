@@ -376,7 +376,8 @@ def _sentence(alert: Alert) -> str:
     before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
-    said = f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(alert.first_seen)})"
+    against = f", compared with {safe(alert.details['reference'])}" if "reference" in alert.details else ""
+    said = f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(alert.first_seen)}{against})"
     return "; ".join([said, *_clauses(alert.metric, alert.details)])
 
 

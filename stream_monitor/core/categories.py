@@ -108,6 +108,21 @@ class Shares:
             vocabulary.count = self.count
             vocabulary.tell(unknown and key not in vocabulary.seen, unit, time, offset)
 
+    def inherit(self, other: Shares) -> None:
+        """Begins with the categories of another version, if those are settled; their streams inherit by themselves."""
+        if other.tally is not None:
+            return
+        self.tally = None
+        self.since, self.count, self.refused = other.since, other.count, other.refused
+        if self.vocabulary is not None and other.vocabulary is not None:
+            self.vocabulary.seen, self.vocabulary.began = other.vocabulary.seen, other.vocabulary.began
+        for key, theirs in other.known.items():
+            stream = self.known[key] = None if theirs is None else self.make(category_name(key))
+            if stream is not None:
+                self.watched.append(stream)
+        if other.other is not None:
+            self.other = self.make("other")
+
     def _pool(self, count: int, unit: int, time: int, offset: int) -> None:
         """Begins the stream `other` with its first value, after `count` values that were known."""
         other = self.make("other")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from stream_monitor.core.alerting import Desk, Event
@@ -21,11 +22,11 @@ from stream_monitor.core.attribution import FEW, differs, explain
 from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import ALL_VERSIONS, Alert, Level
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Level, Slice
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, reads_predictions
+from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, Scope, reads_predictions
 from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 
@@ -256,9 +257,18 @@ class Monitor:
             self._count("versions_evicted")
             self._count("too_late_for_maturity", gone.maturity.late)
             self._count("before_maturity", gone.maturity.early)
-        version = self._versions[name] = self._new(name)
+        version = self._new(name)
+        if version.plan.monitor.new_version == "previous" and (previous := self._last_heard_of(name[0])) is not None:
+            version.begin_as(previous)
+            self._follow(name[0], version)
+        self._versions[name] = version
         version.maturity.since = offset  # what waited when a version of this name was evicted is gone
         return version
+
+    def _last_heard_of(self, model: str) -> Version | None:
+        """The version of a model that was heard of last."""
+        known = [version for (of, name), version in self._versions.items() if of == model and name != ALL_VERSIONS]
+        return max(known, key=lambda version: version.heard[1], default=None)
 
     def _new(self, name: tuple[str, str]) -> Version:
         return Version(Plan(*name, self._monitor_of(name[0]), self._settings, self._desk, self._room), self._labels, self._counts)
@@ -322,8 +332,20 @@ class Monitor:
             version.restore(state)
             if name[1] == ALL_VERSIONS:
                 monitor._note_wide(name[0], version)
+        for (model, _), version in monitor._versions.items():
+            monitor._follow(model, version)  # not before: what is restored has begun already
         monitor._room.refused = data["refused"]
         return monitor
+
+    def _follow(self, model: str, version: Version) -> None:
+        """What a version meets from now on begins as in the one that it began as, as long as that is known. By its name, so that a
+        restored monitor looks where the saved one would have."""
+        if version.previous is not None:
+            version.plan.ancestor = partial(self._scope, (model, version.previous))
+
+    def _scope(self, name: tuple[str, str], part: Slice | None) -> Scope | None:
+        version = self._versions.get(name)
+        return None if version is None else version.scope(part)
 
     def refill(self, offset: int, value: bytes) -> None:
         """Puts back the outcome at `offset` (< `at`) if it waited when a snapshot without the waiting was taken."""

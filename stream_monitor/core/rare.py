@@ -42,7 +42,8 @@ class Rare:
         if stream is None:
             self.refused = True
             return
-        stream.prime(self.zeros, self.since, time, offset)
+        if stream.compared is None:  # a version that began as another one knows from there what is usual
+            stream.prime(self.zeros, self.since, time, offset)
         stream.push(1, unit, time, offset)
 
     def streams(self) -> Iterator[Stream]:

@@ -99,6 +99,8 @@ class MonitorSettings:
     `slices`: slice keys to watch, or `"*"` for every key that appears, and crosses of two, `"country x device"`. `slice_metrics`: metrics
     that are also watched per slice.
     `slice_shares`: shell patterns of slices (`country=DE`), whose streams own so many shares of the budget instead of one.
+    `new_version`: what a version that is new begins with: `own`, nothing but a warm-up; `previous`, the references of the version of its
+    model that was heard of last, so that it is judged against that one's level from its first value on (core/streams.py `inherit`).
     `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
     `critical_effect`: shift from which an alert is critical.
     `limits`: service levels, for all traffic and for the slices (`country=DE`) that a shell pattern of `limit_slices` matches.
@@ -114,6 +116,7 @@ class MonitorSettings:
     slices: tuple[str, ...] = ("*",)
     slice_metrics: tuple[str, ...] = ("error",)
     slice_shares: Mapping[str, int] = field(default_factory=dict)
+    new_version: Literal["own", "previous"] = "own"
     detectors: tuple[DetectorSettings, ...] = (DetectorSettings("e_detector"), DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
     minimum_effect: float = 0.1
     critical_effect: float = 0.5

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from stream_monitor.core.alerting import Desk, Episode, Event, Subject
 from stream_monitor.core.budget import Account
@@ -51,6 +51,8 @@ LATE, CONFLICTING = "feedback_late", "feedback_conflicting"
 LABEL_METRICS = METRICS | {LATE, CONFLICTING}
 
 Task = Literal["classification", "regression"]
+
+S = TypeVar("S", BinaryStream, NumericStream)
 
 NUMBERS = frozenset((int, float))
 CATEGORIES = frozenset((str, bool))
@@ -93,6 +95,8 @@ class Plan:
         if self.kept_keys is not None and self.slices_judged:
             self.kept_keys |= self.slice_keys
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
+        # The scope of the version that a new one begins with, for a slice or the whole; always None in a version that began by itself.
+        self.ancestor: Callable[[Slice | None], Scope | None] = _no_ancestor
         self.reads_scores = any(create(detector).reads != "bit" for detector in monitor.detectors)
 
     def stream(self, slice_: Slice | None, metric: str, kind: Kind, numeric: bool) -> BinaryStream | NumericStream | None:
@@ -108,11 +112,20 @@ class Plan:
 
     def binary(self, slice_: Slice | None, metric: str, kind: Kind) -> BinaryStream | None:
         """A new stream, or None where there are too many."""
-        return BinaryStream(*self._parts(slice_, metric, kind)) if self.room.take() else None
+        return self._begun(BinaryStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
 
     def numeric(self, slice_: Slice | None, metric: str, kind: Kind) -> NumericStream | None:
         """A new stream, or None where there are too many."""
-        return NumericStream(*self._parts(slice_, metric, kind)) if self.room.take() else None
+        return self._begun(NumericStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
+
+    def _begun(self, stream: S) -> S:
+        """With the reference of the same signal of the version before, where there is one to begin with."""
+        ancestor = self.ancestor(stream.subject.slice)
+        if ancestor is not None:
+            for other in ancestor.streams():
+                if other.subject.metric == stream.subject.metric and type(other) is type(stream):
+                    stream.inherit(other, ancestor.plan.version)
+        return stream
 
     def _parts(self, slice_: Slice | None, metric: str, kind: Kind) -> Any:
         monitor = self.monitor
@@ -133,6 +146,10 @@ def reads_predictions(monitor: MonitorSettings) -> bool:
     """Whether anything is asked for that predictions say without their labels."""
     selection = bool(monitor.protected) and "selection_rate" in monitor.fairness_metrics
     return selection or not is_label_only(monitor.metrics) or not all(map(is_labelled, monitor.limits))
+
+
+def _no_ancestor(_slice: Slice | None) -> None:
+    return None
 
 
 def is_label_only(metrics: tuple[str, ...]) -> bool:
@@ -331,6 +348,12 @@ class Scope:
             if rare is not None:
                 yield from rare.streams()
 
+    def signal(self, metric: str) -> Signal | None:
+        """The quantity of this name; None where it was not met."""
+        if metric == "prediction":
+            return self.prediction
+        return next((signal for name, (signal, _) in self.features.items() if f"feature:{shorten(name)}" == metric), None)
+
     def end(self, event: Event, offset: int) -> None:
         """Resolves every alert that fires here."""
         for one in self.watched():
@@ -341,9 +364,22 @@ class Scope:
             return self._numbers(metric, kind)
         if not self._wants(metric):
             return NOTHING
+        return self._shares(metric, kind, categories)
+
+    def _shares(
+        self, metric: str, kind: Kind, categories: frozenset[type], vocabulary: Vocabulary | None = None, wanted: bool = True
+    ) -> Shares:
         plan, part = self.plan, self.part
-        settings = plan.settings
-        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind), categories, settings, plan.desk.ledger)
+
+        def make(category: str) -> BinaryStream | None:
+            return plan.binary(part, f"{metric}={category}", kind) if wanted else None
+
+        shares = Shares(make, categories, plan.settings, plan.desk.ledger, vocabulary)
+        ancestor = plan.ancestor(part)
+        before = None if ancestor is None else ancestor.signal(metric)
+        if isinstance(before, Shares):
+            shares.inherit(before)
+        return shares
 
     def _numbers(self, metric: str, kind: Kind) -> Signal:
         stream = self.plan.numeric(self.part, metric, kind) if self._wants(metric) else None
@@ -378,7 +414,7 @@ class Scope:
         vocabulary = make and Vocabulary(make, settings.warmup, ledger)
         if not (wanted or vocabulary or missing):
             return NOTHING
-        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind) if wanted else None, CATEGORIES, settings, ledger, vocabulary)
+        return self._shares(metric, kind, CATEGORIES, vocabulary, wanted)
 
     def _share(self, metric: str) -> Make | None:
         """What makes the stream of this share, if it is asked for."""
@@ -394,9 +430,19 @@ class Scope:
                 if not absent:
                     continue
                 stream = self.missing[name] = self._missing(name)
-                if isinstance(stream, BinaryStream):
-                    stream.prime(self.records - 1 - born, self._age_at(born), time, offset)
+                if isinstance(stream, BinaryStream) and stream.compared is None:
+                    self._prime(stream, name, born, time, offset)
             stream.push(1 if absent else 0, unit, time, offset)
+
+    def _prime(self, stream: BinaryStream, name: str, born: int, time: int, offset: int) -> None:
+        """Begins the stream of a feature that was never missing here; if there was a version to begin with, not there either."""
+        zeros, since = self.records - 1 - born, self._age_at(born)
+        ancestor = self.plan.ancestor(self.part)
+        if ancestor is not None and name in ancestor.features and name not in ancestor.missing:
+            began = ancestor.features[name][1]
+            zeros, since = zeros + ancestor.records - began, ancestor._age_at(began)
+            stream.compared = ancestor.plan.version
+        stream.prime(zeros, since, time, offset)
 
     def _age_at(self, record: int) -> int:
         """About how old the ledger was at this record."""

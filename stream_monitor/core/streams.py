@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from math import inf, sqrt
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
 from stream_monitor.core.events import Level, Span
 from stream_monitor.core.intervals import LUCK, Blocks
 from stream_monitor.core.reference import Ranks, binary_score, mix
-from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings
+from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSettings
 
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
@@ -65,10 +66,9 @@ class Stream:
     numeric: bool
 
     __slots__ = (
-        "account", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares", "held_sum", "judged", "left",
-        "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width",
-        "salt",
-        "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "account", "compared", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares", "held_sum",
+        "judged", "left", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means",
+        "resolve_width", "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +101,7 @@ class Stream:
         self.raw: float = 0
         self.left = 0  # values until the next mark
         self.marks = array("d")
+        self.compared: str | None = None  # the version whose reference this one began with
         self.episode: Episode | None = None
         self.explain: Callable[[int], Mapping[str, Any]] | None = None  # what else its alerts can say of a change at this time (ms)
         self.old: Any = None  # the reference that the episode moved away from
@@ -115,7 +116,35 @@ class Stream:
         episode = self.episode
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
-            self.episode, self.old = None, None
+            self.episode, self.old, self.compared = None, None, None
+
+    def inherit(self, other: Stream, version: str) -> None:
+        """Begins with what is normal for the same signal of another version, `version`, and what was found about its values: the
+        warm-up is skipped. Where an alert fires there, with the reference from before it. Nothing, where there is too little to go by.
+
+        Detectors go on from what they had seen there, but for the e-detector: the evidence that it has is paid for once. Where an alert
+        fires there, they have seen another level, so they begin anew, and it is the e-detector that compares.
+        """
+        alone = other.episode is None
+        reference = other._reference() if alone else other.old
+        if reference[0] < self.warmup or (other.past is not None and not alone):  # that past is the new level's
+            return
+        self.compared = version
+        self._take_up(deepcopy(reference))
+        self.probe = other.probe and Probe.restored(deepcopy(other.probe.state()))
+        self.past = other.past and Past.restored(deepcopy(other.past.state()))
+        self.memory = list(other.memory)
+        for mine, theirs in zip(self.detectors, other.detectors, strict=True):
+            if isinstance(mine, EDetector):
+                continue
+            if alone:
+                mine.restore(deepcopy(theirs.state()))
+            elif mine.budgeted and self.memory[1] > 0:
+                mine.retune(min(self.memory[0] / self.memory[1], LONGEST_RUN), self._share())
+        self._bind()
+        self.since_count = self.count
+        self._judge()
+        self.renew_at = self.account.ledger.age + HOUR  # how many values this version gets is not known yet
 
     def around(self, time: int) -> Around | None:
         """The levels before and since `time` (ms), as well as marks tell; None where nothing is known of one of them.
@@ -257,7 +286,10 @@ class Stream:
         if transition.publish:
             before, after = self._variances(split) if spread else self._means(split)
             rho = None if self.past is None else self.past.rho
-            evidence, more = detector.evidence(before, after), None if self.explain is None else self.explain(change.time)
+            more = {} if self.explain is None else dict(self.explain(change.time))
+            if self.compared is not None:
+                more["reference"] = f"version {self.compared}"
+            evidence = detector.evidence(before, after)
             alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), evidence, offset, rho, more)
             shift = after.value - before.value
             deviation = sqrt(2) * max(before.value, after.value) if spread else self._spread(split)
@@ -399,6 +431,10 @@ class Stream:
         """The larger of the standard deviations of a value before and after the change."""
         return self._deviation(split)
 
+    def _reference(self) -> Any:
+        """The reference as it is, as `_take_up` takes it."""
+        raise NotImplementedError
+
     def _put_aside(self, split: int) -> Any:
         """The reference as it was before the change."""
         raise NotImplementedError
@@ -418,7 +454,7 @@ class Stream:
         budget = [
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
-            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory),
+            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
@@ -426,7 +462,7 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level, self.memory = rest
+        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared = rest
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
@@ -545,6 +581,9 @@ class BinaryStream(Stream):
         after = self._means(split)[1].value
         return max(self._deviation(split), sqrt(after * (1 - after)))
 
+    def _reference(self) -> Any:
+        return [self.count, self.total]
+
     def _put_aside(self, split: int) -> Any:
         return [int(self.marks[split]), int(self.marks[split + 1])]
 
@@ -636,19 +675,23 @@ class NumericStream(Stream):
         return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
 
     def _levels(self, split: int) -> tuple[Level, Level]:
-        counts = [*self.marks[::_WIDTH], self.count]
-        totals = [*self.marks[2::_WIDTH], self.raw]
+        # A version that began as another one has one block before its first mark: what it inherited.
+        counts = [0.0, *self.marks[::_WIDTH], self.count]
+        totals = [0.0, *self.marks[2::_WIDTH], self.raw]
         blocks = [(n - m, b - a) for m, n, a, b in zip(counts, counts[1:], totals, totals[1:], strict=False)]
-        at = split // _WIDTH
+        at = 1 + split // _WIDTH
         before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
         return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
 
     def _deviation(self, split: int) -> float:
         return 1.0
 
+    def _reference(self) -> Any:
+        return [self.count, self.total, self.squares, self.raw, self.ranks]
+
     def _put_aside(self, split: int) -> Any:
         # The ranks hold what came between the change and the alarm too: little beside what they knew before.
-        return [self.count, self.total, self.squares, self.raw, self.ranks]
+        return self._reference()
 
     def _begin_again(self, split: int) -> None:
         self.count, self.total, self.squares, self.raw, self.ranks = 0, 0, 0.0, 0, Ranks()

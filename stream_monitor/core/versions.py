@@ -30,12 +30,24 @@ class Version:
         self.heard = (0, 0)
         self.task: Task | None = None if task == "auto" else task
         self.labels = 0  # outcomes that came
+        self.previous: str | None = None  # the version that this one began as
         self.answers = 0  # whole numbers while the task is not known
         self.whole = scope_class(plan, None)(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
         self.fairness = Fairness(plan) if plan.monitor.protected else None
         self.maturity = Maturity(settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels)
         self.reading = Reading(self.maturity, plan.desk, settings.silent_ms)
+
+    def begin_as(self, other: Version) -> None:
+        """Begins with what is known of another version of the model: references, categories, how long labels take. From then on each
+        of its signals and slices, as it is met, takes the reference of the same one there."""
+        self.previous = other.plan.version
+        self.task, self.answers = other.task, other.answers
+        self.maturity.wait = other.maturity.wait
+
+    def scope(self, part: Slice | None) -> Scope | None:
+        """The whole, or a slice that is watched."""
+        return self.whole if part is None else self.slices.get((part.key, part.value))
 
     def predicted(self, prediction: dict[str, Any], time: int, offset: int) -> None:
         """A prediction was made."""
@@ -225,11 +237,12 @@ class Version:
             slices,
             self.maturity.state(waiting),
             self.fairness and self.fairness.state(),
+            self.previous,
         ]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        heard, self.task, self.answers, self.labels, whole, slices, maturity, fairness = state
+        heard, self.task, self.answers, self.labels, whole, slices, maturity, fairness, self.previous = state
         self.heard = heard[0], heard[1]
         self.whole = scope_class(self.plan, None).restored(self.plan, None, whole)
         for name, saved in slices:
