@@ -5,6 +5,7 @@ Results go to standard output, everything else to standard error. A `StreamMonit
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
@@ -25,13 +26,15 @@ from stream_monitor import config as configuration
 from stream_monitor import status as overview
 from stream_monitor.config import Config
 from stream_monitor.core.alerting import safe
+from stream_monitor.core.control import Action, decide
 from stream_monitor.errors import SetupError, StreamMonitorError
 from stream_monitor.io import alerts as alert_topic
-from stream_monitor.io import checks
+from stream_monitor.io import checks, control
 from stream_monitor.io import reset as offsets
 from stream_monitor.io import status as status_topics
 from stream_monitor.io import topics as topic_setup
 from stream_monitor.run import STAGES, Run, forget_join, summary
+from stream_monitor.units import milliseconds
 
 app = typer.Typer(
     name="stream-monitor",
@@ -178,6 +181,77 @@ def alerts(
                 console.print(("  " if incident.alerts > 1 else "") + _line(alert), style=_style(alert))
     except (KeyboardInterrupt, BrokenPipeError):
         raise typer.Exit(0) from None
+
+
+AlertArgument = Annotated[str, typer.Argument(metavar="ALERT_ID", help="Its id, or as much of it as is unique.", show_default=False)]
+IncidentOption = Annotated[bool, typer.Option("--incident", help="All alerts of its incident, for as long as that lasts.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who decides it; by default the name you are logged in under.", show_default=False)]
+CommentOption = Annotated[str, typer.Option("--comment", help="Why.", show_default=False)]
+
+
+@app.command()
+def acknowledge(
+    alert: AlertArgument, config: ConfigOption, incident: IncidentOption = False, by: ByOption = "", comment: CommentOption = ""
+) -> None:
+    """Says that somebody has taken an alert on; every later event about it says so too."""
+    _decide("acknowledge", alert, config, incident, by, comment)
+
+
+@app.command()
+def silence(
+    alert: AlertArgument,
+    config: ConfigOption,
+    duration: Annotated[
+        str, typer.Option("--for", help='For how long, such as "2h"; for good without it, "0s" ends a silence.', show_default=False)
+    ] = "",
+    incident: IncidentOption = False,
+    by: ByOption = "",
+    comment: CommentOption = "",
+) -> None:
+    """Publishes nothing about what the alert is about (model, version, slice, metric), later alerts included, but for its end."""
+    try:
+        lasting = milliseconds(duration) if duration else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
+    # 0 has passed whatever the event time is: the wall clock may be ahead of it.
+    until = None if lasting is None else _now() + lasting if lasting else 0
+    _decide("silence", alert, config, incident, by, comment, until)
+
+
+@app.command()
+def resolve(
+    alert: AlertArgument, config: ConfigOption, incident: IncidentOption = False, by: ByOption = "", comment: CommentOption = ""
+) -> None:
+    """Ends an alert; the level that is there now is the reference from then on."""
+    _decide("resolve", alert, config, incident, by, comment)
+
+
+def _decide(action: Action, prefix: str, file: Path, incident: bool, by: str, comment: str, until: int | None = None) -> None:
+    """Writes an operator's decision into the log of the alert's model."""
+    settings = configuration.load(file)
+    read = alert_topic.read(settings.kafka_consumer(), settings.topics.alerts, False)
+    alert = control.find((one.alert for one in read if one is not None and one.alert is not None), prefix)
+    if alert["status"] == "resolved" and (action != "silence" or incident):
+        raise StreamMonitorError(f"alert {safe(alert['id'])[:12]} is resolved", "there is nothing left to decide")
+    value = decide(action, alert, _now(), incident=incident, until=until, by=by or _login(), comment=comment or None)
+    place = control.send(settings.kafka_producer(), settings.topics.observations, alert, value)
+    what = f"incident {safe(alert_topic.incident_of(alert))[:12]}" if incident else f"alert {safe(alert['id'])[:12]}"
+    when = "" if not until else f" until {datetime.fromtimestamp(until / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC (event time)"
+    Console(soft_wrap=True, highlight=False, markup=False).print(
+        f"{action} {what}{when}: {safe(str(alert.get('summary')))}\n"
+        f"written to {place.topic}/{place.partition} at {place.offset}; detect answers on {settings.topics.alerts} once it has read it"
+    )
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _login() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return None
 
 
 @app.command()

@@ -1,10 +1,11 @@
 """The life cycle of an alert, as a transition table, and what an alert says.
 
     none --drift--> firing --recovered | silent | evicted | operator | rebuilt--> resolved
+                    firing --learned | acknowledged | silenced | heard--> firing
 
 One episode per fingerprint (model, version, slice, metric), whichever detector saw it; a change that lasts is one alert. A stream
-(core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. Warning, updated,
-acknowledged and silenced are to become further rows.
+(core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. What was acknowledged or silenced
+stands in the details of the alert, so that every later event says it. A silenced alert goes on untold (core/silences.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Positio
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.incidents import Incidents
 from stream_monitor.core.reference import salt_of
+from stream_monitor.core.silences import Silences
 
 
 class State(StrEnum):
@@ -36,6 +38,9 @@ class Event(StrEnum):
 
     DRIFT = "drift"
     LEARNED = "learned"
+    ACKNOWLEDGED = "acknowledged"
+    SILENCED = "silenced"
+    HEARD = "heard"  # its silence is over
     RECOVERED = "recovered"
     SILENT = "silent"
     EVICTED = "evicted"
@@ -54,6 +59,9 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     (State.NONE, Event.DRIFT): Transition(State.FIRING, Status.FIRING),
     (State.FIRING, Event.DRIFT): Transition(State.FIRING, None),
     (State.FIRING, Event.LEARNED): Transition(State.FIRING, Status.UPDATED),
+    (State.FIRING, Event.ACKNOWLEDGED): Transition(State.FIRING, Status.ACKNOWLEDGED),
+    (State.FIRING, Event.SILENCED): Transition(State.FIRING, Status.SILENCED),
+    (State.FIRING, Event.HEARD): Transition(State.FIRING, Status.UPDATED),
     (State.FIRING, Event.RECOVERED): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.SILENT): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
@@ -132,11 +140,12 @@ class Episode:
 
     __slots__ = (
         "alert", "center", "corrected", "count", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw", "reach",
-        "runs", "spread", "state", "total", "width",
+        "runs", "said", "spread", "state", "total", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
         self.alert = alert
+        self.said = alert.summary if "limit" in alert.details else ""  # who knows the limit said it; later events add to it
         self.spread = spread  # values are squares of scores, levels their roots
         self.state = State.FIRING
         self.center = center
@@ -227,11 +236,12 @@ _EPISODE = (
     "pace",
     "gone",
     "gone_raw",
+    "said",
 )
 
 
 class Desk:
-    """Where a partition's alert events are written, its incidents and its budget.
+    """Where a partition's alert events are written, its incidents, silences and budget.
 
     `out` collects events, `clock` (event time, ms) dates them.
     """
@@ -242,6 +252,7 @@ class Desk:
         self.ledger = ledger
         self.clock = 0
         self.incidents = Incidents()
+        self.silences = Silences()
         self.out: list[Alert] = []
         self.due: list[Any] = []  # streams whose alert is to be explained after this record
 
@@ -300,36 +311,66 @@ class Desk:
         )
         if told is None:
             alert = replace(alert, summary=_sentence(alert))
-        self.out.append(alert)
+        if self.silences.cover(alert.fingerprint, alert.incident):
+            self.silences.untold.add(alert.id)
+        else:
+            self.out.append(alert)
         return alert
 
     def update(self, episode: Episode, offset: int, details: Mapping[str, Any], after: Level | None = None) -> None:
         """More is known about an alert that fires: `details` to add to its own, and the level `after` the change if it is known better."""
-        transition = TRANSITIONS[episode.state, Event.LEARNED]
+        details = {**episode.alert.details, **details}
+        self._go_on(episode, Event.LEARNED, offset, details=details, after=after or episode.alert.after)
+
+    def acknowledge(self, episode: Episode, note: Mapping[str, Any], offset: int) -> None:
+        """Somebody has taken it on; `note`: who, when (`at`), and a comment."""
+        self._go_on(episode, Event.ACKNOWLEDGED, offset, details={**episode.alert.details, "acknowledged": dict(note)})
+
+    def silence(self, episode: Episode, note: Mapping[str, Any], offset: int) -> None:
+        """Nothing is to be heard of it from here on, `until` the time in `note`: that is the last of it for now."""
+        self._go_on(episode, Event.SILENCED, offset, details={**episode.alert.details, "silenced": dict(note)})
+
+    def hear(self, episode: Episode, offset: int) -> None:
+        """Its silence is over, and it still fires: it begins for those who were not told of it."""
+        alert = episode.alert
+        if self.silences.cover(alert.fingerprint, alert.incident):
+            return  # by another silence
+        details = {name: value for name, value in alert.details.items() if name != "silenced"}
+        if alert.id in self.silences.untold:
+            self.silences.untold.discard(alert.id)
+            self._go_on(episode, Event.HEARD, offset, Status.FIRING, details=details)
+        elif "silenced" in alert.details:
+            self._go_on(episode, Event.HEARD, offset, details=details)
+
+    def _go_on(self, episode: Episode, event: Event, offset: int, status: Status | None = None, **changes: Any) -> None:
+        """The next event of an alert that fires; published unless it is silenced."""
+        transition = TRANSITIONS[episode.state, event]
         fired, position = episode.alert, self._at(offset)
+        status = status or transition.publish or fired.status
         alert = replace(
             fired,
-            event_id=digest_of(fired.id, Status.UPDATED, _place(position)),
-            status=Status.UPDATED,
-            after=after or fired.after,
+            event_id=digest_of(fired.id, status, _place(position)),
+            status=status,
             detected_at=max(self.clock, fired.detected_at),
             position=position,
-            details={**fired.details, **details},
+            **changes,
         )
-        self._tell(episode, transition, replace(alert, summary=_sentence(alert)))
+        alert = episode.alert = replace(alert, summary=_sentence(alert, episode.said))
+        episode.state = transition.to
+        last_word = event is Event.SILENCED and fired.id not in self.silences.untold
+        if last_word or not self.silences.cover(fired.fingerprint, fired.incident):
+            self._say(alert)
+
+    def _say(self, alert: Alert) -> None:
+        """Publishes an event; what an event of the same kind said before at this offset, it says again."""
+        self.out = [*(one for one in self.out if one.event_id != alert.event_id), alert]
 
     def amend(self, episode: Episode, details: Mapping[str, Any]) -> None:
-        """Adds `details` to the event that begins an alert, which is among `out` still."""
+        """Adds `details` to the event that begins an alert, at the offset at which it does."""
         begun = episode.alert
         alert = replace(begun, details={**begun.details, **details})
-        episode.alert = replace(alert, summary=_sentence(alert))
-        self.out[self.out.index(begun)] = episode.alert
-
-    def _tell(self, episode: Episode, transition: Transition, alert: Alert) -> None:
-        episode.state = transition.to
-        episode.alert = alert
-        if transition.publish is not None:
-            self.out.append(alert)
+        alert = episode.alert = replace(alert, summary=_sentence(alert, episode.said))
+        self.out = [alert if one.event_id == alert.event_id else one for one in self.out]
 
     def _at(self, offset: int) -> Position:
         return Position(self.topic, self.partition, offset)
@@ -344,6 +385,11 @@ class Desk:
         """The event that ends an alert of which there may be no episode here."""
         position = self._at(offset)
         self.incidents.leave(fired.model, fired.incident, fired.id)
+        if self.incidents.get(fired.model, fired.incident) is None:
+            self.silences.until.pop(fired.incident, None)
+        if fired.id in self.silences.untold:
+            self.silences.untold.discard(fired.id)
+            return
         self.out.append(
             replace(
                 fired,
@@ -371,13 +417,13 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
 
 
-def _sentence(alert: Alert) -> str:
-    """What an alert that fires says of itself, in one line."""
+def _sentence(alert: Alert, said: str = "") -> str:
+    """What an alert that fires says of itself, in one line; `said` is how it begins where it does not say before and after."""
     before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
     against = f", compared with {safe(alert.details['reference'])}" if "reference" in alert.details else ""
-    said = f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(alert.first_seen)}{against})"
+    said = said or f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(alert.first_seen)}{against})"
     return "; ".join([said, *_clauses(alert.metric, alert.details)])
 
 
@@ -399,6 +445,17 @@ def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
         yield f"inputs moved too: {', '.join(features)}"
     elif "inputs" in details:
         yield {"stable": "inputs are stable", "not watched": "inputs are not watched"}.get(details["inputs"], "inputs moved too")
+    for name in ("acknowledged", "silenced"):
+        if name in details:
+            yield _noted(name, details[name])
+
+
+def _noted(what: str, note: Mapping[str, Any]) -> str:
+    """`silenced until 2024-03-05 14:00 UTC by ann (known, ticket 7)`."""
+    until = f" until {since(note['until'])}" if note.get("until") is not None else " for good" if "until" in note else ""
+    by = f" by {safe(note['by'])}" if note.get("by") else ""
+    comment = f" ({safe(note['comment'])})" if note.get("comment") else ""
+    return f"{what}{until}{by}{comment}"
 
 
 def _percent(share: float) -> str:

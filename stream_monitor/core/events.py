@@ -78,13 +78,19 @@ class FeedbackIssueRecord(TypedDict):
 
 
 class ControlRecord(TypedDict):
-    """Observation record `control`: an operator's decision, ordered with the data it acts on."""
+    """Observation record `control`: an operator's decision, ordered with the data it acts on.
+
+    `alert` with `incident`: the id of an incident, all of whose alerts are meant. `fingerprint`: the alert's, so that one that is over can
+    be silenced too. `until`: event time of a silence's end; null for good; one that has passed ends a silence.
+    """
 
     record: Literal["control"]
     action: Literal["resolve", "acknowledge", "silence"]
     model: str
     alert: str
     timestamp: int
+    incident: NotRequired[bool]
+    fingerprint: NotRequired[str | None]
     until: NotRequired[int | None]
     actor: NotRequired[str | None]
     comment: NotRequired[str | None]
@@ -104,6 +110,8 @@ class Kind(StrEnum):
 class Status(StrEnum):
     FIRING = "firing"
     UPDATED = "updated"
+    ACKNOWLEDGED = "acknowledged"
+    SILENCED = "silenced"
     RESOLVED = "resolved"
 
 

@@ -17,16 +17,17 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from stream_monitor.core.alerting import Desk, Event
+from stream_monitor.core.alerting import Desk, Episode, Event
 from stream_monitor.core.attribution import FEW, differs, explain
 from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
+from stream_monitor.core.control import Decision
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import ALL_VERSIONS, Alert, Level, Slice
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Level, Slice, Status
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, Scope, reads_predictions
+from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, Scope, Watched, reads_predictions
 from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 
@@ -54,6 +55,7 @@ class Monitor:
         self._versions: dict[tuple[str, str], Version] = {}
         self._wide: dict[str, Version] = {}  # of models, where something is told of all their versions together
         self._look = 0  # event time of the next look for silent versions
+        self._wake = 0  # event time from which on there is anything to look at: this, or the end of a silence
         self._counts: dict[str, int] = {}
         monitors = (*settings.monitors, settings.default)
         for monitor in monitors:
@@ -106,7 +108,7 @@ class Monitor:
         assert episode is not None
         alert = episode.alert
         version = self._versions[alert.model, alert.model_version]
-        begins = alert in desk.out
+        begins = alert.status is Status.FIRING and alert.position.offset == offset
         incident = desk.incidents.get(alert.model, alert.incident)
         if begins and (incident is None or incident.alerts > EXPLAINED):
             return
@@ -223,16 +225,39 @@ class Monitor:
             self._wide[model] = wide
 
     def _control(self, record: dict[str, Any], offset: int) -> bool:
-        action = record.get("action")
-        if action not in ("resolve", "acknowledge", "silence"):
+        decision = Decision.of(record)
+        if decision is None:
             return False
-        self._count(f"control_{action}")
-        if action == "resolve":
-            for version in self._versions.values():
-                for one in version.watched():
-                    if one.episode is not None and one.episode.alert.id == record.get("alert"):
-                        one.end(Event.OPERATOR, offset)
+        self._count(f"control_{decision.action}")
+        meant = [
+            (stream, episode)
+            for stream, episode in self._firing()
+            if decision.alert == (episode.alert.incident if decision.incident else episode.alert.id)
+        ]
+        if decision.action == "silence":
+            self._silence(decision, [episode for _, episode in meant], offset)
+        for stream, episode in meant:
+            if decision.action == "resolve":
+                stream.end(Event.OPERATOR, offset)
+            elif decision.action == "acknowledge":
+                self._desk.acknowledge(episode, decision.note, offset)
         return True
+
+    def _silence(self, decision: Decision, meant: list[Episode], offset: int) -> None:
+        """Begins a silence, or ends one whose end has passed. What it is about: an incident that is open, or a fingerprint."""
+        desk = self._desk
+        name = decision.alert if decision.incident else meant[0].alert.fingerprint if meant else decision.fingerprint
+        if name is None or (decision.incident and not meant):
+            return
+        if decision.until is not None and decision.until <= desk.clock:
+            desk.silences.until.pop(name, None)
+            self._hear({name}, offset)
+        elif desk.silences.add(name, decision.until):
+            for episode in meant:
+                desk.silence(episode, decision.note, offset)
+        else:
+            self._count("silences_refused")
+        self._wake = min(self._look, desk.silences.next_end)
 
     def _heard_of(self, prediction: dict[str, Any], time: int, offset: int) -> Version:
         now = self._clock.move(time)
@@ -242,9 +267,29 @@ class Monitor:
         if version is None:
             version = self._admit(name, offset)
         version.heard = now, offset
+        if now >= self._wake:
+            self._look_around(now, offset)
+        return version
+
+    def _look_around(self, now: int, offset: int) -> None:
+        """What event time alone brings about."""
         if now >= self._look:
             self._look_for_silence(now, offset)
-        return version
+        over = set(self._desk.silences.end(now))
+        if over:
+            self._hear(over, offset)
+        self._wake = min(self._look, self._desk.silences.next_end)
+
+    def _hear(self, over: set[str], offset: int) -> None:
+        """Silences of these names are over."""
+        for _, episode in self._firing():
+            if episode.alert.fingerprint in over or episode.alert.incident in over:
+                self._desk.hear(episode, offset)
+
+    def _firing(self) -> list[tuple[Watched, Episode]]:
+        """The alerts that fire, and what they are of."""
+        watched = (one for version in self._versions.values() for one in version.watched())
+        return [(one, one.episode) for one in watched if one.episode is not None]
 
     def _admit(self, name: tuple[str, str], offset: int) -> Version:
         if len(self._versions) >= max(1, self._settings.max_versions):
@@ -308,6 +353,7 @@ class Monitor:
             "look": self._look,
             "ledger": self._ledger.state(),
             "incidents": self._desk.incidents.state(),
+            "silences": self._desk.silences.state(),
             "refused": self._room.refused,
             "counts": dict(self._counts),
             "versions": [[list(name), version.state(waiting)] for name, version in self._versions.items()],
@@ -326,6 +372,8 @@ class Monitor:
         monitor._look = data["look"]
         monitor._ledger.restore(data["ledger"])
         monitor._desk.incidents.restore(data["incidents"])
+        monitor._desk.silences.restore(data["silences"])
+        monitor._wake = min(monitor._look, monitor._desk.silences.next_end)
         monitor._counts.update(data["counts"])
         for name, state in data["versions"]:
             version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
@@ -371,24 +419,22 @@ class Monitor:
         answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be. Incidents are those that
         the alerts name; what fires here only goes with what it was together with.
         """
-        episodes = {
-            one.subject.fingerprint: one.episode
-            for version in self._versions.values()
-            for one in version.watched()
-            if one.episode is not None
-        }
+        episodes = {episode.alert.fingerprint: episode for _, episode in self._firing()}
+        carried = set()
         joined: dict[str, str] = {}  # incident here -> incident that is known
         for alert in firing:
             episode = episodes.get(alert.fingerprint)
             if episode is not None:
+                carried.add(alert.fingerprint)
                 joined.setdefault(episode.alert.incident, alert.incident)
+                self._desk.silences.untold.discard(episode.alert.id)
                 episode.alert = alert
             else:
                 self._desk.close(alert, Event.REBUILT, alert.after, offset)
-        for episode in episodes.values():
-            incident = joined.get(episode.alert.incident)
-            if incident is not None:
-                episode.alert = replace(episode.alert, incident=incident)
+        for fingerprint, episode in episodes.items():
+            incident = episode.alert.incident
+            if fingerprint not in carried and incident in joined:
+                episode.alert = replace(episode.alert, incident=joined[incident])
         self._desk.incidents.regroup(episode.alert for episode in episodes.values())
         out, self._desk.out = self._desk.out, []
         return out

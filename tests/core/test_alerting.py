@@ -132,9 +132,15 @@ def test_an_alert_ends_for_reasons_outside_its_values_and_the_new_level_stays_th
     assert len(feed(of, bits(10_000, 0.3, 3), 9_000)) == 2
 
 
-def test_every_way_out_of_firing_but_more_drift_resolves() -> None:
+def test_an_alert_that_fires_goes_on_by_more_drift_what_is_learned_and_operators_and_every_other_event_resolves_it() -> None:
+    stays = {
+        Event.DRIFT: (State.FIRING, None),
+        Event.LEARNED: (State.FIRING, Status.UPDATED),
+        Event.ACKNOWLEDGED: (State.FIRING, Status.ACKNOWLEDGED),
+        Event.SILENCED: (State.FIRING, Status.SILENCED),
+        Event.HEARD: (State.FIRING, Status.UPDATED),
+    }
     for event in Event:
-        stays = {Event.DRIFT: (State.FIRING, None), Event.LEARNED: (State.FIRING, Status.UPDATED)}
         assert TRANSITIONS[State.FIRING, event] == stays.get(event, (State.RESOLVED, Status.RESOLVED))
     assert {pair for pair in TRANSITIONS if pair[0] is not State.FIRING} == {(State.NONE, Event.DRIFT)}
 
