@@ -19,7 +19,7 @@ from stream_monitor.core.guards import Guard, Sums, guard
 from stream_monitor.core.judging import Judged
 from stream_monitor.core.limits import is_labelled, kind_of, reader, scale_of, written
 from stream_monitor.core.settings import Limit
-from stream_monitor.core.signals import Plan, Scope, Task, Watched
+from stream_monitor.core.signals import Plan, Scope, Task, Watched, is_label_only
 
 
 class LimitRule:
@@ -63,19 +63,21 @@ def _percent(share: float) -> str:
 class LimitedScope(Scope):
     """A scope with limits beside its signals. `guards`: one for each limit once there was a value; None where there was no room."""
 
-    __slots__ = ("_labelled", "_unlabelled", "guards", "limits", "rules")
+    __slots__ = ("_labelled", "_signals", "_unlabelled", "guards", "limits", "rules")
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
         super().__init__(plan, slice_)
         self.limits = plan.monitor.limits
         self.rules = [LimitRule(limit) for limit in self.limits]
         readers = [(i, reader(limit), is_labelled(limit)) for i, limit in enumerate(self.limits)]
+        self._signals = not is_label_only(plan.monitor.metrics if slice_ is None else plan.monitor.slice_metrics)
         self._labelled = [(i, read) for i, read, labelled in readers if labelled]
         self._unlabelled = [(i, read) for i, read, labelled in readers if not labelled]
         self.guards: dict[int, Guard | None] = {}
 
     def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
-        super().predicted(prediction, task, unit, time, offset)
+        if self._signals:
+            super().predicted(prediction, task, unit, time, offset)
         for i, read in self._unlabelled:
             value = read(prediction)
             if value is not None:
