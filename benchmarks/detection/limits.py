@@ -1,13 +1,13 @@
 """Limits and fairness against the budget, and their delays: `python -m benchmarks.detection.limits [--days 8]` (`--seed 1`).
 
-1. Guards of every family, 70 of each, share one ledger. All levels, gaps and ratios lie exactly at their limit or on its good side, so every alarm is a
-   false one. Values go through core/guards.py, those of groups through core/fairness.py. Guards resume at once after an alarm, so that they
-   can use all that they receive. Prints for each family the budget received, the alarms, and the 95% Poisson interval of their ratio.
-   The last families break what is promised, and share a ledger of their own: their mean is at the limit, but what one expects of the next value
-   is beyond it now and then.
-2. 2,000 values well within the limit, then a breach. Delay until noticed at one false alarm in 100,000 values at the limit: ours by its budget;
-   an exact test of each window of n values, at the level n/100,000; CUSUM for the step from the limit to a level that is given away to it,
-   by simulation. What is not noticed within 5,000 values counts as these.
+1. Guards of every family, 70 of each, share one ledger. Levels, gaps and ratios lie exactly at their limit or on its good side, so every
+   alarm is a false one. Values go through core/guards.py, those of groups through core/fairness.py. Guards resume at once after an alarm,
+   so that they can use all that they receive. Prints for each family the budget received, the alarms, and the 95% Poisson interval of
+   their ratio. The last families break what is promised, and share a ledger of their own: their mean is at the limit, but what one expects
+   of the next value is beyond it now and then.
+2. 2,000 values, then a breach. Delay until it is noticed, at one false alarm in 100,000 values at the limit: ours by its budget; an exact
+   test of each window of n values, at the level n/100,000; CUSUM for the step from the limit to a level that is given away to it, its
+   threshold by simulation. What is not noticed within 5,000 values counts as these.
 """
 
 from __future__ import annotations

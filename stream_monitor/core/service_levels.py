@@ -33,9 +33,13 @@ class LimitRule:
         self.value = limit.value if limit.share is None else limit.share
         self.bound = 1 - self.value / self.scale if self.at_least else self.value / self.scale
 
-    def guarded(self, value: float) -> float:
-        """A value on the side on which a mean above `bound` breaks the limit, in [0, 1]."""
-        x = min(max(value / self.scale, 0.0), 1.0)
+    def clipped(self, value: float) -> float:
+        """A value as it is told: what lies outside of the metric's range, as no scores should, counts as its end."""
+        return min(max(value, 0.0), self.scale)
+
+    def guarded(self, told: float) -> float:
+        """The same on the side on which a mean above `bound` breaks the limit, in [0, 1]."""
+        x = told / self.scale
         return 1.0 - x if self.at_least else x
 
     def level(self, sums: Sums) -> Level:
@@ -93,7 +97,9 @@ class LimitedScope(Scope):
     def _take(self, i: int, value: float, time: int, offset: int) -> None:
         known = self.guards[i] if i in self.guards else self._begin(i)
         if known is not None:
-            known.push(self.rules[i].guarded(value), value, 0.0, time, offset)
+            rule = self.rules[i]
+            told = rule.clipped(value)
+            known.push(rule.guarded(told), told, 0.0, time, offset)
 
     def _begin(self, i: int) -> Guard | None:
         limit = self.limits[i]
