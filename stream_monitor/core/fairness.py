@@ -18,9 +18,10 @@ bounded values,
     mean of r - g <= limit         that of (1 + r - g)/2 is at most (1 + limit)/2
     mean of g >= ratio mean of r   that of (1 + ratio r - g)/(1 + ratio) is at most 1/(1 + ratio)
 
-which the guard keeps to the budget by a theorem, whenever one looks, as long as the means of each pair keep to the limit. Up to 100 values
-of the side that is ahead wait for the other; beyond that the oldest go unpaired. The 95% interval of a gap or a ratio comes from one of
-97.5% for each of the two rates.
+which the guard keeps to the budget by a theorem, whenever one looks, as long as the means of each pair keep to the limit. So pairs must be
+near to each other in time: up to 4 values of the side that is ahead wait for the other, and the oldest go unpaired beyond that (a ninth
+of the values, of two groups of one size). With 100, levels that swing daily by half of themselves raised 6 times the budget of false
+alarms (benchmarks/detection/limits.py). The 95% interval of a gap or a ratio comes from one of 97.5% for each of the two rates.
 
 Limits are one-sided, since of two groups the one is as far below as the other is above: an alert is about who is worse off. A group is
 compared once it and the rest have `minimum_group` values each. Groups are those met first, at most `max_categories` of an attribute; more
@@ -46,7 +47,7 @@ from stream_monitor.core.settings import FAIRNESS_METRICS
 from stream_monitor.core.signals import NUMBERS, Plan, Watched
 from stream_monitor.core.streams import NumericStream
 
-WAITING = 100
+WAITING = 4
 BOTH = 1 - (1 - CONFIDENCE) / 2  # of each of two intervals, for CONFIDENCE of both
 
 _SAID = {"true_positive_rate": "true positive rate", "false_positive_rate": "false positive rate", "error": "error"}

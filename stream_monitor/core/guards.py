@@ -10,7 +10,8 @@ False alarms are within the budget by a theorem, whatever the values depend on.
   spoke for a broken limit, with an interval that holds at all times together. That moment is known when it comes, before the values
   that follow; so choosing when to look, and looking at an alarm, is allowed.
 - **Resolves** when `resolve_means` consecutive means are within the limit, each of `resolve_width` values, or of as many more (up to 20
-  times) as make the breach two of their standard deviations. Then the bets begin anew.
+  times) as make the breach two of their standard deviations. Then the bets begin anew; so what an operator resolves while the limit is
+  broken fires again.
 
 What a limit means, and how it is told, is the `Rule`'s: core/service_levels.py, and core/fairness.py for protected groups.
 """
@@ -31,6 +32,8 @@ from stream_monitor.core.events import Kind, Level, Slice
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.signals import Plan
+
+ROUNDING = 1e-6  # of a sum of values: a level exactly at the limit is within it
 
 
 class Sums(NamedTuple):
@@ -141,7 +144,7 @@ class Guard:
         self._mean_sums = sums = Sums(sums.n + 1, sums.a + a, sums.b + b)
         if sums.n < episode.width:
             return
-        if self._mean <= self.rule.bound * sums.n:
+        if self._mean <= self.rule.bound * sums.n + ROUNDING:
             good = self._good
             self._runs, self._good = self._runs + 1, Sums(good.n + sums.n, good.a + sums.a, good.b + sums.b)
         else:

@@ -19,7 +19,7 @@ from stream_monitor.core.guards import Guard, Sums, guard
 from stream_monitor.core.judging import Judged
 from stream_monitor.core.limits import is_labelled, kind_of, reader, scale_of, written
 from stream_monitor.core.settings import Limit
-from stream_monitor.core.signals import Plan, Scope, Task, Watched
+from stream_monitor.core.signals import Plan, Scope, Task, Watched, is_label_only
 
 
 class LimitRule:
@@ -33,9 +33,13 @@ class LimitRule:
         self.value = limit.value if limit.share is None else limit.share
         self.bound = 1 - self.value / self.scale if self.at_least else self.value / self.scale
 
-    def guarded(self, value: float) -> float:
-        """A value on the side on which a mean above `bound` breaks the limit, in [0, 1]."""
-        x = min(max(value / self.scale, 0.0), 1.0)
+    def clipped(self, value: float) -> float:
+        """A value as it is told: what lies outside of the metric's range, as no scores should, counts as its end."""
+        return min(max(value, 0.0), self.scale)
+
+    def guarded(self, told: float) -> float:
+        """The same on the side on which a mean above `bound` breaks the limit, in [0, 1]."""
+        x = told / self.scale
         return 1.0 - x if self.at_least else x
 
     def level(self, sums: Sums) -> Level:
@@ -63,19 +67,21 @@ def _percent(share: float) -> str:
 class LimitedScope(Scope):
     """A scope with limits beside its signals. `guards`: one for each limit once there was a value; None where there was no room."""
 
-    __slots__ = ("_labelled", "_unlabelled", "guards", "limits", "rules")
+    __slots__ = ("_labelled", "_signals", "_unlabelled", "guards", "limits", "rules")
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
         super().__init__(plan, slice_)
         self.limits = plan.monitor.limits
         self.rules = [LimitRule(limit) for limit in self.limits]
         readers = [(i, reader(limit), is_labelled(limit)) for i, limit in enumerate(self.limits)]
+        self._signals = not is_label_only(plan.monitor.metrics if slice_ is None else plan.monitor.slice_metrics)
         self._labelled = [(i, read) for i, read, labelled in readers if labelled]
         self._unlabelled = [(i, read) for i, read, labelled in readers if not labelled]
         self.guards: dict[int, Guard | None] = {}
 
     def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
-        super().predicted(prediction, task, unit, time, offset)
+        if self._signals:
+            super().predicted(prediction, task, unit, time, offset)
         for i, read in self._unlabelled:
             value = read(prediction)
             if value is not None:
@@ -91,7 +97,9 @@ class LimitedScope(Scope):
     def _take(self, i: int, value: float, time: int, offset: int) -> None:
         known = self.guards[i] if i in self.guards else self._begin(i)
         if known is not None:
-            known.push(self.rules[i].guarded(value), value, 0.0, time, offset)
+            rule = self.rules[i]
+            told = rule.clipped(value)
+            known.push(rule.guarded(told), told, 0.0, time, offset)
 
     def _begin(self, i: int) -> Guard | None:
         limit = self.limits[i]

@@ -83,7 +83,7 @@ def test_the_four_fifths_rule_is_a_limit_of_the_ratio() -> None:
     assert (alert.metric, alert.slice) == ("selection_rate_ratio", Slice("gender", "f"))
     assert alert.after.value == pytest.approx(0.43, abs=0.15)
     low, high = alert.details["interval"]
-    assert 0 < low < 0.43 < high < 0.85  # wider than what the alarm goes by: two intervals of 97.5% make one
+    assert 0 < low < 0.43 < high < 0.9  # wider than what the alarm goes by: two intervals of 97.5% make one
     assert "group gender=f is selected at 0.1" in alert.summary
     assert f"(ratio {alert.after.value:.3g} [{low:.3g}, {high:.3g}], limit 0.8; " in alert.summary
 

@@ -271,6 +271,18 @@ def test_what_fires_under_other_settings_is_taken_over_or_resolved() -> None:
     assert [alert.details for alert in other.carry_over([fired], other.at)] == [{"reason": "rebuilt"}]
 
 
+def test_a_level_exactly_at_its_limit_is_within_it_again() -> None:
+    """Of each five answers after the breach one is wrong."""
+    _, alerts = run(settings("accuracy >= 0.8"), outcomes(1_000, lambda i, country: 0.9 if i < 300 else float(i % 5 == 0)))
+    assert [alert.status for alert in alerts] == [Status.FIRING, Status.RESOLVED]
+    assert alerts[1].after.value == 0.8
+
+
+def test_scores_out_of_their_range_count_as_its_end() -> None:
+    _, [alert] = run(settings("score <= 0.5"), [predicted(prediction(i, score=1e300)) for i in range(100)])
+    assert (alert.after.value, alert.details["interval"][1]) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize("value", [float("inf"), -1e300, 1e300, 10**30, "x", None, [], {}, True])
 def test_values_that_make_no_sense_break_nothing(value: Any) -> None:
     some = settings("latency <= 200 for 99%", "score >= 0.1", "prediction[1] <= 0.5", "missing:age <= 0.5", "feature:age <= 9 for 50%")
