@@ -231,6 +231,9 @@ def _detector(value: Any) -> Any:
     return settings
 
 
+_FIELDS = {"cool_down": "cool_down_ms"}  # keys that the core's settings name by their unit
+
+
 class MonitorConfig(_Table):
     """[detect.default] and [monitors.NAME]. What is watched; see core.settings.MonitorSettings."""
 
@@ -242,7 +245,9 @@ class MonitorConfig(_Table):
     slice_shares: dict[str, Annotated[int, Field(ge=1, le=1_000_000)]] = {}
     detectors: tuple[Annotated[DetectorSettings, BeforeValidator(_detector)], ...] = _MONITOR.detectors
     minimum_effect: float = Field(_MONITOR.minimum_effect, ge=0)
+    warning_effect: float = Field(_MONITOR.warning_effect, ge=0)
     critical_effect: float = Field(_MONITOR.critical_effect, ge=0)
+    cool_down: Duration = Field(_MONITOR.cool_down_ms, ge=0)
 
     @field_validator("models", "metrics", "slices", "slice_metrics", "detectors", mode="before")
     @classmethod
@@ -251,8 +256,8 @@ class MonitorConfig(_Table):
 
     def settings(self, name: str, base: MonitorSettings = _MONITOR) -> MonitorSettings:
         """`base` with what this table sets."""
-        said = {field: getattr(self, field) for field in self.model_fields_set}
-        everything = {field: getattr(base, field) for field in type(self).model_fields}
+        said = {_FIELDS.get(field, field): getattr(self, field) for field in self.model_fields_set}
+        everything = {name: getattr(base, name) for name in (_FIELDS.get(field, field) for field in type(self).model_fields)}
         return MonitorSettings(name=name, **everything | {"models": _MONITOR.models} | said)
 
 

@@ -80,7 +80,8 @@ class MonitorSettings:
     that are also watched per slice.
     `slice_shares`: shell patterns of slices (`country=DE`), whose streams own so many shares of the budget instead of one.
     `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
-    `critical_effect`: shift from which an alert is critical.
+    `warning_effect`, `critical_effect`: shifts from which an alert is a warning, below it is for information only, and is critical.
+    `cool_down_ms`: for so long after an alert is resolved there is none about the same (event time); what lasts is told then.
     """
 
     name: str = "default"
@@ -92,7 +93,9 @@ class MonitorSettings:
     slice_shares: Mapping[str, int] = field(default_factory=dict)
     detectors: tuple[DetectorSettings, ...] = (DetectorSettings("e_detector"), DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
     minimum_effect: float = 0.1
+    warning_effect: float = 0.0
     critical_effect: float = 0.5
+    cool_down_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ class Plan:
 
     def _parts(self, slice_: Slice | None, metric: str, kind: Kind) -> Any:
         monitor = self.monitor
-        subject = Subject.of(self.model, self.version, slice_, metric, kind, monitor.minimum_effect, monitor.critical_effect)
+        limits = monitor.minimum_effect, monitor.critical_effect, monitor.warning_effect, monitor.cool_down_ms
+        subject = Subject.of(self.model, self.version, slice_, metric, kind, *limits)
         return subject, monitor.detectors, self.settings, self.desk, self._weight(slice_)
 
     def _weight(self, slice_: Slice | None) -> int:
