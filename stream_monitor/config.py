@@ -251,6 +251,9 @@ def _detector(value: Any) -> Any:
     return settings
 
 
+_FIELDS = {"cool_down": "cool_down_ms"}  # keys that the core's settings name by their unit
+
+
 class MonitorConfig(_Table):
     """[detect.default] and [monitors.NAME]. What is watched; see core.settings.MonitorSettings."""
 
@@ -263,7 +266,9 @@ class MonitorConfig(_Table):
     new_version: Literal["own", "previous"] = _MONITOR.new_version
     detectors: tuple[Annotated[DetectorSettings, BeforeValidator(_detector)], ...] = _MONITOR.detectors
     minimum_effect: float = Field(_MONITOR.minimum_effect, ge=0)
+    warning_effect: float = Field(_MONITOR.warning_effect, ge=0)
     critical_effect: float = Field(_MONITOR.critical_effect, ge=0)
+    cool_down: Duration = Field(_MONITOR.cool_down_ms, ge=0)
     limits: Annotated[tuple[Annotated[Limit, BeforeValidator(parse_limit)], ...], BeforeValidator(_names)] = _MONITOR.limits
     limit_slices: Patterns = _MONITOR.limit_slices
     protected: Patterns = _MONITOR.protected
@@ -304,8 +309,8 @@ class MonitorConfig(_Table):
 
     def settings(self, name: str, base: MonitorSettings = _MONITOR) -> MonitorSettings:
         """`base` with what this table sets."""
-        said = {field: getattr(self, field) for field in self.model_fields_set}
-        everything = {field: getattr(base, field) for field in type(self).model_fields}
+        said = {_FIELDS.get(field, field): getattr(self, field) for field in self.model_fields_set}
+        everything = {name: getattr(base, name) for name in (_FIELDS.get(field, field) for field in type(self).model_fields)}
         return MonitorSettings(name=name, **everything | {"models": _MONITOR.models} | said)
 
 

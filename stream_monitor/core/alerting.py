@@ -73,7 +73,10 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an alert is about. `minimum_effect`, `critical_effect`: in standard deviations of the reference."""
+    """What an alert is about. `minimum_effect`, `critical_effect`, `warning_effect`: in standard deviations of the reference.
+
+    `cool_down`: ms after its end without another one.
+    """
 
     model: str
     version: str
@@ -84,14 +87,31 @@ class Subject:
     critical_effect: float
     fingerprint: str
     salt: int
+    warning_effect: float = 0.0
+    cool_down: int = 0
 
     @classmethod
     def of(
-        cls, model: str, version: str, slice_: Slice | None, metric: str, kind: Kind, minimum_effect: float, critical_effect: float
+        cls,
+        model: str,
+        version: str,
+        slice_: Slice | None,
+        metric: str,
+        kind: Kind,
+        minimum_effect: float,
+        critical_effect: float,
+        warning_effect: float = 0.0,
+        cool_down: int = 0,
     ) -> Subject:
         """The subject with its fingerprint, which leaves the detector out."""
         fingerprint = digest_of(model, version, *(slice_ or ()), metric)
-        return cls(model, version, slice_, metric, kind, minimum_effect, critical_effect, fingerprint, salt_of(fingerprint))
+        limits = minimum_effect, critical_effect
+        return cls(model, version, slice_, metric, kind, *limits, fingerprint, salt_of(fingerprint), warning_effect, cool_down)
+
+    def severity(self, effect: float) -> Severity:
+        """How grave a change by so much is."""
+        size = abs(effect)
+        return Severity.CRITICAL if size >= self.critical_effect else Severity.WARNING if size >= self.warning_effect else Severity.INFO
 
 
 class Change(NamedTuple):
@@ -140,7 +160,7 @@ class Episode:
 
     __slots__ = (
         "alert", "center", "corrected", "count", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw", "reach",
-        "runs", "said", "spread", "state", "total", "width",
+        "runs", "said", "settled", "spread", "state", "total", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
@@ -160,6 +180,7 @@ class Episode:
         self.near_count = 0
         self.near = 0.0
         self.left = 0  # values until it is explained once more
+        self.settled: float | None = None  # the level, as known by then
         self.pace = 0.0  # values a millisecond before the change
         self.gone = 0  # values since the change that its stream no longer counts, and their sum
         self.gone_raw = 0.0
@@ -220,33 +241,18 @@ class Episode:
 
 MAX_WIDENING = 20
 _EPISODE = (
-    "center",
-    "deviation",
-    "reach",
-    "width",
-    "corrected",
-    "count",
-    "total",
-    "raw",
-    "runs",
-    "near_count",
-    "near",
-    "spread",
-    "left",
-    "pace",
-    "gone",
-    "gone_raw",
-    "said",
-)
+    "center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near", "spread",
+    "left", "settled", "pace", "gone", "gone_raw", "said",
+)  # fmt: skip
 
 
 class Desk:
     """Where a partition's alert events are written, its incidents, silences and budget.
 
-    `out` collects events, `clock` (event time, ms) dates them.
+    `out` collects events, `clock` (event time, ms) dates them. `counts` is the monitor's.
     """
 
-    def __init__(self, topic: str, partition: int, ledger: Ledger) -> None:
+    def __init__(self, topic: str, partition: int, ledger: Ledger, counts: dict[str, int] | None = None) -> None:
         self.topic = topic
         self.partition = partition
         self.ledger = ledger
@@ -254,6 +260,7 @@ class Desk:
         self.incidents = Incidents()
         self.silences = Silences()
         self.out: list[Alert] = []
+        self.counts = {} if counts is None else counts
         self.due: list[Any] = []  # streams whose alert is to be explained after this record
 
     def move(self, now: int) -> None:
@@ -283,7 +290,7 @@ class Desk:
             fingerprint=subject.fingerprint,
             incident=self.incidents.join(subject.model, alert_id, change.time, self.clock),
             status=Status.FIRING,
-            severity=Severity.CRITICAL if abs(change.effect) >= subject.critical_effect else Severity.WARNING,
+            severity=subject.severity(change.effect),
             kind=subject.kind,
             model=subject.model,
             model_version=subject.version,
@@ -428,7 +435,7 @@ def _sentence(alert: Alert, said: str = "") -> str:
 
 
 def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
-    """What the details add to the sentence: what explains the change, whether the inputs moved."""
+    """What the details add to the sentence: what explains the change, whether the inputs moved, whether it was seen before."""
     entries = details.get("attribution", ())
     slices = [one for one in entries if "share" in one]
     if slices and "mix" in slices[0]:
@@ -445,6 +452,8 @@ def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
         yield f"inputs moved too: {', '.join(features)}"
     elif "inputs" in details:
         yield {"stable": "inputs are stable", "not watched": "inputs are not watched"}.get(details["inputs"], "inputs moved too")
+    if (recurring := details.get("recurring")) is not None:
+        yield f"a level it had before, {recurring['times']} times since {since(recurring['since'])}"
     for name in ("acknowledged", "silenced"):
         if name in details:
             yield _noted(name, details[name])

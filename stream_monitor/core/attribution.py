@@ -84,7 +84,7 @@ def explain(alert: Alert, streams: Iterable[Stream]) -> dict[str, Any]:
 
 def differs(found: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
     """Whether what is found now is other than what was told: other names, or a share that is off by a tenth."""
-    if found.get("inputs") != told.get("inputs"):
+    if any(found.get(name) != told.get(name) for name in ("inputs", "recurring")):
         return True
     now, then = found.get("attribution", []), told.get("attribution", [])
     if [_name(one) for one in now] != [_name(one) for one in then]:

@@ -48,7 +48,8 @@ class Monitor:
         self.at = 0
         self._settings = settings
         self._ledger = Ledger(settings.alert_budget.rate / max(1, settings.partitions), settings.max_clock_step_ms)
-        self._desk = Desk(topic, partition, self._ledger)
+        self._counts: dict[str, int] = {}
+        self._desk = Desk(topic, partition, self._ledger, self._counts)
         self._clock = Clock(settings.max_clock_step_ms)
         self._labels = LabelClock(settings.max_clock_step_ms)
         self._room = Room(settings.max_streams)
@@ -56,7 +57,6 @@ class Monitor:
         self._wide: dict[str, Version] = {}  # of models, where something is told of all their versions together
         self._look = 0  # event time of the next look for silent versions
         self._wake = 0  # event time from which on there is anything to look at: this, or the end of a silence
-        self._counts: dict[str, int] = {}
         monitors = (*settings.monitors, settings.default)
         for monitor in monitors:
             for detector in monitor.detectors:
@@ -102,26 +102,28 @@ class Monitor:
         return out
 
     def _explain(self, stream: Stream, offset: int) -> None:
-        """Says what moved with an alert, at its alarm and again in an update once four times as many values came. In an incident the first
-        few alerts say it for all."""
+        """Says what moved with an alert, at its alarm and once four times as many values came: then in an update, if there is news.
+
+        In an incident the first few alerts say it for all.
+        """
         desk, episode = self._desk, stream.episode
         assert episode is not None
         alert = episode.alert
         version = self._versions[alert.model, alert.model_version]
-        begins = alert.status is Status.FIRING and alert.position.offset == offset
-        incident = desk.incidents.get(alert.model, alert.incident)
-        if begins and (incident is None or incident.alerts > EXPLAINED):
-            return
-        found = explain(alert, (stream for scope in version.scopes() for stream in scope.streams()))
-        if begins and found:
-            desk.amend(episode, found)
+        streams = (one for scope in version.scopes() for one in scope.streams())
+        if alert.status is Status.FIRING and alert.position.offset == offset:
             episode.left = LATER * max(FEW, alert.after.count)
-        if begins:
+            incident = desk.incidents.get(alert.model, alert.incident)
+            if incident is not None and incident.alerts <= EXPLAINED and (found := explain(alert, streams)):
+                desk.amend(episode, found)
             return
-        count, raw = episode.since(stream.count, stream.raw)
-        after = alert.after if "of" in alert.details or not count else Level(raw / count, count)
-        if differs(found, alert.details):
-            desk.update(episode, offset, found, after)
+        found = explain(alert, streams) if "attribution" in alert.details else {}
+        recurring = stream.settle()
+        if recurring is not None:
+            found["recurring"] = recurring
+        if found and differs(found, alert.details):
+            count, raw = episode.since(stream.count, stream.raw)
+            desk.update(episode, offset, found, alert.after if episode.spread or not count else Level(raw / count, count))
 
     @property
     def counters(self) -> dict[str, int]:

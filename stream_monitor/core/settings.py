@@ -102,7 +102,8 @@ class MonitorSettings:
     `new_version`: what a version that is new begins with: `own`, nothing but a warm-up; `previous`, the references of the version of its
     model that was heard of last, so that it is judged against that one's level from its first value on (core/streams.py `inherit`).
     `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
-    `critical_effect`: shift from which an alert is critical.
+    `warning_effect`, `critical_effect`: shifts from which an alert is a warning, below it is for information only, and is critical.
+    `cool_down_ms`: for so long after an alert is resolved there is none about the same (event time); what lasts is told then.
     `limits`: service levels, for all traffic and for the slices (`country=DE`) that a shell pattern of `limit_slices` matches.
     `protected`: slice keys whose values are groups that are to be treated alike (core/fairness.py), in the `fairness_metrics`, with
     the class that is `favourable` (None: true and 1). Beside drift, a group is not to be worse off by more than `fairness_limit`, nor
@@ -119,7 +120,9 @@ class MonitorSettings:
     new_version: Literal["own", "previous"] = "own"
     detectors: tuple[DetectorSettings, ...] = (DetectorSettings("e_detector"), DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
     minimum_effect: float = 0.1
+    warning_effect: float = 0.0
     critical_effect: float = 0.5
+    cool_down_ms: int = 0
     limits: tuple[Limit, ...] = ()
     limit_slices: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()

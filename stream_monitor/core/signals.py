@@ -134,7 +134,8 @@ class Plan:
     def subject(self, slice_: Slice | None, metric: str, kind: Kind) -> Subject:
         """What an alert of this metric is about."""
         monitor = self.monitor
-        return Subject.of(self.model, self.version, slice_, metric, kind, monitor.minimum_effect, monitor.critical_effect)
+        limits = monitor.minimum_effect, monitor.critical_effect, monitor.warning_effect, monitor.cool_down_ms
+        return Subject.of(self.model, self.version, slice_, metric, kind, *limits)
 
     def weight(self, slice_: Slice | None) -> int:
         """How many shares of the budget a stream of this slice owns."""

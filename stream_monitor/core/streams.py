@@ -33,6 +33,7 @@ from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSett
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
 THIN_TO = 8
+LEVELS = 4  # of earlier episodes that are remembered
 _WIDTH = 6  # numbers a mark: count, total, raw, time, offset, squares
 
 QUICK = 8  # values after a change that hardly any alarm comes before
@@ -66,9 +67,10 @@ class Stream:
     numeric: bool
 
     __slots__ = (
-        "account", "compared", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares", "held_sum",
-        "judged", "left", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means",
-        "resolve_width", "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "account", "compared", "cool_until", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares",
+        "held_sum", "judged", "left", "levels", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw",
+        "renew_at", "resolve_means", "resolve_width", "salt", "since", "since_count", "since_level", "squares", "subject", "total",
+        "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +107,8 @@ class Stream:
         self.episode: Episode | None = None
         self.explain: Callable[[int], Mapping[str, Any]] | None = None  # what else its alerts can say of a change at this time (ms)
         self.old: Any = None  # the reference that the episode moved away from
+        self.cool_until = 0  # event time before which there is no other alert
+        self.levels: list[list[Any]] = []  # of episodes before: level, time, how many times, whether of the spread; the latest last
         self._bind()
 
     def push(self, x: float, unit: int, time: int, offset: int) -> None:
@@ -116,7 +120,7 @@ class Stream:
         episode = self.episode
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
-            self.episode, self.old, self.compared = None, None, None
+            self._leave(episode)
 
     def inherit(self, other: Stream, version: str) -> None:
         """Begins with what is normal for the same signal of another version, `version`, and what was found about its values: the
@@ -175,6 +179,18 @@ class Stream:
         new, now = (self.total - marks[at + 1] - inside * old) / after, (self.raw - marks[at + 2] - inside * level) / after
         rate = (before - marks[0]) / max(1.0, time - marks[3])
         return Around(Level(level, before), Level(now, after), (new - old) / self._deviation(at), rate)
+
+    def settle(self) -> dict[str, int] | None:
+        """Enough came since the alarm to know the level by. Since when and how many times, this one included, the stream was seen at it."""
+        episode = self.episode
+        if episode is None or episode.spread or self.count < FEW:
+            return None
+        level, told = self.raw / self.count, episode.alert
+        if abs(level - told.before.value) < abs(told.after.value - told.before.value) / 3:
+            return None  # it is on its way back
+        episode.settled = level
+        known = self._known(level, told.before.value, False)
+        return {"since": known[1], "times": known[2] + 1} if known else None
 
     def evidence(self) -> float:
         """The e-value of a change since the e-detector last fired: its evidence over the budget that the stream received; 0 for none.
@@ -275,7 +291,10 @@ class Stream:
         if self.judged:
             self.account.alarms += 1
         change = None if split is None else self._change(split, spread, time, offset)
-        if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect:
+        cooling = self.episode is None and self.desk.clock < self.cool_until
+        if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
+            if cooling and change is not None:
+                self.desk.counts["alerts_cooled_down"] = self.desk.counts.get("alerts_cooled_down", 0) + 1
             for i in fired:
                 self.detectors[i].reset()
             self._bind()
@@ -415,9 +434,27 @@ class Stream:
         if episode.follow(value, raw) < self.resolve_means:
             return
         self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset)
-        self._take_up(self.old)
-        self.episode, self.old = None, None
+        old = self.old
+        self._leave(episode)
+        self._take_up(old)
         self._forget()
+
+    def _leave(self, episode: Episode) -> None:
+        """The episode is over, and the level that it had is remembered."""
+        told, spread = episode.alert, episode.spread
+        level = told.after.value if episode.settled is None else episode.settled
+        known = self._known(level, told.before.value, spread)
+        if known is not None:
+            self.levels.remove(known)
+            known = [level, known[1], known[2] + 1, spread]
+        self.levels = [*self.levels, known or [level, told.first_seen, 1, spread]][-LEVELS:]
+        self.cool_until = self.desk.clock + self.subject.cool_down
+        self.episode, self.old, self.compared = None, None, None
+
+    def _known(self, level: float, before: float, spread: bool) -> list[Any] | None:
+        """The level of an earlier episode that this one may be taken for: not further from it than a third of the shift."""
+        near = [known for known in self.levels if known[3] == spread and abs(known[0] - level) <= abs(level - before) / 3]
+        return min(near, key=lambda known: abs(known[0] - level), default=None)
 
     def _likelihood(self, count: float, total: float) -> float:
         """Log likelihood of so many values with this sum, at a mean of their own (core/change.py)."""
@@ -455,6 +492,7 @@ class Stream:
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
             self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
+            self.cool_until, [list(known) for known in self.levels],
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
@@ -462,7 +500,9 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared = rest
+        (
+            self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, self.cool_until, self.levels,
+        ) = rest  # fmt: skip
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)

@@ -236,3 +236,25 @@ def test_nothing_is_told_of_a_moment_before_the_first_value_or_after_the_last() 
     quarter = of.around(STREAM_START + 40_000)
     assert quarter is not None
     assert (quarter.before.count, quarter.after.count) == (40, 60)
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_a_level_that_comes_back_is_said_to_be_a_known_one_once_it_is_known_well(numeric: bool) -> None:
+    metric = "error" if not numeric else "latency"
+    settings = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=(metric,), slices=()))
+    rng = random.Random(11)
+    records = []
+    for i in range(24_000):
+        level = (0.1, 0.4, 0.1, 0.9, 0.1, 0.4, 0.1, 0.4)[i // 3_000]
+        if numeric:
+            records.append(predicted(prediction(i, latency_ms=rng.gauss(10 * level, 1))))
+        else:
+            records.append(outcome(prediction(i), "no" if rng.random() < level else "yes"))
+    alerts = run(settings, records)[1]
+    fired = [alert for alert in alerts if alert.status is Status.FIRING]
+    first, other, second, third = ([one for one in alerts if one.id == alert.id and one.status is not Status.RESOLVED] for alert in fired)
+    assert [one.status for one in (*first, *other)] == [Status.FIRING] * 2, "neither was seen before"
+    since = fired[0].first_seen
+    assert [one.details.get("recurring") for one in second] == [None, {"since": since, "times": 2}]
+    assert [one.details.get("recurring") for one in third] == [None, {"since": since, "times": 3}]
+    assert "; a level it had before, 3 times since 2024-03-05" in third[-1].summary

@@ -121,7 +121,7 @@ def test_an_incident_is_silenced_with_what_joins_it_and_no_longer_than_it_lasts(
     assert said.status is Status.SILENCED
     assert statuses(run(CLASSES, records[after:], monitor)[1]) == ["resolved"]
     assert len(monitor._desk.silences.until) == 0
-    assert set(statuses(go_on(monitor, 3_900, 6_000, CLASSES))) == {"firing"}
+    assert statuses(go_on(monitor, 3_900, 6_000, CLASSES)).count("firing") == 2
 
 
 @pytest.mark.parametrize("action", ["acknowledge", "resolve"])

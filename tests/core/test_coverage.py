@@ -48,7 +48,7 @@ def levels(monitor: Monitor) -> dict[Any, tuple[int, float]]:
 
 
 def told(alerts: list[Alert]) -> list[tuple[str, Status, str | None, Slice | None]]:
-    return [(a.metric, a.status, a.direction, a.slice) for a in alerts]
+    return [(a.metric, a.status, a.direction, a.slice) for a in alerts if a.status is not Status.UPDATED]
 
 
 def test_the_share_of_predictions_that_never_get_a_label_is_what_it_says() -> None:
