@@ -1,15 +1,16 @@
 """The life cycle of an alert, as a transition table, and what an alert says.
 
     none --drift--> firing --recovered | silent | evicted | operator | rebuilt--> resolved
+                    firing --learned--> firing    (the same alert again, as `updated`)
 
 One episode per fingerprint (model, version, slice, metric), whichever detector saw it; a change that lasts is one alert. A stream
-(core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. Warning, updated,
-acknowledged and silenced are to become further rows.
+(core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. Warning, acknowledged and
+silenced are to become further rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +22,8 @@ from stream_monitor.core.detectors import Assurance, Detector, Evidence
 from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.reference import salt_of
+from stream_monitor.core.settings import DAY, HOUR, MINUTE, SECOND
+from stream_monitor.core.shape import Trail
 
 
 class State(StrEnum):
@@ -33,6 +36,7 @@ class Event(StrEnum):
     """What can happen to an alert; the value is the reason that a resolved alert gives."""
 
     DRIFT = "drift"
+    LEARNED = "learned"
     RECOVERED = "recovered"
     SILENT = "silent"
     EVICTED = "evicted"
@@ -50,6 +54,7 @@ class Transition(NamedTuple):
 TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     (State.NONE, Event.DRIFT): Transition(State.FIRING, Status.FIRING),
     (State.FIRING, Event.DRIFT): Transition(State.FIRING, None),
+    (State.FIRING, Event.LEARNED): Transition(State.FIRING, Status.UPDATED),
     (State.FIRING, Event.RECOVERED): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.SILENT): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
@@ -108,7 +113,7 @@ class Episode:
 
     __slots__ = (
         "alert", "center", "corrected", "count", "deviation", "near", "near_count", "raw", "reach", "runs", "spread", "state", "total",
-        "width",
+        "trail", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
@@ -126,6 +131,7 @@ class Episode:
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
+        self.trail: Trail | None = None  # until it is known what the change looks like
 
     def follow(self, value: float, raw: float) -> int:
         """Takes a value, and itself in the signal's units. Answers how many means in a row were near, at the end of one, else 0."""
@@ -161,13 +167,14 @@ class Episode:
 
     def saved(self) -> Any:
         """Plain data."""
-        return [to_plain(self.alert), *(getattr(self, name) for name in _EPISODE)]
+        return [to_plain(self.alert), self.trail and self.trail.saved(), *(getattr(self, name) for name in _EPISODE)]
 
     @classmethod
     def restored(cls, state: Any) -> Episode:
         """The episode that gave `state`."""
         episode = cls(from_plain(state[0]), 0, 0, 0, 0)
-        for name, value in zip(_EPISODE, state[1:], strict=True):
+        episode.trail = state[1] and Trail.restored(state[1])
+        for name, value in zip(_EPISODE, state[2:], strict=True):
             setattr(episode, name, value)
         return episode
 
@@ -228,22 +235,41 @@ class Desk:
             detected_at=self.clock,
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
-            summary=_rise(subject, change),
+            summary="",
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
             | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
             change=change.span,
         )
+        alert = replace(alert, summary=_sentence(alert))
         self.out.append(alert)
         return alert
 
-    def resolve(self, episode: Episode, event: Event, level: Level, offset: int) -> None:
-        """The event that ends an episode."""
+    def update(self, episode: Episode, offset: int, details: Mapping[str, Any], after: Level | None = None) -> None:
+        """More is known about an alert that fires: `details` to add to its own, and the level `after` the change if it is known better."""
+        transition = TRANSITIONS[episode.state, Event.LEARNED]
+        fired, position = episode.alert, Position(self.topic, self.partition, offset)
+        alert = replace(
+            fired,
+            event_id=digest_of(fired.id, Status.UPDATED, _place(position)),
+            status=Status.UPDATED,
+            after=after or fired.after,
+            detected_at=max(self.clock, fired.detected_at),
+            position=position,
+            details={**fired.details, **details},
+        )
+        episode.alert = replace(alert, summary=_sentence(alert))
+        episode.state = transition.to
+        # What was said before about the same value is said again in this.
+        self.out = [*(one for one in self.out if one.event_id != alert.event_id), episode.alert]
+
+    def resolve(self, episode: Episode, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
+        """The event that ends an episode. `details` to add to the reason."""
         transition = TRANSITIONS[episode.state, event]
         episode.state = transition.to
-        self.close(episode.alert, event, level, offset)
+        self.close(episode.alert, event, level, offset, details)
 
-    def close(self, fired: Alert, event: Event, level: Level, offset: int) -> None:
+    def close(self, fired: Alert, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
         """The event that ends an alert of which there may be no episode here."""
         position = Position(self.topic, self.partition, offset)
         self.out.append(
@@ -254,8 +280,8 @@ class Desk:
                 after=level,
                 detected_at=max(self.clock, fired.detected_at),
                 position=position,
-                summary=_return(fired, event, level),
-                details={"reason": event.value},
+                summary="; ".join([_return(fired, event, level), *_clauses(details or {})]),
+                details={"reason": event.value, **(details or {})},
             )
         )
 
@@ -273,12 +299,44 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
 
 
-def _rise(subject: Subject, change: Change) -> str:
-    before, after = change.before.value, change.after.value
+def _sentence(alert: Alert) -> str:
+    """What an alert that fires says of itself, in one line."""
+    before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
-    since = datetime.fromtimestamp(change.time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(change.time) else "?"
-    what = _what(subject.model, subject.version, subject.metric, subject.slice, change.spread)
-    return f"{what} {verb} from {_number(before)} to {_number(after)} (since {since})"
+    what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
+    said = f"{what} {verb} from {_number(before)} to {_number(after)} (since {_moment(alert.first_seen)})"
+    return "; ".join([said, *_clauses(alert.details)])
+
+
+def _clauses(details: Mapping[str, Any]) -> Iterator[str]:
+    """What the details add to the sentence."""
+    if "shape" in details:
+        yield _looks(details["shape"], details.get("course", {}))
+
+
+def _looks(shape: str, course: Mapping[str, int | None]) -> str:
+    begin, end = course.get("begin"), course.get("end")
+    if shape == "gradual" and begin is not None:
+        return (
+            f"it came little by little, from {_moment(begin)} {'on, and has not come to an end' if end is None else f'to {_moment(end)}'}"
+        )
+    if shape == "blip" and begin is not None and end is not None:
+        return f"it was a blip, from {_moment(begin)} to {_moment(end)}"
+    if shape == "sudden" and begin is not None and end is not None:
+        return f"it came suddenly, within {_duration(end - begin)} at most"
+    return "whether it came suddenly or little by little cannot be told"
+
+
+def _duration(ms: int) -> str:
+    size, unit = next((one for one in _UNITS if ms >= one[0]), _UNITS[-1])
+    return f"{max(0, ms) / size:.3g} {unit}"
+
+
+_UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s"), (1, "ms"))
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(ms) else "?"
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:

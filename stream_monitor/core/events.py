@@ -100,6 +100,7 @@ class Kind(StrEnum):
 
 class Status(StrEnum):
     FIRING = "firing"
+    UPDATED = "updated"
     RESOLVED = "resolved"
 
 

@@ -25,7 +25,7 @@ from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
 from stream_monitor.core.versions import Version
 
-FORMAT = 2  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
 

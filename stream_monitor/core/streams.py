@@ -14,6 +14,7 @@ alert lasts, means of values are held against the old one, which comes back with
 from __future__ import annotations
 
 from array import array
+from itertools import pairwise
 from math import inf, sqrt
 from typing import Any
 
@@ -27,6 +28,7 @@ from stream_monitor.core.events import Level, Span
 from stream_monitor.core.intervals import LUCK, Blocks
 from stream_monitor.core.reference import Ranks, binary_score, mix
 from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings
+from stream_monitor.core.shape import Block, Shape, Trail
 
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
@@ -207,6 +209,7 @@ class Stream:
             # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.
             sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
             self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
+            self.episode.trail = Trail(self._blocks(spread), split // _WIDTH, self._noise(split, spread))
             self.old = self._put_aside(split)
         self._begin_again(split)
         self._forget()
@@ -310,15 +313,48 @@ class Stream:
         """Before and after the mark, in the signal's units, with their intervals."""
         raise NotImplementedError
 
-    def _follow(self, value: float, raw: float, offset: int) -> None:
-        """Holds a value, as the old reference sees it, against the level before the alert."""
+    def _blocks(self, spread: bool) -> list[Block]:
+        """The values between the marks, and since the last one; of the squares if it is the `spread` that changed."""
+        end = (self.count, self.total, self.raw, 0, 0, self.squares)
+        marks = [*zip(*(iter(self.marks),) * _WIDTH, strict=True), end]
+        value, raw = (5, 5) if spread else (1, 2)
+        return [Block(b[0] - a[0], b[value] - a[value], b[raw] - a[raw], a[3], a[4]) for a, b in pairwise(marks)]
+
+    def _noise(self, split: int, spread: bool) -> tuple[float, float]:
+        """The variances of what detectors read, before and after; of its squares if it is the spread that changed."""
+        if spread:
+            return 2.0, 2 * self._variances(split)[1].value ** 2
+        return self._deviation(split) ** 2, self._spread(split) ** 2
+
+    def _follow(self, value: float, raw: float, time: int, offset: int) -> None:
+        """Holds a value, as the old reference sees it, against the level before the alert, and traces what the change looks like."""
         episode = self.episode
-        if episode is None or episode.follow(value, raw) < self.resolve_means:
+        if episode is None:
             return
-        self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset)
+        trail = episode.trail
+        if trail is not None and trail.take(value, raw, time, offset):
+            self._look_at(episode, trail, offset)
+        if episode.follow(value, raw) < self.resolve_means:
+            return
+        shape = None if episode.trail is None else episode.trail.shape(ended=True)
+        self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset, None if shape is None else _course(shape))
         self._take_up(self.old)
         self.episode, self.old = None, None
         self._forget()
+
+    def _look_at(self, episode: Episode, trail: Trail, offset: int) -> None:
+        """Says what the change looks like, if that is clear by now."""
+        shape = trail.shape()
+        if shape is not None:
+            episode.trail = None
+            after = Blocks.of((block.size, block.raw) for block in shape.blocks)
+            self.desk.update(episode, offset, _course(shape), self._level_of(after, episode.spread))
+
+    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
+        """The level of values that came after the alarm, with its interval."""
+        if spread:
+            return intervals.of_spread(sqrt(blocks.mean), blocks.count)
+        return intervals.of_mean(blocks)
 
     def _likelihood(self, count: float, total: float) -> float:
         """Log likelihood of so many values with this sum, at a mean of their own (core/change.py)."""
@@ -391,7 +427,7 @@ class BinaryStream(Stream):
         if self.past is not None:
             fired = self._dependent(self.past, x, mix(unit, self.salt))
             if self.episode is not None:
-                self._follow(x, x, offset)
+                self._follow(x, x, time, offset)
             if fired:
                 self._alarm(fired, time, offset)
             return
@@ -413,7 +449,7 @@ class BinaryStream(Stream):
                 if update(z):
                     fired = [*(fired or ()), i]
         if self.episode is not None:
-            self._follow(x, x, offset)
+            self._follow(x, x, time, offset)
         if fired:
             self._alarm(fired, time, offset)
 
@@ -454,6 +490,9 @@ class BinaryStream(Stream):
 
     def _likelihood(self, count: float, total: float) -> float:
         return of_bits(count, total)
+
+    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
+        return intervals.of_share(blocks.mean * blocks.count, blocks.count)
 
     def _levels(self, split: int) -> tuple[Level, Level]:
         count, ones = self.marks[split : split + 2]
@@ -531,7 +570,10 @@ class NumericStream(Stream):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
             score = self.old[4].score(x, bits)
-            self._follow(score * score, score * score, offset) if self.episode.spread else self._follow(score, x, offset)
+            if self.episode.spread:
+                self._follow(score * score, score * score, time, offset)
+            else:
+                self._follow(score, x, time, offset)
         if fired:
             self._alarm(fired, time, offset)
 
@@ -554,9 +596,7 @@ class NumericStream(Stream):
         return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
 
     def _levels(self, split: int) -> tuple[Level, Level]:
-        counts = [*self.marks[::_WIDTH], self.count]
-        totals = [*self.marks[2::_WIDTH], self.raw]
-        blocks = [(n - m, b - a) for m, n, a, b in zip(counts, counts[1:], totals, totals[1:], strict=False)]
+        blocks = [(block.size, block.raw) for block in self._blocks(False)]
         at = split // _WIDTH
         before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
         return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
@@ -582,3 +622,12 @@ class NumericStream(Stream):
         super().restore(state)
         self.old = state[9] and [*state[9][:4], Ranks.restored(state[9][4])]
         self.ranks = Ranks.restored(state[10])
+
+
+def _course(shape: Shape) -> dict[str, Any]:
+    """A shape as details of an alert."""
+    details: dict[str, Any] = {"shape": shape.name}
+    if shape.begin is not None:
+        times = {"begin": shape.begin[0], "end": shape.end and shape.end[0]}
+        details["course"] = times | {"begin_offset": shape.begin[1], "end_offset": shape.end and shape.end[1]}
+    return details
