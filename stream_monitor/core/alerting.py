@@ -24,6 +24,8 @@ from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Positio
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.incidents import Incidents
 from stream_monitor.core.reference import salt_of
+from stream_monitor.core.settings import DAY, HOUR, MINUTE, SECOND
+from stream_monitor.core.shape import Trail
 from stream_monitor.core.silences import Silences
 
 
@@ -160,7 +162,7 @@ class Episode:
 
     __slots__ = (
         "alert", "center", "corrected", "count", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw", "reach",
-        "runs", "said", "settled", "spread", "state", "total", "width",
+        "runs", "said", "settled", "spread", "state", "total", "trail", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
@@ -179,6 +181,7 @@ class Episode:
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
+        self.trail: Trail | None = None  # until it is known what the change looks like
         self.left = 0  # values until it is explained once more
         self.settled: float | None = None  # the level, as known by then
         self.pace = 0.0  # values a millisecond before the change
@@ -228,13 +231,14 @@ class Episode:
 
     def saved(self) -> Any:
         """Plain data."""
-        return [to_plain(self.alert), *(getattr(self, name) for name in _EPISODE)]
+        return [to_plain(self.alert), self.trail and self.trail.saved(), *(getattr(self, name) for name in _EPISODE)]
 
     @classmethod
     def restored(cls, state: Any) -> Episode:
         """The episode that gave `state`."""
         episode = cls(from_plain(state[0]), 0, 0, 0, 0)
-        for name, value in zip(_EPISODE, state[1:], strict=True):
+        episode.trail = state[1] and Trail.restored(state[1])
+        for name, value in zip(_EPISODE, state[2:], strict=True):
             setattr(episode, name, value)
         return episode
 
@@ -382,13 +386,13 @@ class Desk:
     def _at(self, offset: int) -> Position:
         return Position(self.topic, self.partition, offset)
 
-    def resolve(self, episode: Episode, event: Event, level: Level, offset: int) -> None:
-        """The event that ends an episode."""
+    def resolve(self, episode: Episode, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
+        """The event that ends an episode. `details` to add to the reason."""
         transition = TRANSITIONS[episode.state, event]
         episode.state = transition.to
-        self.close(episode.alert, event, level, offset)
+        self.close(episode.alert, event, level, offset, details)
 
-    def close(self, fired: Alert, event: Event, level: Level, offset: int) -> None:
+    def close(self, fired: Alert, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
         """The event that ends an alert of which there may be no episode here."""
         position = self._at(offset)
         self.incidents.leave(fired.model, fired.incident, fired.id)
@@ -405,8 +409,8 @@ class Desk:
                 after=level,
                 detected_at=max(self.clock, fired.detected_at),
                 position=position,
-                summary=_return(fired, event, level),
-                details={"reason": event.value},
+                summary="; ".join([_return(fired, event, level), *_clauses(fired.metric, details or {})]),
+                details={"reason": event.value, **(details or {})},
             )
         )
 
@@ -452,6 +456,8 @@ def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
         yield f"inputs moved too: {', '.join(features)}"
     elif "inputs" in details:
         yield {"stable": "inputs are stable", "not watched": "inputs are not watched"}.get(details["inputs"], "inputs moved too")
+    if "shape" in details:
+        yield _looks(details["shape"], details.get("course", {}))
     if (recurring := details.get("recurring")) is not None:
         yield f"a level it had before, {recurring['times']} times since {since(recurring['since'])}"
     for name in ("acknowledged", "silenced"):
@@ -469,6 +475,25 @@ def _noted(what: str, note: Mapping[str, Any]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * min(max(share, 0.0), 1.0):.0f}%"
+
+
+def _looks(shape: str, course: Mapping[str, int | None]) -> str:
+    begin, end = course.get("begin"), course.get("end")
+    if shape == "gradual" and begin is not None:
+        return f"it came little by little, from {since(begin)} {'on, and has not come to an end' if end is None else f'to {since(end)}'}"
+    if shape == "blip" and begin is not None and end is not None:
+        return f"it was a blip, from {since(begin)} to {since(end)}"
+    if shape == "sudden" and begin is not None and end is not None:
+        return f"it came suddenly, within {_duration(end - begin)} at most"
+    return "whether it came suddenly or little by little cannot be told"
+
+
+def _duration(ms: int) -> str:
+    size, unit = next((one for one in _UNITS if ms >= one[0]), _UNITS[-1])
+    return f"{max(0, ms) / size:.3g} {unit}"
+
+
+_UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s"), (1, "ms"))
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:

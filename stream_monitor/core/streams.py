@@ -16,6 +16,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from itertools import pairwise
 from math import inf, sqrt
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from stream_monitor.core.events import Level, Span
 from stream_monitor.core.intervals import LUCK, Blocks
 from stream_monitor.core.reference import Ranks, binary_score, mix
 from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSettings
+from stream_monitor.core.shape import Block, Shape, Trail
 
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
@@ -121,6 +123,7 @@ class Stream:
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
             self._leave(episode)
+            self.compared = None  # the new level is what is normal from now on
 
     def inherit(self, other: Stream, version: str) -> None:
         """Begins with what is normal for the same signal of another version, `version`, and what was found about its values: the
@@ -316,6 +319,7 @@ class Stream:
             sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
             self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
             self.episode.pace = (self.marks[split] - self.marks[0]) / max(1.0, self.marks[split + 3] - self.marks[3])
+            self.episode.trail = Trail(self._blocks(spread), self._block_at(split), self._noise(split, spread))
             self.old = self._put_aside(split)
             count, raw = count - int(self.marks[split]), raw - self.marks[split + 2]
             self.desk.due.append(self)
@@ -423,17 +427,41 @@ class Stream:
         """Before and after the mark, in the signal's units, with their intervals."""
         raise NotImplementedError
 
-    def _follow(self, value: float, raw: float, offset: int) -> None:
-        """Holds a value, as the old reference sees it, against the level before the alert."""
+    def _blocks(self, spread: bool) -> list[Block]:
+        """The values between the marks, and since the last one; of the squares if it is the `spread` that changed. Where the stream began
+        with the reference of another version, this is the first block."""
+        end = (self.count, self.total, self.raw, 0, 0, self.squares)
+        marks = [*zip(*(iter(self.marks),) * _WIDTH, strict=True), end]
+        if self.marks[0]:
+            marks = [(0, 0, 0, *self.marks[3:5], 0), *marks]
+        value, raw = (5, 5) if spread else (1, 2)
+        return [Block(b[0] - a[0], b[value] - a[value], b[raw] - a[raw], a[3], a[4]) for a, b in pairwise(marks)]
+
+    def _block_at(self, split: int) -> int:
+        """Which of the blocks begins at this mark."""
+        return split // _WIDTH + (self.marks[0] > 0)
+
+    def _noise(self, split: int, spread: bool) -> tuple[float, float]:
+        """The variances of what detectors read, before and after; of its squares if it is the spread that changed."""
+        if spread:
+            return 2.0, 2 * self._variances(split)[1].value ** 2
+        return self._deviation(split) ** 2, self._spread(split) ** 2
+
+    def _follow(self, value: float, raw: float, time: int, offset: int) -> None:
+        """Holds a value, as the old reference sees it, against the level before the alert, and traces what the change looks like."""
         episode = self.episode
         if episode is None:
             return
+        trail = episode.trail
+        if trail is not None and trail.take(value, raw, time, offset):
+            self._look_at(episode, trail, offset)
         episode.left -= 1
         if not episode.left:
             self.desk.due.append(self)
         if episode.follow(value, raw) < self.resolve_means:
             return
-        self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset)
+        shape = None if episode.trail is None else episode.trail.shape(ended=True)
+        self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset, None if shape is None else _course(shape))
         old = self.old
         self._leave(episode)
         self._take_up(old)
@@ -449,12 +477,26 @@ class Stream:
             known = [level, known[1], known[2] + 1, spread]
         self.levels = [*self.levels, known or [level, told.first_seen, 1, spread]][-LEVELS:]
         self.cool_until = self.desk.clock + self.subject.cool_down
-        self.episode, self.old, self.compared = None, None, None
+        self.episode, self.old = None, None
 
     def _known(self, level: float, before: float, spread: bool) -> list[Any] | None:
         """The level of an earlier episode that this one may be taken for: not further from it than a third of the shift."""
         near = [known for known in self.levels if known[3] == spread and abs(known[0] - level) <= abs(level - before) / 3]
         return min(near, key=lambda known: abs(known[0] - level), default=None)
+
+    def _look_at(self, episode: Episode, trail: Trail, offset: int) -> None:
+        """Says what the change looks like, if that is clear by now."""
+        shape = trail.shape()
+        if shape is not None:
+            episode.trail = None
+            after = Blocks.of((block.size, block.raw) for block in shape.blocks)
+            self.desk.update(episode, offset, _course(shape), self._level_of(after, episode.spread))
+
+    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
+        """The level of values that came after the alarm, with its interval."""
+        if spread:
+            return intervals.of_spread(sqrt(blocks.mean), blocks.count)
+        return intervals.of_mean(blocks)
 
     def _likelihood(self, count: float, total: float) -> float:
         """Log likelihood of so many values with this sum, at a mean of their own (core/change.py)."""
@@ -539,7 +581,7 @@ class BinaryStream(Stream):
         if self.past is not None:
             fired = self._dependent(self.past, x, mix(unit, self.salt))
             if self.episode is not None:
-                self._follow(x, x, offset)
+                self._follow(x, x, time, offset)
             if fired:
                 self._alarm(fired, time, offset)
             return
@@ -561,7 +603,7 @@ class BinaryStream(Stream):
                 if update(z):
                     fired = [*(fired or ()), i]
         if self.episode is not None:
-            self._follow(x, x, offset)
+            self._follow(x, x, time, offset)
         if fired:
             self._alarm(fired, time, offset)
 
@@ -608,6 +650,9 @@ class BinaryStream(Stream):
 
     def _likelihood(self, count: float, total: float) -> float:
         return of_bits(count, total)
+
+    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
+        return intervals.of_share(blocks.mean * blocks.count, blocks.count)
 
     def _levels(self, split: int) -> tuple[Level, Level]:
         count, ones = self.marks[split : split + 2]
@@ -688,7 +733,10 @@ class NumericStream(Stream):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
             score = self.old[4].score(x, bits)
-            self._follow(score * score, score * score, offset) if self.episode.spread else self._follow(score, x, offset)
+            if self.episode.spread:
+                self._follow(score * score, score * score, time, offset)
+            else:
+                self._follow(score, x, time, offset)
         if fired:
             self._alarm(fired, time, offset)
 
@@ -715,11 +763,8 @@ class NumericStream(Stream):
         return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
 
     def _levels(self, split: int) -> tuple[Level, Level]:
-        # A version that began as another one has one block before its first mark: what it inherited.
-        counts = [0.0, *self.marks[::_WIDTH], self.count]
-        totals = [0.0, *self.marks[2::_WIDTH], self.raw]
-        blocks = [(n - m, b - a) for m, n, a, b in zip(counts, counts[1:], totals, totals[1:], strict=False)]
-        at = 1 + split // _WIDTH
+        blocks = [(block.size, block.raw) for block in self._blocks(False)]
+        at = self._block_at(split)
         before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
         return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
 
@@ -747,3 +792,12 @@ class NumericStream(Stream):
         super().restore(state)
         self.old = state[9] and [*state[9][:4], Ranks.restored(state[9][4])]
         self.ranks = Ranks.restored(state[10])
+
+
+def _course(shape: Shape) -> dict[str, Any]:
+    """A shape as details of an alert."""
+    details: dict[str, Any] = {"shape": shape.name}
+    if shape.begin is not None:
+        times = {"begin": shape.begin[0], "end": shape.end and shape.end[0]}
+        details["course"] = times | {"begin_offset": shape.begin[1], "end_offset": shape.end and shape.end[1]}
+    return details
