@@ -516,6 +516,8 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
     base, _, feature = name.partition(":")
     if base in ("recall", "precision"):
         said = f"{base} of {category}"
+    elif base == "volume":
+        said = f"share of time with {'less than a third of' if category == 'few' else 'more than three times'} the usual predictions"
     elif category:
         said = f"share of {feature or base}={category}"
     else:

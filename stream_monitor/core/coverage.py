@@ -116,7 +116,7 @@ class Coverage:
         rare, left, ones = self.rare, made, made - min(labelled, made)
         count = min(made, SAMPLE)
         if not ones and rare.stream is None:
-            rare.zeros += count
+            rare.rest(count)
             return
         for i in range(count):
             self.drawn += 1

@@ -30,6 +30,7 @@ from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, Scope, Watched, reads_predictions
 from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
+from stream_monitor.core.volume import GRACE, METRIC, TICK, Volume
 
 FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
@@ -55,12 +56,16 @@ class Monitor:
         self._room = Room(settings.max_streams)
         self._versions: dict[tuple[str, str], Version] = {}
         self._wide: dict[str, Version] = {}  # of models, where something is told of all their versions together
+        self._volumes: dict[str, Volume] = {}  # of models, where it is asked for
+        self._made = Clock(settings.max_clock_step_ms)  # of the predictions alone
+        self._minute = 0
         self._look = 0  # event time of the next look for silent versions
         self._wake = 0  # event time from which on there is anything to look at: this, or the end of a silence
         monitors = (*settings.monitors, settings.default)
         for monitor in monitors:
             for detector in monitor.detectors:
                 create(detector)  # a wrong name or parameter fails here, not with the first value
+        self._tells_volume = any(METRIC in monitor.metrics for monitor in monitors)
         self._label_only = not any(map(reads_predictions, monitors))
 
     def step(self, offset: int, value: bytes) -> list[Alert]:
@@ -174,7 +179,24 @@ class Monitor:
         time = prediction["timestamp"]
         version = self._heard_of(prediction, time, offset)
         version.predicted(prediction, time, offset)
+        if self._tells_volume:
+            self._volume(prediction["model"], time, offset)
         return True
+
+    def _volume(self, model: str, time: int, offset: int) -> None:
+        """A prediction of `model` was made; it says of all models what time it is."""
+        now = self._made.move(time)
+        volume = self._volumes.get(model)
+        if volume is not None:
+            self._versions[model, ALL_VERSIONS].heard = self._clock.now, offset
+            volume.made(min(time, now))
+        elif METRIC in self._monitor_of(model).metrics and (wide := self._all_versions(model, time, offset)) is not None:
+            self._note_wide(model, wide)
+        minute = (now - GRACE) // TICK
+        if minute > self._minute:
+            self._minute = minute
+            for known in self._volumes.values():
+                known.over(minute, offset)
 
     def _outcome(self, record: dict[str, Any], offset: int) -> bool:
         prediction, feedback = record.get("prediction"), record.get("feedback")
@@ -209,20 +231,26 @@ class Monitor:
         return True
 
     def _conflict(self, model: str, feedback: dict[str, Any], offset: int) -> None:
-        """A label came that contradicts an earlier one. What stands for all versions of a model makes no other version go."""
-        name = model, ALL_VERSIONS
-        room = name in self._versions or len(self._versions) < self._settings.max_versions
-        if not (room and any(fnmatchcase(CONFLICTING, pattern) for pattern in self._monitor_of(model).metrics)):
+        """A label came that contradicts an earlier one."""
+        if not any(fnmatchcase(CONFLICTING, pattern) for pattern in self._monitor_of(model).metrics):
             return
-        wide = self._heard_of({"model": model, "model_version": ALL_VERSIONS}, feedback["timestamp"], offset)
-        rare = wide.whole.conflicting
-        if rare is not None:
+        wide = self._all_versions(model, feedback["timestamp"], offset)
+        if wide is not None and (rare := wide.whole.conflicting) is not None:
             if rare.stream is None:
-                rare.zeros = sum(version.labels for (of, _), version in self._versions.items() if of == model)
+                versions = [version for (of, _), version in self._versions.items() if of == model]
+                rare.zeros, rare.since = sum(v.labels for v in versions), min(v.whole.since for v in versions)
             rare.push(1, _unit(feedback), feedback["timestamp"], offset)
             self._note_wide(model, wide)
 
+    def _all_versions(self, model: str, time: int, offset: int) -> Version | None:
+        """What stands for all versions of a model, if there is room: it makes no other version go."""
+        if (model, ALL_VERSIONS) not in self._versions and len(self._versions) >= self._settings.max_versions:
+            return None
+        return self._heard_of({"model": model, "model_version": ALL_VERSIONS}, time, offset)
+
     def _note_wide(self, model: str, wide: Version) -> None:
+        if wide.whole.volume is not None:
+            self._volumes[model] = wide.whole.volume
         if wide.whole.conflicting is not None and wide.whole.conflicting.stream is not None:
             self._wide[model] = wide
 
@@ -298,8 +326,9 @@ class Monitor:
             longest = min(self._versions, key=lambda known: self._versions[known].heard[1])
             gone = self._versions.pop(longest)
             gone.end(Event.EVICTED, offset)
-            if self._wide.get(longest[0]) is gone:
-                del self._wide[longest[0]]
+            if longest[1] == ALL_VERSIONS:
+                self._wide.pop(longest[0], None)
+                self._volumes.pop(longest[0], None)
             self._room.release(gone.watched())
             self._count("versions_evicted")
             self._count("too_late_for_maturity", gone.maturity.late)
@@ -352,6 +381,7 @@ class Monitor:
             "waiting": [len(version.maturity.heap) for version in self._versions.values()],  # for those who only look at it
             "clock": [self._clock.now, self._clock.records],
             "labels": self._labels.state(),
+            "made": [self._made.now, self._made.records, self._minute],
             "look": self._look,
             "ledger": self._ledger.state(),
             "incidents": self._desk.incidents.state(),
@@ -371,6 +401,7 @@ class Monitor:
         monitor._clock.now, monitor._clock.records = data["clock"]
         monitor._desk.clock = monitor._clock.now
         monitor._labels.restore(data["labels"])
+        monitor._made.now, monitor._made.records, monitor._minute = data["made"]
         monitor._look = data["look"]
         monitor._ledger.restore(data["ledger"])
         monitor._desk.incidents.restore(data["incidents"])

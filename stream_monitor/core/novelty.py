@@ -30,7 +30,7 @@ class Novelty:
     __slots__ = ("began", "count", "ledger", "rare", "warmup")
 
     def __init__(self, make: Make, warmup: int, ledger: Ledger) -> None:
-        self.rare = Rare(make, 0)
+        self.rare = Rare(make, ledger)
         self.warmup = warmup
         self.ledger = ledger
         self.began = ledger.age

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from stream_monitor.core.budget import Ledger
 from stream_monitor.core.streams import BinaryStream, Stream
 
 Make = Callable[[], BinaryStream | None]
@@ -18,11 +19,12 @@ Make = Callable[[], BinaryStream | None]
 class Rare:
     """`zeros` values were 0 before the first 1; they began at age `since` of the ledger."""
 
-    __slots__ = ("make", "refused", "since", "stream", "zeros")
+    __slots__ = ("ledger", "make", "refused", "since", "stream", "zeros")
 
-    def __init__(self, make: Make, since: int) -> None:
+    def __init__(self, make: Make, ledger: Ledger) -> None:
         self.make = make
-        self.since = since
+        self.ledger = ledger
+        self.since = ledger.age
         self.zeros = 0
         self.stream: BinaryStream | None = None
         self.refused = False  # there was no room for the stream
@@ -33,9 +35,15 @@ class Rare:
         if stream is not None:
             stream.push(x, unit, time, offset)
         elif not x:
-            self.zeros += 1
+            self.rest(1)
         elif not self.refused:
             self._begin(unit, time, offset)
+
+    def rest(self, count: int) -> None:
+        """Takes so many zeros, while there is no stream."""
+        if not self.zeros:
+            self.since = self.ledger.age
+        self.zeros += count
 
     def _begin(self, unit: int, time: int, offset: int) -> None:
         stream = self.stream = self.make()

@@ -11,6 +11,7 @@
     out_of_range:NAME data quality      numbers: is it out of the reference's range? (core/novelty.py)     binary
     latency           performance       how long the model took to answer, ms                              numeric
     unlabelled        data quality      had it no label when its maturity passed? (core/coverage.py)       binary
+    volume=few, =many data quality      far fewer, more predictions than usual? (core/volume.py)           binary
     feedback_late     data quality      labels that came: too late to be joined?                           binary
     feedback_conflicting data quality   labels that came: not the label that came before?                  binary
     error ...         concept drift     see core/judging.py
@@ -19,6 +20,8 @@
 that found their prediction, the share that came past the join's window, or that contradicts one that had come. Of a contradiction only
 the model is known, so it is a signal of all versions together (`*`). Labels without a prediction (orphans) are nobody's: the join counts
 them.
+
+`volume` is watched where the settings name it so, not by a pattern: it is younger than the rest.
 
 A feature's type is that of its first value. Categories: see core/categories.py. The stream of missing values begins with the first that
 is missing.
@@ -37,13 +40,15 @@ from stream_monitor.core.categories import Shares, shorten
 from stream_monitor.core.coverage import METRIC as UNLABELLED
 from stream_monitor.core.coverage import Coverage
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import Kind, Slice
+from stream_monitor.core.events import ALL_VERSIONS, Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
 from stream_monitor.core.limits import is_labelled
 from stream_monitor.core.novelty import Range, Vocabulary
 from stream_monitor.core.rare import Make, Rare
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
+from stream_monitor.core.volume import FEW, MANY, Volume
+from stream_monitor.core.volume import METRIC as VOLUME
 
 CROSS = " x "  # between the two keys of a cross, and between their values
 
@@ -271,7 +276,7 @@ class Scope:
 
     __slots__ = (
         "conflicting", "coverage", "error_only", "features", "judging", "late", "latency", "missing", "part", "plan", "prediction",
-        "records", "score", "since",
+        "records", "score", "since", "volume",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
@@ -287,10 +292,11 @@ class Scope:
         self.features: dict[str, tuple[Signal, int]] = {}  # and `records` when it was first there
         self.missing: dict[str, BinaryStream | Nothing] = {}
         covered = self._share(UNLABELLED)
-        self.coverage = covered and Coverage(Rare(covered, self.since))
+        self.coverage = covered and Coverage(Rare(covered, plan.desk.ledger))
         late, conflicting = self._share(LATE), self._share(CONFLICTING)
-        self.late = late and Rare(late, self.since)
-        self.conflicting = conflicting and Rare(conflicting, self.since)
+        self.late = late and Rare(late, plan.desk.ledger)
+        self.conflicting = conflicting and Rare(conflicting, plan.desk.ledger)
+        self.volume = self._volume() if slice_ is None and plan.version == ALL_VERSIONS and VOLUME in plan.monitor.metrics else None
 
     def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
         """Takes the signals that need no label from a prediction. `task` None: not known yet."""
@@ -348,6 +354,8 @@ class Scope:
         for rare in (self.late, self.conflicting):
             if rare is not None:
                 yield from rare.streams()
+        if self.volume is not None:
+            yield from self.volume.streams()
 
     def signal(self, metric: str) -> Signal | None:
         """The quantity of this name; None where it was not met."""
@@ -417,6 +425,10 @@ class Scope:
             return NOTHING
         return self._shares(metric, kind, CATEGORIES, vocabulary, wanted)
 
+    def _volume(self) -> Volume:
+        few, many = (Rare(partial(self.plan.binary, None, metric, Kind.DATA_QUALITY), self.plan.desk.ledger) for metric in (FEW, MANY))
+        return Volume(few, many)
+
     def _share(self, metric: str) -> Make | None:
         """What makes the stream of this share, if it is asked for."""
         return partial(self.plan.binary, self.part, metric, Kind.DATA_QUALITY) if self._wants(metric) else None
@@ -464,6 +476,7 @@ class Scope:
             self.coverage and self.coverage.state(),
             self.late and self.late.state(),
             self.conflicting and self.conflicting.state(),
+            self.volume and self.volume.state(),
         ]
 
     @classmethod
@@ -479,7 +492,7 @@ class Scope:
             scope.features[name] = _restored(saved, partial(scope._feature, name)), born
         for name, saved in missing:
             scope.missing[name] = _restored(saved, partial(scope._missing, name))
-        for part, saved in zip((scope.coverage, scope.late, scope.conflicting), rest, strict=True):
+        for part, saved in zip((scope.coverage, scope.late, scope.conflicting, scope.volume), rest, strict=True):
             if part is not None:
                 part.restore(saved)
         return scope

@@ -133,7 +133,7 @@ def test_without_a_maturity_nothing_can_be_said(maturity: int | None) -> None:
 
 def coverage(wait: int | None = 1_000) -> tuple[Coverage, Reading]:
     maturity = Maturity(wait, 0.95, 500, 1_000, LabelClock(HOUR))
-    return Coverage(Rare(lambda: None, 0)), Reading(maturity, desk(), HOUR)
+    return Coverage(Rare(lambda: None, desk().ledger)), Reading(maturity, desk(), HOUR)
 
 
 moments = st.one_of(st.integers(0, 5_000), st.integers(-(2**63), 2**63 - 1))
