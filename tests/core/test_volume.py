@@ -85,7 +85,8 @@ def test_an_outage_is_no_flood_a_week_later() -> None:
     feed(volume, place, office, 0, noon)
     feed(volume, place, lambda tick: 0.0, noon, noon + 180)
     feed(volume, place, office, noon + 180, 4 * A_WEEK)
-    assert [(a.metric, a.status) for a in place.out] == [("volume=few", Status.FIRING), ("volume=few", Status.RESOLVED)]
+    told = [(a.metric, a.status) for a in place.out if a.status is not Status.UPDATED]
+    assert told == [("volume=few", Status.FIRING), ("volume=few", Status.RESOLVED)]
 
 
 def test_a_lasting_change_is_usual_after_some_weeks() -> None:
