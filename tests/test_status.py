@@ -90,7 +90,7 @@ def test_what_fires_is_told_even_where_the_snapshot_can_not_be_used() -> None:
         data = asked([kept(monitor, records)], [reach(0, 6_000, 6_000)], settings)
         [alert] = [alert for alert in data["firing"] if alert["slice"]]
         assert (alert["slice"], alert["metric"]) == ({"key": "country", "value": "DE"}, "error")
-        assert alert["summary"] in shown(data)
+        assert alert["summary"].partition(";")[0] in shown(data)
     assert data["versions"] == []
     assert "made under other settings" in problems(data)[0]
 

@@ -24,6 +24,7 @@ def _body(alert: Alert) -> dict[str, object]:
         "id": alert.id,
         "event_id": alert.event_id,
         "fingerprint": alert.fingerprint,
+        "incident": alert.incident,
         "status": alert.status.value,
         "severity": alert.severity.value,
         "kind": alert.kind.value,
@@ -45,6 +46,7 @@ def _body(alert: Alert) -> dict[str, object]:
         "position": _position(alert.position),
         "summary": alert.summary,
         "details": dict(alert.details),
+        "change": None if alert.change is None else alert.change._asdict(),
     }
 
 
@@ -57,6 +59,7 @@ def _headers(alert: Alert) -> list[tuple[str, bytes]]:
         "ce_type": f"io.stream-monitor.alert.{alert.status.value}",
         "ce_subject": _subject(alert),
         "ce_time": _time(alert.detected_at),
+        "ce_incident": alert.incident,
         "content-type": "application/json",
     }
     return [(name, value.encode()) for name, value in attributes.items()]
@@ -77,8 +80,8 @@ def _time(ms: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _level(level: Level) -> dict[str, float | int]:
-    return {"value": level.value, "count": level.count}
+def _level(level: Level) -> dict[str, float | int | None]:
+    return {"value": level.value, "count": level.count, "low": level.low, "high": level.high}
 
 
 def _position(position: Position) -> dict[str, str | int]:

@@ -1,7 +1,7 @@
 """The state topic: snapshots of detector state, to start from, and the alerts that fire. Records in, values out.
 
     TOPIC/PARTITION/CHUNK                a piece of the newest snapshot of a partition of `observations`
-    TOPIC/PARTITION/firing/FINGERPRINT   the event with which an alert began that fires now
+    TOPIC/PARTITION/firing/FINGERPRINT   the newest event about an alert that fires now
 
 A snapshot stands for one offset of one partition and one configuration. Its chunks are written in one transaction with that
 offset, under keys that the next snapshot overwrites, so a reader of committed records finds one whole snapshot or none; what a longer
@@ -115,7 +115,7 @@ def _joined(place: tuple[str, int], head: Mapping[str, bytes], latest: Mapping[b
 def firing(place: tuple[str, int], alert: Alert) -> StateRecord:
     """What an event about an alert changes about those that fire."""
     key = f"{place[0]}/{place[1]}/firing/{alert.fingerprint}".encode()
-    if alert.status is not Status.FIRING:
+    if alert.status is Status.RESOLVED:
         return StateRecord(key, None, [])
     return StateRecord(key, orjson.dumps(to_plain(alert)), [("format", b"%d" % FORMAT)])
 

@@ -14,29 +14,48 @@ alert lasts, means of values are held against the old one, which comes back with
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from math import log, sqrt
-from typing import Any
+from itertools import pairwise
+from math import inf, sqrt
+from typing import Any, NamedTuple
 
+from stream_monitor.core import intervals
 from stream_monitor.core.alerting import TRANSITIONS, Change, Desk, Episode, Event, State, Subject
 from stream_monitor.core.budget import Account
+from stream_monitor.core.change import likely, of_bits, of_shift, of_spread
 from stream_monitor.core.dependence import Past, Probe
 from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
-from stream_monitor.core.events import Level
+from stream_monitor.core.events import Level, Span
+from stream_monitor.core.intervals import LUCK, Blocks
 from stream_monitor.core.reference import Ranks, binary_score, mix
 from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSettings
+from stream_monitor.core.shape import Block, Shape, Trail
 
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
 THIN_TO = 8
+LEVELS = 4  # of earlier episodes that are remembered
 _WIDTH = 6  # numbers a mark: count, total, raw, time, offset, squares
 
+QUICK = 8  # values after a change that hardly any alarm comes before
 FEW = 25  # values that say too little about a rate
 REMEMBERED = 0.8  # of what the looks before counted
 LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
 
 _PRIMING_STEP = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if they were hashes of request ids
+
+
+class Around(NamedTuple):
+    """A stream before and after a moment: levels in the signal's own units, `effect` in standard deviations of what detectors read.
+
+    `rate`: values a millisecond before it.
+    """
+
+    before: Level
+    after: Level
+    effect: float
+    rate: float
 
 
 class Stream:
@@ -50,9 +69,10 @@ class Stream:
     numeric: bool
 
     __slots__ = (
-        "account", "compared", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left",
-        "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width",
-        "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "account", "compared", "cool_until", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares",
+        "held_sum", "judged", "left", "levels", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw",
+        "renew_at", "resolve_means", "resolve_width", "salt", "since", "since_count", "since_level", "squares", "subject", "total",
+        "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -87,7 +107,10 @@ class Stream:
         self.marks = array("d")
         self.compared: str | None = None  # the version whose reference this one began with
         self.episode: Episode | None = None
+        self.explain: Callable[[int], Mapping[str, Any]] | None = None  # what else its alerts can say of a change at this time (ms)
         self.old: Any = None  # the reference that the episode moved away from
+        self.cool_until = 0  # event time before which there is no other alert
+        self.levels: list[list[Any]] = []  # of episodes before: level, time, how many times, whether of the spread; the latest last
         self._bind()
 
     def push(self, x: float, unit: int, time: int, offset: int) -> None:
@@ -99,7 +122,8 @@ class Stream:
         episode = self.episode
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
-            self.episode, self.old, self.compared = None, None, None
+            self._leave(episode)
+            self.compared = None  # the new level is what is normal from now on
 
     def inherit(self, other: Stream, version: str) -> None:
         """Begins with what is normal for the same signal of another version, `version`, and what was found about its values: the
@@ -128,6 +152,57 @@ class Stream:
         self.since_count = self.count
         self._judge()
         self.renew_at = self.account.ledger.age + HOUR  # how many values this version gets is not known yet
+
+    def around(self, time: int) -> Around | None:
+        """The levels before and since `time` (ms), as well as marks tell; None where nothing is known of one of them.
+
+        A value between two marks counts as one before or after by its time, so what is told is some 25 values wide. While an alert
+        fires, its change is the moment, whatever the time.
+        """
+        episode = self.episode
+        if episode is not None:
+            count, raw = episode.since(self.count, self.raw)
+            fired = episode.alert
+            return Around(fired.before, Level(raw / count, count), fired.details.get("effect", 0.0), episode.pace) if count else None
+        marks = self.marks
+        at = len(marks) - _WIDTH
+        while at >= 0 and marks[at + 3] > time:
+            at -= _WIDTH
+        if at < 0:
+            return None
+        last = at + _WIDTH == len(marks)
+        end, then = (self.count, self.desk.clock) if last else (marks[at + _WIDTH], marks[at + _WIDTH + 3])
+        part = (time - marks[at + 3]) / (then - marks[at + 3]) if then > marks[at + 3] else 1.0
+        inside = int(min(max(part, 0.0), 1.0) * (end - marks[at]))  # of those between the marks, at the level before
+        n = int(marks[at])
+        before, after = n + inside, self.count - n - inside
+        if not n or not after:
+            return None
+        old, level = marks[at + 1] / n, marks[at + 2] / n
+        new, now = (self.total - marks[at + 1] - inside * old) / after, (self.raw - marks[at + 2] - inside * level) / after
+        rate = (before - marks[0]) / max(1.0, time - marks[3])
+        return Around(Level(level, before), Level(now, after), (new - old) / self._deviation(at), rate)
+
+    def settle(self) -> dict[str, int] | None:
+        """Enough came since the alarm to know the level by. Since when and how many times, this one included, the stream was seen at it."""
+        episode = self.episode
+        if episode is None or episode.spread or self.count < FEW:
+            return None
+        level, told = self.raw / self.count, episode.alert
+        if abs(level - told.before.value) < abs(told.after.value - told.before.value) / 3:
+            return None  # it is on its way back
+        episode.settled = level
+        known = self._known(level, told.before.value, False)
+        return {"since": known[1], "times": known[2] + 1} if known else None
+
+    def evidence(self) -> float:
+        """The e-value of a change since the e-detector last fired: its evidence over the budget that the stream received; 0 for none.
+
+        Of the stream's whole life, which is more than since then: too small rather than too large.
+        """
+        account = self.account
+        received = account.received * account.portion / account.weight if account.weight else 0.0
+        return sum(self.e.m) / received if self.e is not None and received > 0 else 0.0
 
     def rest(self) -> None:
         """It has been silent: its share of the budget goes to the others until its next value."""
@@ -211,34 +286,46 @@ class Stream:
             thinned.extend(marks[i : i + _WIDTH])
         self.marks = thinned
 
-    def _alarm(self, fired: list[int], offset: int) -> None:
+    def _alarm(self, fired: list[int], time: int, offset: int) -> None:
         """Some detectors fired at this value."""
         detector = self.detectors[fired[0]]
         spread = self.count >= self.warmup and self._is_spread(fired)
         split = self._split(spread) if self.count >= self.warmup else None
         if self.judged:
             self.account.alarms += 1
-        change = None if split is None else self._change(split, spread)
-        if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect:
+        change = None if split is None else self._change(split, spread, time, offset)
+        cooling = self.episode is None and self.desk.clock < self.cool_until
+        if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
+            if cooling and change is not None:
+                self.desk.counts["alerts_cooled_down"] = self.desk.counts.get("alerts_cooled_down", 0) + 1
             for i in fired:
                 self.detectors[i].reset()
             self._bind()
             return
         episode = self.episode
+        count, raw = self.count, self.raw  # of these, since the change that is told
         transition = TRANSITIONS[State.NONE if episode is None else episode.state, Event.DRIFT]
         if transition.publish:
             before, after = self._variances(split) if spread else self._means(split)
             rho = None if self.past is None else self.past.rho
-            alert = self.desk.fire(
-                self.subject, change, detector, self._assurance(detector), detector.evidence(before, after), offset, rho, self.compared
-            )
+            more = {} if self.explain is None else dict(self.explain(change.time))
+            if self.compared is not None:
+                more["reference"] = f"version {self.compared}"
+            evidence = detector.evidence(before, after)
+            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), evidence, offset, rho, more)
             shift = after.value - before.value
             deviation = sqrt(2) * max(before.value, after.value) if spread else self._spread(split)
             # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.
             sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
             self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
+            self.episode.pace = (self.marks[split] - self.marks[0]) / max(1.0, self.marks[split + 3] - self.marks[3])
+            self.episode.trail = Trail(self._blocks(spread), self._block_at(split), self._noise(split, spread))
             self.old = self._put_aside(split)
+            count, raw = count - int(self.marks[split]), raw - self.marks[split + 2]
+            self.desk.due.append(self)
         self._begin_again(split)
+        if self.episode is not None:
+            self.episode.let_go(count - self.count, raw - self.raw)
         self._forget()
 
     def _forget(self) -> None:
@@ -274,21 +361,35 @@ class Stream:
         """Whether it is a change of the spread rather than of the mean."""
         return False
 
+    def _evidence(self, spread: bool) -> list[float]:
+        """Of a change at each mark (core/change.py). The first mark may have nothing before it."""
+        marks, count, total, squares = self.marks, self.count, self.total, self.squares
+        places = [i for i in range(0, len(marks), _WIDTH) if marks[i] < count]
+        if spread:
+            found = [of_spread(count - marks[i], squares - marks[i + 5]) for i in places]
+        else:
+            found = [self._likelihood(marks[i], marks[i + 1]) + self._likelihood(count - marks[i], total - marks[i + 1]) for i in places]
+        if self.past is not None:  # so much less do values say that depend on each other
+            factor = (1 - self.past.rho) / (1 + self.past.rho)
+            found = [one * factor for one in found]
+        return [-inf if marks[i] < 1 else one for i, one in zip(places, found, strict=True)]
+
     def _split(self, spread: bool) -> int | None:
-        """The mark at the most likely change point: the split of the past with the largest likelihood ratio."""
-        best, split = -1.0, None
-        marks, count, total = self.marks, self.count, self.total
-        for i in range(0, len(marks), _WIDTH):
-            before, after = marks[i], count - marks[i]
-            if before >= 1 and after >= 1:
-                if spread:  # a variance that was 1 and is no longer
-                    variance = max((self.squares - marks[i + 5]) / after, 1e-9)
-                    evidence = after * (variance - 1 - log(variance))
-                else:
-                    evidence = self._likelihood(before, marks[i + 1]) + self._likelihood(after, total - marks[i + 1])
-                if evidence > best or split is None:
-                    best, split = evidence, i
-        return split
+        """The mark at the most likely change point."""
+        evidence = self._evidence(spread)
+        best = max(evidence, default=-inf)
+        return None if best == -inf else evidence.index(best) * _WIDTH
+
+    def _span(self, spread: bool, time: int, offset: int) -> Span:
+        """Where the change began with 90% confidence; `time` and `offset` are of the value that came last."""
+        marks, evidence = self.marks, self._evidence(spread)
+        low, high = likely(marks[: len(evidence) * _WIDTH : _WIDTH], evidence, self.count)
+        part = marks[low * _WIDTH : (high + 1) * _WIDTH]
+        times, offsets = [*map(int, part[3::_WIDTH])], [*map(int, part[4::_WIDTH])]
+        if high * _WIDTH >= len(marks):
+            times.append(time)
+            offsets.append(offset)
+        return Span(min(times), max(times), min(offsets), max(offsets))
 
     def _means(self, split: int) -> tuple[Level, Level]:
         """Before and after the mark, in what detectors read."""
@@ -302,28 +403,104 @@ class Stream:
         after = self.count - before
         return Level(squares / before, int(before)), Level((self.squares - squares) / after, int(after))
 
-    def _change(self, split: int, spread: bool) -> Change:
-        raw, time, offset = self.marks[split + 2 : split + 5]
+    def _change(self, split: int, spread: bool, now: int, at: int) -> Change:
+        """The change at the mark `split`, as it looks at the value dated `now` at offset `at`."""
+        time, offset = self.marks[split + 3 : split + 5]
+        span = self._span(spread, now, at)
         if spread:
-            old, new = (Level(sqrt(level.value), level.count) for level in self._variances(split))
-            return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True)
+            before, after = self._variances(split)
+            old = intervals.of_spread(sqrt(before.value), before.count)
+            new = intervals.of_spread(sqrt(after.value), after.count, LUCK)
+            return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True, span)
         old, new = self._means(split)
-        before, after = Level(raw / old.count, old.count), Level((self.raw - raw) / new.count, new.count)
-        return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset))
+        before, after = self._levels(split)
+        after = intervals.mixed(before, after, self._strangers(split))
+        return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset), False, span)
 
-    def _follow(self, value: float, raw: float, offset: int) -> None:
-        """Holds a value, as the old reference sees it, against the level before the alert."""
+    def _strangers(self, split: int) -> int:
+        """How many of the values since the mark may have come before the change: half the way to the next mark, or all but few."""
+        marks, following = self.marks, split + _WIDTH
+        since = int((marks[following] if following < len(marks) else self.count) - marks[split])
+        return since // 2 if following < len(marks) else max(0, since - QUICK)
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        """Before and after the mark, in the signal's units, with their intervals."""
+        raise NotImplementedError
+
+    def _blocks(self, spread: bool) -> list[Block]:
+        """The values between the marks, and since the last one; of the squares if it is the `spread` that changed. Where the stream began
+        with the reference of another version, this is the first block."""
+        end = (self.count, self.total, self.raw, 0, 0, self.squares)
+        marks = [*zip(*(iter(self.marks),) * _WIDTH, strict=True), end]
+        if self.marks[0]:
+            marks = [(0, 0, 0, *self.marks[3:5], 0), *marks]
+        value, raw = (5, 5) if spread else (1, 2)
+        return [Block(b[0] - a[0], b[value] - a[value], b[raw] - a[raw], a[3], a[4]) for a, b in pairwise(marks)]
+
+    def _block_at(self, split: int) -> int:
+        """Which of the blocks begins at this mark."""
+        return split // _WIDTH + (self.marks[0] > 0)
+
+    def _noise(self, split: int, spread: bool) -> tuple[float, float]:
+        """The variances of what detectors read, before and after; of its squares if it is the spread that changed."""
+        if spread:
+            return 2.0, 2 * self._variances(split)[1].value ** 2
+        return self._deviation(split) ** 2, self._spread(split) ** 2
+
+    def _follow(self, value: float, raw: float, time: int, offset: int) -> None:
+        """Holds a value, as the old reference sees it, against the level before the alert, and traces what the change looks like."""
         episode = self.episode
-        if episode is None or episode.follow(value, raw) < self.resolve_means:
+        if episode is None:
             return
-        self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset)
-        self._take_up(self.old)
-        self.episode, self.old = None, None
+        trail = episode.trail
+        if trail is not None and trail.take(value, raw, time, offset):
+            self._look_at(episode, trail, offset)
+        episode.left -= 1
+        if not episode.left:
+            self.desk.due.append(self)
+        if episode.follow(value, raw) < self.resolve_means:
+            return
+        shape = None if episode.trail is None else episode.trail.shape(ended=True)
+        self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset, None if shape is None else _course(shape))
+        old = self.old
+        self._leave(episode)
+        self._take_up(old)
         self._forget()
 
+    def _leave(self, episode: Episode) -> None:
+        """The episode is over, and the level that it had is remembered."""
+        told, spread = episode.alert, episode.spread
+        level = told.after.value if episode.settled is None else episode.settled
+        known = self._known(level, told.before.value, spread)
+        if known is not None:
+            self.levels.remove(known)
+            known = [level, known[1], known[2] + 1, spread]
+        self.levels = [*self.levels, known or [level, told.first_seen, 1, spread]][-LEVELS:]
+        self.cool_until = self.desk.clock + self.subject.cool_down
+        self.episode, self.old = None, None
+
+    def _known(self, level: float, before: float, spread: bool) -> list[Any] | None:
+        """The level of an earlier episode that this one may be taken for: not further from it than a third of the shift."""
+        near = [known for known in self.levels if known[3] == spread and abs(known[0] - level) <= abs(level - before) / 3]
+        return min(near, key=lambda known: abs(known[0] - level), default=None)
+
+    def _look_at(self, episode: Episode, trail: Trail, offset: int) -> None:
+        """Says what the change looks like, if that is clear by now."""
+        shape = trail.shape()
+        if shape is not None:
+            episode.trail = None
+            after = Blocks.of((block.size, block.raw) for block in shape.blocks)
+            self.desk.update(episode, offset, _course(shape), self._level_of(after, episode.spread))
+
+    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
+        """The level of values that came after the alarm, with its interval."""
+        if spread:
+            return intervals.of_spread(sqrt(blocks.mean), blocks.count)
+        return intervals.of_mean(blocks)
+
     def _likelihood(self, count: float, total: float) -> float:
-        """The logarithm of the likelihood of so many values with this sum at their own mean, but for what does not depend on it."""
-        return total * total / count / 2
+        """Log likelihood of so many values with this sum, at a mean of their own (core/change.py)."""
+        return of_shift(count, total)
 
     def _deviation(self, split: int) -> float:
         """The reference's standard deviation in what detectors read."""
@@ -357,6 +534,7 @@ class Stream:
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
             self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
+            self.cool_until, [list(known) for known in self.levels],
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
@@ -364,7 +542,9 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared = rest
+        (
+            self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, self.cool_until, self.levels,
+        ) = rest  # fmt: skip
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
@@ -401,9 +581,9 @@ class BinaryStream(Stream):
         if self.past is not None:
             fired = self._dependent(self.past, x, mix(unit, self.salt))
             if self.episode is not None:
-                self._follow(x, x, offset)
+                self._follow(x, x, time, offset)
             if fired:
-                self._alarm(fired, offset)
+                self._alarm(fired, time, offset)
             return
         fired = []
         e = self.e
@@ -423,9 +603,9 @@ class BinaryStream(Stream):
                 if update(z):
                     fired = [*(fired or ()), i]
         if self.episode is not None:
-            self._follow(x, x, offset)
+            self._follow(x, x, time, offset)
         if fired:
-            self._alarm(fired, offset)
+            self._alarm(fired, time, offset)
 
     def _look(self, e: EDetector) -> bool:
         """Shows the e-detector what was held for it."""
@@ -469,8 +649,14 @@ class BinaryStream(Stream):
             self.push(0, i * _PRIMING_STEP, time, offset)
 
     def _likelihood(self, count: float, total: float) -> float:
-        other = count - total
-        return (total * log(total / count) if total else 0.0) + (other * log(other / count) if other else 0.0)
+        return of_bits(count, total)
+
+    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
+        return intervals.of_share(blocks.mean * blocks.count, blocks.count)
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        count, ones = self.marks[split : split + 2]
+        return intervals.of_share(ones, int(count)), intervals.of_share(self.total - ones, int(self.count - count), LUCK)
 
     def _deviation(self, split: int) -> float:
         p = (self.marks[split + 1] + 0.5) / (self.marks[split] + 1)
@@ -547,9 +733,12 @@ class NumericStream(Stream):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
             score = self.old[4].score(x, bits)
-            self._follow(score * score, score * score, offset) if self.episode.spread else self._follow(score, x, offset)
+            if self.episode.spread:
+                self._follow(score * score, score * score, time, offset)
+            else:
+                self._follow(score, x, time, offset)
         if fired:
-            self._alarm(fired, offset)
+            self._alarm(fired, time, offset)
 
     def _bind(self) -> None:
         super()._bind()
@@ -572,6 +761,12 @@ class NumericStream(Stream):
             return False
         # Scores that all lie far out are spread out too, but it is their mean that says so.
         return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        blocks = [(block.size, block.raw) for block in self._blocks(False)]
+        at = self._block_at(split)
+        before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
+        return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
 
     def _deviation(self, split: int) -> float:
         return 1.0
@@ -597,3 +792,12 @@ class NumericStream(Stream):
         super().restore(state)
         self.old = state[9] and [*state[9][:4], Ranks.restored(state[9][4])]
         self.ranks = Ranks.restored(state[10])
+
+
+def _course(shape: Shape) -> dict[str, Any]:
+    """A shape as details of an alert."""
+    details: dict[str, Any] = {"shape": shape.name}
+    if shape.begin is not None:
+        times = {"begin": shape.begin[0], "end": shape.end and shape.end[0]}
+        details["course"] = times | {"begin_offset": shape.begin[1], "end_offset": shape.end and shape.end[1]}
+    return details

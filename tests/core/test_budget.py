@@ -206,7 +206,7 @@ def test_the_alarms_of_a_whole_monitor_keep_to_the_budget(names: tuple[str, ...]
 def test_cut_anywhere_and_restored_the_ledger_is_the_same_to_the_last_bit() -> None:
     records = list(judged(2_500, lambda i, country: 0.5 if 1_000 <= i < 1_600 else 0.1))
     whole, alerts = run(QUICK, records)
-    assert {alert.status for alert in alerts} == set(Status)
+    assert {alert.status for alert in alerts} >= {Status.FIRING, Status.RESOLVED}
     monitor, again = Monitor(QUICK, "observations", 0), []
     for offset, value in enumerate(records):
         if offset % 97 == 0:

@@ -52,7 +52,7 @@ def test_a_worse_version_raises_an_alert_against_the_level_of_the_one_before_and
     assert alert.before.count >= CHANGE
     assert alert.after.value == pytest.approx(0.35, abs=0.15)
     assert alert.details["reference"] == "version v1"
-    assert alert.summary.endswith("UTC, compared with version v1)")
+    assert "UTC, compared with version v1)" in alert.summary
 
 
 def test_by_default_it_has_a_warm_up_of_its_own_and_its_first_level_is_normal() -> None:
@@ -162,6 +162,7 @@ def test_a_feature_that_was_never_missing_before_is_missed_at_once() -> None:
 def test_when_the_level_is_back_it_is_that_of_the_version_before_that_counts_again() -> None:
     settings = replace(FOLLOWING, alert_budget=AlertBudget(10, 86_400_000))
     _, alerts = run(settings, judged(("v1", CHANGE, 0.1), ("v2", 2_000, 0.4), ("v2", 3_000, 0.1), ("v2", 1_000, 0.4)))
+    alerts = [alert for alert in alerts if alert.status is not Status.UPDATED]
     assert [alert.status.value for alert in alerts] == ["firing", "resolved", "firing"]
     assert alerts[2].details["reference"] == "version v1"
 
