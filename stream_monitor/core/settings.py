@@ -146,7 +146,8 @@ class DetectSettings:
     `warmup`: values before a stream is judged. `max_clock_step_ms`: the event clock moves at most so far per record.
     `resolve_means` consecutive means of `resolve_width` values (more where the shift is small) within half the shift of the old
     reference resolve an alert;
-    `silent_ms`: a version that is silent for so long, while another predicts, has its alerts resolved.
+    `silent_ms`: a version that is silent for so long, while another predicts, has its alerts resolved; where labels are silent for so
+    long, event time tells which predictions have none (core/coverage.py).
     """
 
     alert_budget: AlertBudget = field(default_factory=AlertBudget)

@@ -21,7 +21,7 @@ from stream_monitor.core.settings import HOUR, MINUTE, DetectSettings, MonitorSe
 from tests.support.observations import START, STEP, desk, outcome, predicted, prediction, run
 
 WATCHED = MonitorSettings(metrics=("unlabelled",), slices=("country",))
-SETTINGS = DetectSettings(maturity_ms=10 * MINUTE, silent_ms=HOUR, default=WATCHED)
+SETTINGS = DetectSettings(maturity_ms=10 * MINUTE, silent_ms=20 * MINUTE, default=WATCHED)
 
 
 def log(count: int, delay: Callable[[int, random.Random, str], int | None], seed: int = 1) -> Iterator[bytes]:
@@ -52,10 +52,10 @@ def told(alerts: list[Alert]) -> list[tuple[str, Status, str | None, Slice | Non
 
 
 def test_the_share_of_predictions_that_never_get_a_label_is_what_it_says() -> None:
-    monitor, alerts = run(SETTINGS, log(30_000, lambda i, rng, _: None if rng.random() < 0.2 else rng.randrange(5 * MINUTE)))
+    monitor, alerts = run(SETTINGS, log(20_000, lambda i, rng, _: None if rng.random() < 0.2 else rng.randrange(5 * MINUTE)))
     assert alerts == []
     count, share = levels(monitor)[None]
-    assert count > 3_000
+    assert count > 2_000
     assert share == pytest.approx(0.2, abs=0.03)
 
 
@@ -77,27 +77,27 @@ def test_where_every_label_comes_in_time_there_is_no_stream() -> None:
 
 def test_labels_that_come_less_often_raise_an_alert() -> None:
     def delay(i: int, rng: random.Random, _: str) -> int | None:
-        return None if rng.random() < (0.5 if i >= 30_000 else 0.1) else rng.randrange(5 * MINUTE)
+        return None if rng.random() < (0.5 if i >= 15_000 else 0.1) else rng.randrange(5 * MINUTE)
 
-    _, alerts = run(SETTINGS, log(60_000, delay))
+    _, alerts = run(SETTINGS, log(35_000, delay))
     assert told(alerts) == [("unlabelled", Status.FIRING, "up", None)]
     assert alerts[0].kind is Kind.DATA_QUALITY
     assert alerts[0].summary.startswith("credit v3: share of answers without a label in time rose from 0.")
-    assert abs(alerts[0].first_seen - (START + 30_000 * STEP)) < 5 * MINUTE
+    assert abs(alerts[0].first_seen - (START + 15_000 * STEP)) < 5 * MINUTE
     assert alerts[0].first_position.offset <= alerts[0].position.offset
 
 
 def test_labels_that_stop_altogether_raise_an_alert_although_the_label_clock_stands_still() -> None:
-    _, alerts = run(SETTINGS, log(90_000, lambda i, rng, _: None if i >= 30_000 else rng.randrange(5 * MINUTE)))
+    _, alerts = run(SETTINGS, log(55_000, lambda i, rng, _: None if i >= 20_000 else rng.randrange(5 * MINUTE)))
     assert told(alerts) == [("unlabelled", Status.FIRING, "up", None)]
-    stopped = START + 30_000 * STEP
-    assert alerts[0].detected_at - stopped < 10 * MINUTE + HOUR + 15 * MINUTE, "maturity, patience, and what the detectors need"
+    stopped = START + 20_000 * STEP
+    assert alerts[0].detected_at - stopped < 10 * MINUTE + 20 * MINUTE + 15 * MINUTE, "maturity, patience, and what the detectors need"
 
 
 def test_labels_that_are_read_long_after_the_predictions_are_not_missed() -> None:
-    """In a backlog the predictions of half an hour may be read before their labels."""
-    by_time = sorted(log(60_000, lambda i, rng, _: rng.randrange(5 * MINUTE)), key=lambda r: orjson.loads(r)["prediction"]["timestamp"])
-    pieces = [by_time[i : i + 30_000] for i in range(0, len(by_time), 30_000)]
+    """In a backlog the predictions of some minutes may be read before their labels."""
+    by_time = sorted(log(20_000, lambda i, rng, _: rng.randrange(5 * MINUTE)), key=lambda r: orjson.loads(r)["prediction"]["timestamp"])
+    pieces = [by_time[i : i + 10_000] for i in range(0, len(by_time), 10_000)]
     records = [r for piece in pieces for r in sorted(piece, key=lambda r: r.startswith(b'{"record":"outcome"'))]
     monitor, alerts = run(SETTINGS, records)
     assert alerts == []
@@ -109,15 +109,15 @@ def test_a_slice_whose_labels_stop_is_told_apart() -> None:
     settings = DetectSettings(maturity_ms=10 * MINUTE, default=watched)
 
     def delay(i: int, rng: random.Random, country: str) -> int | None:
-        return None if country == "DE" and i >= 30_000 else rng.randrange(5 * MINUTE)
+        return None if country == "DE" and i >= 15_000 else rng.randrange(5 * MINUTE)
 
-    _, alerts = run(settings, log(50_000, delay))
+    _, alerts = run(settings, log(30_000, delay))
     assert {(a.slice, a.direction) for a in alerts} == {(None, "up"), (Slice("country", "DE"), "up")}
 
 
 def test_a_learnt_maturity_leaves_its_share_unlabelled_and_that_is_no_drift() -> None:
     settings = DetectSettings(default=MonitorSettings(metrics=("unlabelled",), slices=()))
-    monitor, alerts = run(settings, log(40_000, lambda i, rng, _: round(rng.expovariate(1 / 5_000))))
+    monitor, alerts = run(settings, log(20_000, lambda i, rng, _: round(rng.expovariate(1 / 5_000))))
     assert alerts == []
     [version] = monitor._versions.values()
     assert version.maturity.wait is not None

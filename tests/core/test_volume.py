@@ -114,16 +114,16 @@ BRIEF = DetectSettings(warmup=50, default=ASKED)
 
 def test_a_model_that_falls_silent_while_another_predicts_raises_an_alert_and_a_change_of_versions_none() -> None:
     records = predictions(9, 8 * 24 + 6)
-    monitor, alerts = run(BRIEF, records)
+    cut = len(records) - 2_000
+    monitor, alerts = run(BRIEF, records[:cut])
+    saved, before = orjson.dumps(monitor.snapshot()), list(alerts)
+    alerts += run(BRIEF, records[cut:], monitor)[1]
     assert [(a.model, a.model_version, a.metric, a.status) for a in alerts] == [("credit", "*", "volume=few", Status.FIRING)]
     assert alerts[0].summary.startswith(
         "credit all versions: share of time with less than a third of the usual predictions rose from 0 to "
     )
     assert GRACE < alerts[0].detected_at - (START + (8 * 24 + 6) * HOUR) < 8 * HOUR
-    cut = len(records) - 2_000
-    first, before = run(BRIEF, records[:cut])
-    again = Monitor.restore(BRIEF, "observations", 0, orjson.loads(orjson.dumps(first.snapshot())))
-    restored, after = run(BRIEF, records[cut:], again)
+    restored, after = run(BRIEF, records[cut:], Monitor.restore(BRIEF, "observations", 0, orjson.loads(saved)))
     assert [publish(alert) for alert in before + after] == [publish(alert) for alert in alerts]
     assert restored.snapshot() == monitor.snapshot()
 
@@ -136,7 +136,7 @@ def test_it_is_watched_only_where_it_is_named() -> None:
     assert [name for name in monitor._versions if name[1] == "*"] == [("credit", "*")]
 
 
-@pytest.mark.parametrize("times", [[0, 2**53, 0, 1], [-(2**53), 2**53], [START, START + 400 * DAY, START], list(range(0, 400 * DAY, DAY))])
+@pytest.mark.parametrize("times", [[0, 2**53, 0, 1], [-(2**53), 2**53], [START, START + 400 * DAY, START], list(range(0, 60 * DAY, DAY))])
 def test_times_of_any_kind_do_no_harm(times: list[int]) -> None:
     records = [predicted(prediction(i, timestamp=time)) for i, time in enumerate(times * 3)]
     monitor, alerts = run(SETTINGS, records)
