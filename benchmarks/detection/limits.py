@@ -117,6 +117,7 @@ FAMILIES = (
     Family("groups, ratio 0.8 of 0.05, bursts", "ratio 0.8", _groups(0.05, 0, 0.8), bursty),
     Family("Markov bits, 0.2, rho 0.1", "error <= 0.2", _chain(0.18, 0.28), promised=False),
     Family("Markov bits, 0.2, rho 0.3", "error <= 0.2", _chain(0.14, 0.44), promised=False),
+    Family("Markov bits, 0.2, rho 0.6", "error <= 0.2", _chain(0.08, 0.68), promised=False),
     Family("level swings about the limit", "error <= 0.2", lambda rng, times: (
         rng.random(times.size) < 0.2 + 0.1 * np.sin(2 * np.pi * times / 86_400)
     ).astype(float), promised=False),

@@ -4,7 +4,10 @@
              budget (core/budget.py)
 
 A limit is known, so there is no reference and no warm-up: a guard is judged, and owns a share of the budget, from its first value on.
-False alarms are within the budget by a theorem, whatever the values depend on.
+False alarms are within the budget by a theorem, as long as the mean of the next value, given all before, keeps to the limit. Where
+neighbours resemble each other (core/dependence.py, noticed over the first `warmup` values) that mean swings about the level, and a level
+at its limit would be called broken now and then; so there each value counts for less. That is no longer proved, and the alert says so:
+`calibrated`, with the autocorrelation.
 
 - **Fires** once for all the time that the limit is broken. The alert tells the level over the values since the last moment at which nothing
   spoke for a broken limit, with an interval that holds at all times together. That moment is known when it comes, before the values
@@ -26,6 +29,7 @@ from typing import Any, NamedTuple, Protocol
 from stream_monitor.core.alerting import MAX_WIDENING, Change, Desk, Episode, Event, Subject, Told
 from stream_monitor.core.betting import Bets
 from stream_monitor.core.budget import Account
+from stream_monitor.core.dependence import Probe
 from stream_monitor.core.detectors import Assurance, Evidence
 from stream_monitor.core.detectors.base import Parameter
 from stream_monitor.core.events import Kind, Level, Slice
@@ -33,6 +37,7 @@ from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.signals import Plan
 
+EARLY = 200  # values after which a strong dependence (.21) is seen
 ROUNDING = 1e-6  # of a sum of values: a level exactly at the limit is within it
 
 
@@ -66,11 +71,10 @@ class Guard:
 
     name = "limit"
     numeric = False
-    assurance: Assurance = "guaranteed"
 
     __slots__ = (
-        "_begun", "_good", "_mean", "_mean_sums", "_runs", "_seen", "account", "bets", "desk", "episode", "judged", "parameters",
-        "resolve_means", "resolve_width", "rule", "subject",
+        "_begun", "_good", "_mean", "_mean_sums", "_runs", "_seen", "account", "bets", "desk", "episode", "judged",
+        "parameters", "probe", "resolve_means", "resolve_width", "rho", "rule", "subject",
     )  # fmt: skip
 
     _mean: float
@@ -90,6 +94,8 @@ class Guard:
         self.account = Account(desk.ledger, weight, 1)
         self.judged = False
         self.bets = Bets(rule.bound)
+        self.probe: Probe | None = Probe(settings.warmup)
+        self.rho = 0.0  # the autocorrelation of values that depend on each other
         self.episode: Episode | None = None
         self._seen = Sums(0, 0.0, 0.0)  # since the last episode
         self._begun = (Sums(0, 0.0, 0.0), 0, 0)  # the same when nothing spoke for a broken limit last; time and offset of the next value
@@ -111,6 +117,8 @@ class Guard:
         self._seen = Sums(seen.n + 1, seen.a + a, seen.b + b)
         if bets.take(x, self.account.draw()):
             self._fire(offset)
+        elif (probe := self.probe) is not None and (probe.take(x) or probe.count == EARLY):
+            self._depend(probe)  # for the next value: what one is bet at is settled before it comes
 
     def end(self, event: Event, offset: int) -> None:
         """Resolves the alert that fires, if there is one, for a reason that does not lie in the values."""
@@ -122,6 +130,20 @@ class Guard:
         self.account.leave()
         self.judged = False
 
+    def _depend(self, probe: Probe) -> None:
+        """The probe is complete, or has seen enough for a strong dependence; bets begin anew if values are to count for less."""
+        self.rho = probe.autocorrelation()
+        if self.rho or probe.left <= 0:
+            self.probe = None
+        if self.rho:
+            self.bets.part = (1 - self.rho) / (1 + self.rho)
+            self.bets.reset()
+
+    @property
+    def assurance(self) -> Assurance:
+        """What backs its rate of false alarms."""
+        return "calibrated" if self.rho else "guaranteed"
+
     def _fire(self, offset: int) -> None:
         rule, bets = self.rule, self.bets
         before, time, first = self._begun
@@ -129,10 +151,10 @@ class Guard:
         told = rule.tell(self.subject, sums, time)
         level, evidence = rule.level(sums), Evidence(bets.evidence, 1.0)
         change = Change(rule.level(before) if before.n else Level(told.limit, 0), level, told.effect, time, first)
-        alert = self.desk.fire(self.subject, change, self, self.assurance, evidence, offset, told=told)
+        alert = self.desk.fire(self.subject, change, self, self.assurance, evidence, offset, self.rho or None, told)
         self.account.alarms += 1
         deviation = sqrt(rule.bound * (1 - rule.bound))
-        needed = (2 / told.effect) ** 2 if told.effect else MAX_WIDENING * self.resolve_width
+        needed = (2 / told.effect) ** 2 / bets.part if told.effect else MAX_WIDENING * self.resolve_width
         width = max(self.resolve_width, int(min(needed, MAX_WIDENING * self.resolve_width)))
         self.episode = Episode(alert, rule.bound, told.effect * deviation, deviation, width)
         bets.reset()
@@ -173,16 +195,19 @@ class Guard:
         return [
             self.account.state(), self.judged, self.bets.state(), self.episode and self.episode.saved(),
             list(self._seen), list(begun), time, offset, self._mean, list(self._mean_sums), self._runs, list(self._good),
+            self.probe and self.probe.state(), self.rho,
         ]  # fmt: skip
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        account, self.judged, bets, episode, seen, begun, time, offset, self._mean, mean, self._runs, good = state
+        account, self.judged, bets, episode, seen, begun, time, offset, self._mean, mean, self._runs, good, *dependence = state
         self.account.restore(account)
         self.bets.restore(bets)
         self.episode = None if episode is None else Episode.restored(episode)
         self._seen, self._begun = Sums(*seen), (Sums(*begun), time, offset)
         self._mean_sums, self._good = Sums(*mean), Sums(*good)
+        probe, self.rho = dependence
+        self.probe = None if probe is None else Probe.restored(probe)
 
 
 def guard(plan: Plan, slice_: Slice | None, metric: str, kind: Kind, rule: Rule) -> Guard | None:

@@ -271,6 +271,34 @@ def test_what_fires_under_other_settings_is_taken_over_or_resolved() -> None:
     assert [alert.details for alert in other.carry_over([fired], other.at)] == [{"reason": "rebuilt"}]
 
 
+def dependent(count: int, level: Callable[[int], float], seed: int = 1) -> Iterator[bytes]:
+    """Of each value, the next is a copy in half of the cases."""
+    rng, absent = random.Random(seed), False
+    for i in range(count):
+        absent = absent if rng.random() < 0.5 else rng.random() < level(i)
+        yield predicted(prediction(i, features={"age": None if absent else 40}))
+
+
+def test_values_that_depend_on_each_other_are_noticed_and_do_not_flood() -> None:
+    """At the limit, in a log with room for 4 false alerts; if each value counted in full there would be 66."""
+    some = replace(settings("missing:age <= 0.2"), alert_budget=AlertBudget(4, 20_000 * STEP), resolve_means=1, resolve_width=1)
+    fired = [alert for alert in run(some, dependent(20_000, lambda i: 0.2))[1] if alert.status is Status.FIRING]
+    assert 1 <= len(fired) <= 4 + 2.5 * 2
+    assert {alert.assurance for alert in fired if alert.position.offset > 1_000} <= {"calibrated"}
+
+
+def test_an_alert_about_values_that_depend_on_each_other_says_so() -> None:
+    log = list(dependent(6_000, lambda i: 0.5 if i >= 3_000 else 0.1))
+    _, [alert] = run(settings("missing:age <= 0.2"), log)
+    assert (alert.assurance, alert.details["autocorrelation"]) == ("calibrated", pytest.approx(0.5, abs=0.15))
+    assert 3_000 < alert.position.offset < 3_400
+    for cut in (150, 700, 3_005):
+        monitor, before = run(settings("missing:age <= 0.2"), log[:cut])
+        data = orjson.loads(orjson.dumps(monitor.snapshot(), option=orjson.OPT_NON_STR_KEYS))
+        _, after = run(settings("missing:age <= 0.2"), log[cut:], Monitor.restore(settings("missing:age <= 0.2"), "observations", 0, data))
+        assert before + after == [alert]
+
+
 def test_a_level_exactly_at_its_limit_is_within_it_again() -> None:
     """Of each five answers after the breach one is wrong."""
     _, alerts = run(settings("accuracy >= 0.8"), outcomes(1_000, lambda i, country: 0.9 if i < 300 else float(i % 5 == 0)))
