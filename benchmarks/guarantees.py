@@ -159,13 +159,24 @@ def main() -> None:
 
 
 def table(rates: Mapping[tuple[str, str], Sequence[Row]]) -> str:
-    """Messages a second of each round, and their mean as a multiple of that of the whole."""
-    lines = ["| | | messages/s, by round | of all on | CPU of the process, of all on |", "|---|---|---|---|---|"]
+    """Messages a second of each round, their mean as a multiple of that of the whole, and the processors' microseconds a message."""
+    lines = [
+        "| | | messages/s, by round | of all on | own, us | broker, us | Redis, us | CPU, of all on |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for (what, kind), rows in rates.items():
-        whole = rates[what, "all on"]
-        rate, cpu = (sum(map(of, rows)) / sum(map(of, whole)) for of in (lambda r: r.rate, lambda r: r.own_s))
-        lines.append(f"| {what} | {kind} | {', '.join(f'{r.rate:,.0f}' for r in rows)} | {rate:.2f} | {cpu:.2f} |")
+        rate, whole = (sum(r.rate for r in one) for one in (rows, rates[what, "all on"]))
+        spent, base = costs(rows), costs(rates[what, "all on"])
+        shown = " | ".join(f"{cost:.1f}" for cost in spent)
+        by_round = ", ".join(f"{r.rate:,.0f}" for r in rows)
+        lines.append(f"| {what} | {kind} | {by_round} | {rate / whole:.2f} | {shown} | {sum(spent) / sum(base):.2f} |")
     return "\n".join(lines)
+
+
+def costs(rows: Sequence[Row]) -> list[float]:
+    """Microseconds a message of the process, the broker and Redis: what they say holds on a machine that others use too."""
+    messages = sum(r.messages for r in rows)
+    return [1e6 * sum(seconds) / messages for seconds in zip(*((r.own_s, r.broker_s, r.redis_s) for r in rows), strict=True)]
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def connect(config: RedisConfig) -> Any:
     if config.mode == "cluster":
         return redis.RedisCluster.from_url(config.url, **options)
     if config.mode == "sentinel":
+        options["ssl"] = config.url.startswith("rediss://")  # of the url, this is all that is read here
         hosts = [tuple(s.rsplit(":", 1)) for s in config.sentinels]
         sentinel = redis.Sentinel(hosts, sentinel_kwargs=options, **options)  # type: ignore[no-untyped-call]
         return sentinel.master_for(config.sentinel_service)  # type: ignore[no-untyped-call]
