@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from stream_monitor.core.budget import Ledger
 from stream_monitor.core.detectors import Assurance, Detector, Evidence
+from stream_monitor.core.effects import Counts
 from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.reference import salt_of
@@ -112,8 +113,8 @@ class Episode:
     """
 
     __slots__ = (
-        "alert", "center", "corrected", "count", "deviation", "near", "near_count", "raw", "reach", "runs", "spread", "state", "total",
-        "trail", "width",
+        "alert", "center", "corrected", "count", "counts", "deviation", "near", "near_count", "raw", "reach", "runs", "spread", "state",
+        "total", "trail", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
@@ -132,6 +133,7 @@ class Episode:
         self.near_count = 0
         self.near = 0.0
         self.trail: Trail | None = None  # until it is known what the change looks like
+        self.counts: Counts | None = None  # as long, for some
 
     def follow(self, value: float, raw: float) -> int:
         """Takes a value, and itself in the signal's units. Answers how many means in a row were near, at the end of one, else 0."""
@@ -167,14 +169,20 @@ class Episode:
 
     def saved(self) -> Any:
         """Plain data."""
-        return [to_plain(self.alert), self.trail and self.trail.saved(), *(getattr(self, name) for name in _EPISODE)]
+        return [
+            to_plain(self.alert),
+            self.trail and self.trail.saved(),
+            self.counts and self.counts.saved(),
+            *(getattr(self, name) for name in _EPISODE),
+        ]
 
     @classmethod
     def restored(cls, state: Any) -> Episode:
         """The episode that gave `state`."""
         episode = cls(from_plain(state[0]), 0, 0, 0, 0)
         episode.trail = state[1] and Trail.restored(state[1])
-        for name, value in zip(_EPISODE, state[2:], strict=True):
+        episode.counts = state[2] and Counts.restored(state[2])
+        for name, value in zip(_EPISODE, state[3:], strict=True):
             setattr(episode, name, value)
         return episode
 
@@ -245,8 +253,11 @@ class Desk:
         self.out.append(alert)
         return alert
 
-    def update(self, episode: Episode, offset: int, details: Mapping[str, Any], after: Level | None = None) -> None:
-        """More is known about an alert that fires: `details` to add to its own, and the level `after` the change if it is known better."""
+    def update(
+        self, episode: Episode, offset: int, details: Mapping[str, Any], after: Level | None = None, severity: Severity | None = None
+    ) -> None:
+        """More is known about an alert that fires: `details` to add to its own, and the level `after` the change and the `severity` if
+        they are known better."""
         transition = TRANSITIONS[episode.state, Event.LEARNED]
         fired, position = episode.alert, Position(self.topic, self.partition, offset)
         alert = replace(
@@ -254,6 +265,7 @@ class Desk:
             event_id=digest_of(fired.id, Status.UPDATED, _place(position)),
             status=Status.UPDATED,
             after=after or fired.after,
+            severity=severity or fired.severity,
             detected_at=max(self.clock, fired.detected_at),
             position=position,
             details={**fired.details, **details},
