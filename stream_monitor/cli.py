@@ -5,12 +5,15 @@ Results go to standard output, everything else to standard error. A `StreamMonit
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,14 +23,18 @@ from rich.console import Console
 
 import stream_monitor
 from stream_monitor import config as configuration
+from stream_monitor import status as overview
 from stream_monitor.config import Config
 from stream_monitor.core.alerting import safe
+from stream_monitor.core.control import Action, decide
 from stream_monitor.errors import SetupError, StreamMonitorError
 from stream_monitor.io import alerts as alert_topic
-from stream_monitor.io import checks
+from stream_monitor.io import checks, control
 from stream_monitor.io import reset as offsets
+from stream_monitor.io import status as status_topics
 from stream_monitor.io import topics as topic_setup
 from stream_monitor.run import STAGES, Run, forget_join, summary
+from stream_monitor.units import milliseconds
 
 app = typer.Typer(
     name="stream-monitor",
@@ -42,6 +49,7 @@ app.add_typer(topics_app, name="topics")
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file (TOML).", show_default=False)]
 
 _INTERRUPTED = 130
+_WIDE = 160  # columns of a table that goes to a file
 _STATUS_EVERY = 10.0  # seconds between two lines of progress
 _log = logging.getLogger("stream_monitor")
 
@@ -147,10 +155,11 @@ def alerts(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new ones.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The records as they are, one a line.")] = False,
 ) -> None:
-    """Reads the alert topic."""
+    """Reads the alert topic: the alerts of each incident together, or with --follow and --json as they lie there."""
     settings = configuration.load(config)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     read = alert_topic.read(settings.kafka_consumer(), settings.topics.alerts, follow)
+    held: list[Mapping[str, Any]] = []
     try:
         for published in read:
             if published is None:
@@ -160,10 +169,115 @@ def alerts(
                 sys.stdout.buffer.flush()
             elif published.alert is None:
                 console.print("(a record that is no alert)", style="dim")
+            elif follow:
+                console.print(_line(published.alert), style=_style(published.alert))
             else:
-                console.print(_line(published.alert), style=_STYLES.get(_look(published.alert), ""))
+                held.append(published.alert)
+        for incident in alert_topic.incidents(held):
+            if incident.alerts > 1:
+                state = f"{incident.firing} of them not over" if incident.firing else "over"
+                console.print(f"incident {safe(incident.id)[:12]}  {safe(incident.model)}: {incident.alerts} alerts, {state}", style="bold")
+            for alert in incident.events:
+                console.print(("  " if incident.alerts > 1 else "") + _line(alert), style=_style(alert))
     except (KeyboardInterrupt, BrokenPipeError):
         raise typer.Exit(0) from None
+
+
+AlertArgument = Annotated[str, typer.Argument(metavar="ALERT_ID", help="Its id, or as much of it as is unique.", show_default=False)]
+IncidentOption = Annotated[bool, typer.Option("--incident", help="All alerts of its incident, for as long as that lasts.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who decides it; by default the name you are logged in under.", show_default=False)]
+CommentOption = Annotated[str, typer.Option("--comment", help="Why.", show_default=False)]
+
+
+@app.command()
+def acknowledge(
+    alert: AlertArgument, config: ConfigOption, incident: IncidentOption = False, by: ByOption = "", comment: CommentOption = ""
+) -> None:
+    """Says that somebody has taken an alert on; every later event about it says so too."""
+    _decide("acknowledge", alert, config, incident, by, comment)
+
+
+@app.command()
+def silence(
+    alert: AlertArgument,
+    config: ConfigOption,
+    duration: Annotated[
+        str, typer.Option("--for", help='For how long, such as "2h"; for good without it, "0s" ends a silence.', show_default=False)
+    ] = "",
+    incident: IncidentOption = False,
+    by: ByOption = "",
+    comment: CommentOption = "",
+) -> None:
+    """Publishes nothing about what the alert is about (model, version, slice, metric), later alerts included, but for its end."""
+    try:
+        lasting = milliseconds(duration) if duration else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
+    # 0 has passed whatever the event time is: the wall clock may be ahead of it.
+    until = None if lasting is None else _now() + lasting if lasting else 0
+    _decide("silence", alert, config, incident, by, comment, until)
+
+
+@app.command()
+def resolve(
+    alert: AlertArgument, config: ConfigOption, incident: IncidentOption = False, by: ByOption = "", comment: CommentOption = ""
+) -> None:
+    """Ends an alert; the level that is there now is the reference from then on."""
+    _decide("resolve", alert, config, incident, by, comment)
+
+
+def _decide(action: Action, prefix: str, file: Path, incident: bool, by: str, comment: str, until: int | None = None) -> None:
+    """Writes an operator's decision into the log of the alert's model."""
+    settings = configuration.load(file)
+    read = alert_topic.read(settings.kafka_consumer(), settings.topics.alerts, False)
+    alert = control.find((one.alert for one in read if one is not None and one.alert is not None), prefix)
+    if alert["status"] == "resolved" and (action != "silence" or incident):
+        raise StreamMonitorError(f"alert {safe(alert['id'])[:12]} is resolved", "there is nothing left to decide")
+    value = decide(action, alert, _now(), incident=incident, until=until, by=by or _login(), comment=comment or None)
+    place = control.send(settings.kafka_producer(), settings.topics.observations, alert, value)
+    what = f"incident {safe(alert_topic.incident_of(alert))[:12]}" if incident else f"alert {safe(alert['id'])[:12]}"
+    when = "" if not until else f" until {datetime.fromtimestamp(until / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC (event time)"
+    Console(soft_wrap=True, highlight=False, markup=False).print(
+        f"{action} {what}{when}: {safe(str(alert.get('summary')))}\n"
+        f"written to {place.topic}/{place.partition} at {place.offset}; detect answers on {settings.topics.alerts} once it has read it"
+    )
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _login() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return None
+
+
+@app.command()
+def status(
+    config: ConfigOption,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
+    prometheus: Annotated[bool, typer.Option("--prometheus", help="As metrics, in Prometheus' text format.")] = False,
+) -> None:
+    """Shows the alert budget, what is watched, what fires and how far each stage has read, from the topics alone."""
+    settings = configuration.load(config)
+    t, properties = settings.topics, settings.kafka_consumer()
+    reaches = status_topics.reaches(properties, settings.kafka.group, _read_by_stage(settings))
+    kept = status_topics.kept(properties, t.state, t.observations)
+    partitions = sum(reach.topic == t.observations for reach in reaches)
+    detect = replace(settings.detect_settings(), partitions=partitions)
+    data = overview.report(detect, t.observations, settings.detect.snapshot_interval, kept, reaches, int(time.time() * 1000))
+    if as_json:
+        print(json.dumps(data, indent=2))
+    elif prometheus:
+        print(overview.prometheus(data), end="")
+    else:
+        console = Console(highlight=False, markup=False)
+        if not console.is_terminal:
+            console.width = _WIDE
+        for part in overview.tables(data):
+            console.print(part)
 
 
 @app.command()
@@ -175,8 +289,7 @@ def reset(
     """Accepts gaps in the logs: shows what it will do, asks, moves offsets, drops snapshots beyond them. Stop every process first."""
     settings = configuration.load(config)
     t, group = settings.topics, settings.kafka.group
-    read = {"route": (t.predictions, t.feedback), "join": (t.journal,), "detect": (t.observations,)}
-    gaps = offsets.find(settings.kafka_consumer(), {f"{group}-{name}": topics for name, topics in read.items()})
+    gaps = offsets.find(settings.kafka_consumer(), {f"{group}-{name}": topics for name, topics in _read_by_stage(settings).items()})
     stale = offsets.beyond(settings.kafka_consumer(), t.state, [gap for gap in gaps if gap.topic == t.observations])
     for line in (*gaps, *stale):
         print(line)
@@ -187,23 +300,36 @@ def reset(
         return
     if not yes:
         typer.confirm("Go on?", abort=True)
+    occupied = {gap.group for gap in gaps} | ({f"{group}-join"} if join else set())
+    offsets.until_empty(settings.kafka_consumer(), sorted(occupied), typer.echo)
     offsets.drop(settings.kafka_producer(), stale)
-    offsets.accept(settings.kafka_consumer(), gaps)
+    offsets.accept(settings.kafka_consumer(), gaps, typer.echo)
     if join:
         forget_join(settings)
     print("done")
 
 
-_STYLES = {"resolved": "green", "critical": "bold red", "warning": "yellow"}
+_STYLES = {"critical": "bold red", "warning": "yellow"}
 
 
-def _look(alert: dict[str, Any] | Any) -> str:
-    return str(alert["status"] if alert["status"] == "resolved" else alert.get("severity", ""))
+def _style(alert: Mapping[str, Any]) -> str:
+    quiet = {"resolved": "green", "acknowledged": "dim", "silenced": "dim"}
+    return quiet.get(str(alert["status"])) or _STYLES.get(str(alert.get("severity")), "")
 
 
-def _line(alert: Any) -> str:
+def _line(alert: Mapping[str, Any]) -> str:
+    """When it was decided, how grave it is or what happened to it, what it says, its id, and the incident that another alert began."""
     when = datetime.fromtimestamp(min(max(int(alert.get("detected_at", 0)), 0), 253_402_300_799_999) / 1000, UTC)
-    return f"{when:%Y-%m-%d %H:%M:%S}  {_look(alert):<8}  {alert['summary']!s}  [{safe(str(alert.get('id', '?')))[:12]}]"
+    status, id_, incident = safe(str(alert["status"])), safe(str(alert.get("id", "?"))), safe(alert_topic.incident_of(alert))
+    look = safe(str(alert.get("severity", ""))) if status == "firing" else status
+    part = "" if incident == id_ else f"  part of incident {incident[:12]}"
+    return f"{when:%Y-%m-%d %H:%M:%S}  {look:<8}  {alert['summary']!s}  [{id_[:12]}]{part}"
+
+
+def _read_by_stage(settings: Config) -> dict[str, tuple[str, ...]]:
+    """Stage -> the topics it reads."""
+    t = settings.topics
+    return {"route": (t.predictions, t.feedback), "join": (t.journal,), "detect": (t.observations,)}
 
 
 def _create_topics(settings: Config, inputs: bool) -> list[str]:

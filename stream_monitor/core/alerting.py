@@ -1,11 +1,11 @@
 """The life cycle of an alert, as a transition table, and what an alert says.
 
     none --drift--> firing --recovered | silent | evicted | operator | rebuilt--> resolved
-                    firing --learned--> firing    (the same alert again, as `updated`)
+                    firing --learned | acknowledged | silenced | heard--> firing
 
 One episode per fingerprint (model, version, slice, metric), whichever detector saw it; a change that lasts is one alert. A stream
-(core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. Warning, acknowledged and
-silenced are to become further rows.
+(core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. What was acknowledged or silenced
+stands in the details of the alert, so that every later event says it. A silenced alert goes on untold (core/silences.py).
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from stream_monitor.core.budget import Ledger
-from stream_monitor.core.detectors import Assurance, Detector, Evidence
+from stream_monitor.core.detectors import Assurance, Evidence
+from stream_monitor.core.detectors.base import Parameter
 from stream_monitor.core.effects import Counts
-from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Span, Status
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
+from stream_monitor.core.incidents import Incidents
 from stream_monitor.core.reference import salt_of
 from stream_monitor.core.settings import DAY, HOUR, MINUTE, SECOND
 from stream_monitor.core.shape import Trail
+from stream_monitor.core.silences import Silences
 
 
 class State(StrEnum):
@@ -38,6 +41,9 @@ class Event(StrEnum):
 
     DRIFT = "drift"
     LEARNED = "learned"
+    ACKNOWLEDGED = "acknowledged"
+    SILENCED = "silenced"
+    HEARD = "heard"  # its silence is over
     RECOVERED = "recovered"
     SILENT = "silent"
     EVICTED = "evicted"
@@ -56,6 +62,9 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     (State.NONE, Event.DRIFT): Transition(State.FIRING, Status.FIRING),
     (State.FIRING, Event.DRIFT): Transition(State.FIRING, None),
     (State.FIRING, Event.LEARNED): Transition(State.FIRING, Status.UPDATED),
+    (State.FIRING, Event.ACKNOWLEDGED): Transition(State.FIRING, Status.ACKNOWLEDGED),
+    (State.FIRING, Event.SILENCED): Transition(State.FIRING, Status.SILENCED),
+    (State.FIRING, Event.HEARD): Transition(State.FIRING, Status.UPDATED),
     (State.FIRING, Event.RECOVERED): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.SILENT): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
@@ -67,7 +76,10 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an alert is about. `minimum_effect`, `critical_effect`: in standard deviations of the reference."""
+    """What an alert is about. `minimum_effect`, `critical_effect`, `warning_effect`: in standard deviations of the reference.
+
+    `cool_down`: ms after its end without another one.
+    """
 
     model: str
     version: str
@@ -78,14 +90,31 @@ class Subject:
     critical_effect: float
     fingerprint: str
     salt: int
+    warning_effect: float = 0.0
+    cool_down: int = 0
 
     @classmethod
     def of(
-        cls, model: str, version: str, slice_: Slice | None, metric: str, kind: Kind, minimum_effect: float, critical_effect: float
+        cls,
+        model: str,
+        version: str,
+        slice_: Slice | None,
+        metric: str,
+        kind: Kind,
+        minimum_effect: float,
+        critical_effect: float,
+        warning_effect: float = 0.0,
+        cool_down: int = 0,
     ) -> Subject:
         """The subject with its fingerprint, which leaves the detector out."""
         fingerprint = digest_of(model, version, *(slice_ or ()), metric)
-        return cls(model, version, slice_, metric, kind, minimum_effect, critical_effect, fingerprint, salt_of(fingerprint))
+        limits = minimum_effect, critical_effect
+        return cls(model, version, slice_, metric, kind, *limits, fingerprint, salt_of(fingerprint), warning_effect, cool_down)
+
+    def severity(self, effect: float) -> Severity:
+        """How grave a change by so much is."""
+        size = abs(effect)
+        return Severity.CRITICAL if size >= self.critical_effect else Severity.WARNING if size >= self.warning_effect else Severity.INFO
 
 
 class Change(NamedTuple):
@@ -103,6 +132,26 @@ class Change(NamedTuple):
     span: Span | None = None
 
 
+class Told(NamedTuple):
+    """What an alert about a `limit` says instead; `effect`: how far beyond it the level is, in standard deviations of a value."""
+
+    summary: str
+    details: Mapping[str, Any]
+    direction: Literal["up", "down"]
+    limit: float
+    effect: float
+
+
+class Named(Protocol):
+    """Who noticed."""
+
+    name: str
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """As they are now."""
+
+
 class Episode:
     """An alert that fires: the event it began with, and how near the stream came to its old level since.
 
@@ -113,12 +162,13 @@ class Episode:
     """
 
     __slots__ = (
-        "alert", "center", "corrected", "count", "counts", "deviation", "near", "near_count", "raw", "reach", "runs", "spread", "state",
-        "total", "trail", "width",
+        "alert", "center", "corrected", "count", "counts", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw",
+        "reach", "runs", "said", "settled", "spread", "state", "total", "trail", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
         self.alert = alert
+        self.said = alert.summary if "limit" in alert.details else ""  # who knows the limit said it; later events add to it
         self.spread = spread  # values are squares of scores, levels their roots
         self.state = State.FIRING
         self.center = center
@@ -132,8 +182,22 @@ class Episode:
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
+        self.left = 0  # values until it is explained once more
+        self.settled: float | None = None  # the level, as known by then
+        self.pace = 0.0  # values a millisecond before the change
+        self.gone = 0  # values since the change that its stream no longer counts, and their sum
+        self.gone_raw = 0.0
         self.trail: Trail | None = None  # until it is known what the change looks like
         self.counts: Counts | None = None  # as long, for some
+
+    def let_go(self, count: int, raw: float) -> None:
+        """Its stream no longer counts these values, which came since the change."""
+        self.gone += count
+        self.gone_raw += raw
+
+    def since(self, count: int, raw: float) -> tuple[int, float]:
+        """The values since the change and their sum, with those that its stream counts."""
+        return self.gone + count, self.gone_raw + raw
 
     def follow(self, value: float, raw: float) -> int:
         """Takes a value, and itself in the signal's units. Answers how many means in a row were near, at the end of one, else 0."""
@@ -188,18 +252,28 @@ class Episode:
 
 
 MAX_WIDENING = 20
-_EPISODE = ("center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near", "spread")
+_EPISODE = (
+    "center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near", "spread",
+    "left", "settled", "pace", "gone", "gone_raw", "said",
+)  # fmt: skip
 
 
 class Desk:
-    """Where a partition's alert events are written, and its budget: `out` collects events, `clock` (event time, ms) dates them."""
+    """Where a partition's alert events are written, its incidents, silences and budget.
 
-    def __init__(self, topic: str, partition: int, ledger: Ledger) -> None:
+    `out` collects events, `clock` (event time, ms) dates them. `counts` is the monitor's.
+    """
+
+    def __init__(self, topic: str, partition: int, ledger: Ledger, counts: dict[str, int] | None = None) -> None:
         self.topic = topic
         self.partition = partition
         self.ledger = ledger
         self.clock = 0
+        self.incidents = Incidents()
+        self.silences = Silences()
         self.out: list[Alert] = []
+        self.counts = {} if counts is None else counts
+        self.due: list[Any] = []  # streams whose alert is to be explained after this record
 
     def move(self, now: int) -> None:
         """Event time is `now`."""
@@ -210,28 +284,31 @@ class Desk:
         self,
         subject: Subject,
         change: Change,
-        detector: Detector,
+        detector: Named,
         assurance: Assurance,
         evidence: Evidence,
         offset: int,
         autocorrelation: float | None = None,
+        more: Mapping[str, Any] | None = None,
+        told: Told | None = None,
     ) -> Alert:
-        """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once."""
-        position = Position(self.topic, self.partition, offset)
+        """The event that begins an episode, at the value with this `offset`, with `more` details. `id` is unique: a value is read once."""
+        position = self._at(offset)
         alert_id = digest_of(subject.fingerprint, _place(position))
         before, after = change.before.value, change.after.value
         alert = Alert(
             id=alert_id,
             event_id=digest_of(alert_id, Status.FIRING, _place(position)),
             fingerprint=subject.fingerprint,
+            incident=self.incidents.join(subject.model, alert_id, change.time, self.clock),
             status=Status.FIRING,
-            severity=Severity.CRITICAL if abs(change.effect) >= subject.critical_effect else Severity.WARNING,
+            severity=subject.severity(change.effect),
             kind=subject.kind,
             model=subject.model,
             model_version=subject.version,
             slice=subject.slice,
             metric=subject.metric,
-            direction="up" if after > before else "down" if after < before else None,
+            direction=told.direction if told else "up" if after > before else "down" if after < before else None,
             before=change.before,
             after=change.after,
             statistic=evidence.statistic,
@@ -243,14 +320,20 @@ class Desk:
             detected_at=self.clock,
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
-            summary="",
+            summary=told.summary if told else "",
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
-            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
+            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)})
+            | dict(more or {})
+            | ({} if told is None else dict(told.details)),
             change=change.span,
         )
-        alert = replace(alert, summary=_sentence(alert))
-        self.out.append(alert)
+        if told is None:
+            alert = replace(alert, summary=_sentence(alert))
+        if self.silences.cover(alert.fingerprint, alert.incident):
+            self.silences.untold.add(alert.id)
+        else:
+            self.out.append(alert)
         return alert
 
     def update(
@@ -258,22 +341,62 @@ class Desk:
     ) -> None:
         """More is known about an alert that fires: `details` to add to its own, and the level `after` the change and the `severity` if
         they are known better."""
-        transition = TRANSITIONS[episode.state, Event.LEARNED]
-        fired, position = episode.alert, Position(self.topic, self.partition, offset)
+        fired = episode.alert
+        details = {**fired.details, **details}
+        self._go_on(episode, Event.LEARNED, offset, details=details, after=after or fired.after, severity=severity or fired.severity)
+
+    def acknowledge(self, episode: Episode, note: Mapping[str, Any], offset: int) -> None:
+        """Somebody has taken it on; `note`: who, when (`at`), and a comment."""
+        self._go_on(episode, Event.ACKNOWLEDGED, offset, details={**episode.alert.details, "acknowledged": dict(note)})
+
+    def silence(self, episode: Episode, note: Mapping[str, Any], offset: int) -> None:
+        """Nothing is to be heard of it from here on, `until` the time in `note`: that is the last of it for now."""
+        self._go_on(episode, Event.SILENCED, offset, details={**episode.alert.details, "silenced": dict(note)})
+
+    def hear(self, episode: Episode, offset: int) -> None:
+        """Its silence is over, and it still fires: it begins for those who were not told of it."""
+        alert = episode.alert
+        if self.silences.cover(alert.fingerprint, alert.incident):
+            return  # by another silence
+        details = {name: value for name, value in alert.details.items() if name != "silenced"}
+        if alert.id in self.silences.untold:
+            self.silences.untold.discard(alert.id)
+            self._go_on(episode, Event.HEARD, offset, Status.FIRING, details=details)
+        elif "silenced" in alert.details:
+            self._go_on(episode, Event.HEARD, offset, details=details)
+
+    def _go_on(self, episode: Episode, event: Event, offset: int, status: Status | None = None, **changes: Any) -> None:
+        """The next event of an alert that fires; published unless it is silenced."""
+        transition = TRANSITIONS[episode.state, event]
+        fired, position = episode.alert, self._at(offset)
+        status = status or transition.publish or fired.status
         alert = replace(
             fired,
-            event_id=digest_of(fired.id, Status.UPDATED, _place(position)),
-            status=Status.UPDATED,
-            after=after or fired.after,
-            severity=severity or fired.severity,
+            event_id=digest_of(fired.id, status, _place(position)),
+            status=status,
             detected_at=max(self.clock, fired.detected_at),
             position=position,
-            details={**fired.details, **details},
+            **changes,
         )
-        episode.alert = replace(alert, summary=_sentence(alert))
+        alert = episode.alert = replace(alert, summary=_sentence(alert, episode.said))
         episode.state = transition.to
-        # What was said before about the same value is said again in this.
-        self.out = [*(one for one in self.out if one.event_id != alert.event_id), episode.alert]
+        last_word = event is Event.SILENCED and fired.id not in self.silences.untold
+        if last_word or not self.silences.cover(fired.fingerprint, fired.incident):
+            self._say(alert)
+
+    def _say(self, alert: Alert) -> None:
+        """Publishes an event; what an event of the same kind said before at this offset, it says again."""
+        self.out = [*(one for one in self.out if one.event_id != alert.event_id), alert]
+
+    def amend(self, episode: Episode, details: Mapping[str, Any]) -> None:
+        """Adds `details` to the event that begins an alert, at the offset at which it does."""
+        begun = episode.alert
+        alert = replace(begun, details={**begun.details, **details})
+        alert = episode.alert = replace(alert, summary=_sentence(alert, episode.said))
+        self.out = [alert if one.event_id == alert.event_id else one for one in self.out]
+
+    def _at(self, offset: int) -> Position:
+        return Position(self.topic, self.partition, offset)
 
     def resolve(self, episode: Episode, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
         """The event that ends an episode. `details` to add to the reason."""
@@ -283,7 +406,13 @@ class Desk:
 
     def close(self, fired: Alert, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
         """The event that ends an alert of which there may be no episode here."""
-        position = Position(self.topic, self.partition, offset)
+        position = self._at(offset)
+        self.incidents.leave(fired.model, fired.incident, fired.id)
+        if self.incidents.get(fired.model, fired.incident) is None:
+            self.silences.until.pop(fired.incident, None)
+        if fired.id in self.silences.untold:
+            self.silences.untold.discard(fired.id)
+            return
         self.out.append(
             replace(
                 fired,
@@ -292,7 +421,7 @@ class Desk:
                 after=level,
                 detected_at=max(self.clock, fired.detected_at),
                 position=position,
-                summary="; ".join([_return(fired, event, level), *_clauses(details or {})]),
+                summary="; ".join([_return(fired, event, level), *_clauses(fired.metric, details or {})]),
                 details={"reason": event.value, **(details or {})},
             )
         )
@@ -311,29 +440,57 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
 
 
-def _sentence(alert: Alert) -> str:
-    """What an alert that fires says of itself, in one line."""
+def _sentence(alert: Alert, said: str = "") -> str:
+    """What an alert that fires says of itself, in one line; `said` is how it begins where it does not say before and after."""
     before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
-    said = f"{what} {verb} from {_number(before)} to {_number(after)} (since {_moment(alert.first_seen)})"
-    return "; ".join([said, *_clauses(alert.details)])
+    against = f", compared with {safe(alert.details['reference'])}" if "reference" in alert.details else ""
+    said = said or f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(alert.first_seen)}{against})"
+    return "; ".join([said, *_clauses(alert.metric, alert.details)])
 
 
-def _clauses(details: Mapping[str, Any]) -> Iterator[str]:
-    """What the details add to the sentence."""
+def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
+    """What the details add to the sentence: what it looked like, what explains it, whether the inputs moved, whether it was seen before."""
     if "shape" in details:
         yield _looks(details["shape"], details.get("course", {}))
+    entries = details.get("attribution", ())
+    slices = [one for one in entries if "share" in one]
+    if slices and "mix" in slices[0]:
+        mix = slices[0]
+        moved = f"{safe(mix['slice']['value'])} from {_percent(mix['traffic_before'])} to {_percent(mix['traffic'])} of the traffic"
+        yield f"the mix of {safe(mix['mix'])} changed ({moved}), which explains {_percent(mix['share'])} of it"
+    elif slices:
+        names = ", ".join(f"{safe(one['slice']['key'])}={safe(one['slice']['value'])}" for one in slices)
+        share = _percent(sum(one["share"] for one in slices))
+        of = "the change" if slices[0]["metric"] == metric else f"the change of {safe(slices[0]['metric'])}"
+        yield f"{names} {'explains' if len(slices) == 1 else 'explain'} {share} of {of} in all traffic"
+    features = [safe(one["feature"]) for one in entries if "feature" in one]
+    if features:
+        yield f"inputs moved too: {', '.join(features)}"
+    elif "inputs" in details:
+        yield {"stable": "inputs are stable", "not watched": "inputs are not watched"}.get(details["inputs"], "inputs moved too")
+    if (recurring := details.get("recurring")) is not None:
+        yield f"a level it had before, {recurring['times']} times since {since(recurring['since'])}"
+    for name in ("acknowledged", "silenced"):
+        if name in details:
+            yield _noted(name, details[name])
+
+
+def _noted(what: str, note: Mapping[str, Any]) -> str:
+    """`silenced until 2024-03-05 14:00 UTC by ann (known, ticket 7)`."""
+    until = f" until {since(note['until'])}" if note.get("until") is not None else " for good" if "until" in note else ""
+    by = f" by {safe(note['by'])}" if note.get("by") else ""
+    comment = f" ({safe(note['comment'])})" if note.get("comment") else ""
+    return f"{what}{until}{by}{comment}"
 
 
 def _looks(shape: str, course: Mapping[str, int | None]) -> str:
     begin, end = course.get("begin"), course.get("end")
     if shape == "gradual" and begin is not None:
-        return (
-            f"it came little by little, from {_moment(begin)} {'on, and has not come to an end' if end is None else f'to {_moment(end)}'}"
-        )
+        return f"it came little by little, from {since(begin)} {'on, and has not come to an end' if end is None else f'to {since(end)}'}"
     if shape == "blip" and begin is not None and end is not None:
-        return f"it was a blip, from {_moment(begin)} to {_moment(end)}"
+        return f"it was a blip, from {since(begin)} to {since(end)}"
     if shape == "sudden" and begin is not None and end is not None:
         return f"it came suddenly, within {_duration(end - begin)} at most"
     return "whether it came suddenly or little by little cannot be told"
@@ -347,12 +504,14 @@ def _duration(ms: int) -> str:
 _UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s"), (1, "ms"))
 
 
-def _moment(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(ms) else "?"
+def _percent(share: float) -> str:
+    return f"{100 * min(max(share, 0.0), 1.0):.0f}%"
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:
     what = _what(fired.model, fired.model_version, fired.metric, fired.slice, "of" in fired.details)
+    if event is Event.RECOVERED and "limit" in fired.details:
+        return f"{what} is back at {_number(level.value)}, within the limit of {_number(fired.details['limit'])}"
     if event is Event.RECOVERED:
         return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
     reasons = {
@@ -372,13 +531,37 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
     elif category:
         said = f"share of {feature or base}={category}"
     else:
-        said = {"feature": f"feature {feature}", "missing": f"missing share of {feature}"}.get(base, metric)
+        said = {
+            "feature": f"feature {feature}",
+            "missing": f"missing share of {feature}",
+            "new_category": f"share of new categories of {feature}",
+            "out_of_range": f"share of {feature} out of range",
+            "feedback_late": "share of labels that came too late to be joined",
+            "feedback_conflicting": "share of labels that contradict an earlier one",
+            "unlabelled": "share of answers without a label in time",
+        }.get(base, metric)
+        if metric.endswith(("_gap", "_ratio")):
+            said = metric.replace("_", " ")
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
-    return f"{safe(model)} {safe(version)}: {'spread of ' if spread else ''}{safe(said)}{part}"
+    of = "all versions" if version == ALL_VERSIONS else safe(version)
+    return f"{safe(model)} {of}: {'spread of ' if spread else ''}{safe(said)}{part}"
+
+
+def about(subject: Subject) -> str:
+    """What an alert is about, as a summary begins."""
+    return _what(subject.model, subject.version, subject.metric, subject.slice, False)
+
+
+def since(ms: int) -> str:
+    """A moment, for people."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(ms) else "?"
 
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
+
+
+number = _number
 
 
 def _is_date(ms: int) -> bool:
@@ -402,6 +585,7 @@ def from_plain(state: Mapping[str, Any]) -> Alert:
     """The alert that gave `state`."""
     return Alert(
         **{
+            "incident": state["id"],  # where it was published before there were incidents
             **state,
             "slice": Slice(*state["slice"]) if state["slice"] else None,
             "first_position": Position(*state["first_position"]),

@@ -15,6 +15,9 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 Label = str | int | float | bool
 """A class (string, integer or boolean) or a number (regression)."""
 
+ALL_VERSIONS = "*"
+"""The version of alerts about what is known of a model only."""
+
 FeatureValue = str | int | float | bool | None
 
 
@@ -75,13 +78,19 @@ class FeedbackIssueRecord(TypedDict):
 
 
 class ControlRecord(TypedDict):
-    """Observation record `control`: an operator's decision, ordered with the data it acts on."""
+    """Observation record `control`: an operator's decision, ordered with the data it acts on.
+
+    `alert` with `incident`: the id of an incident, all of whose alerts are meant. `fingerprint`: the alert's, so that one that is over can
+    be silenced too. `until`: event time of a silence's end; null for good; one that has passed ends a silence.
+    """
 
     record: Literal["control"]
     action: Literal["resolve", "acknowledge", "silence"]
     model: str
     alert: str
     timestamp: int
+    incident: NotRequired[bool]
+    fingerprint: NotRequired[str | None]
     until: NotRequired[int | None]
     actor: NotRequired[str | None]
     comment: NotRequired[str | None]
@@ -101,6 +110,8 @@ class Kind(StrEnum):
 class Status(StrEnum):
     FIRING = "firing"
     UPDATED = "updated"
+    ACKNOWLEDGED = "acknowledged"
+    SILENCED = "silenced"
     RESOLVED = "resolved"
 
 
@@ -146,11 +157,15 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One event about one alert (schemas/alert.json). `id` names the alert, `event_id` this event about it."""
+    """One event about one alert (schemas/alert.json). `id` names the alert, `event_id` this event about it.
+
+    `incident`: the id of the first of the alerts that have one cause (core/incidents.py), perhaps its own.
+    """
 
     id: str
     event_id: str
     fingerprint: str
+    incident: str
     status: Status
     severity: Severity
     kind: Kind

@@ -12,22 +12,30 @@ error, `prediction` records tell nothing and are not even decoded; then a versio
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
-from stream_monitor.core.alerting import Desk, Event
+from stream_monitor.core.alerting import Desk, Episode, Event
+from stream_monitor.core.attribution import FEW, differs, explain
 from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
+from stream_monitor.core.control import Decision
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import Alert
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Level, Slice, Status
+from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
+from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, Scope, Watched, reads_predictions
+from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 
 FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
+EXPLAINED = 8  # alerts of an incident that say what moved with them
+LATER = 3  # times as many values as an alarm had, until its alert is explained once more
 
 
 class Monitor:
@@ -40,18 +48,20 @@ class Monitor:
         self.at = 0
         self._settings = settings
         self._ledger = Ledger(settings.alert_budget.rate / max(1, settings.partitions), settings.max_clock_step_ms)
-        self._desk = Desk(topic, partition, self._ledger)
+        self._counts: dict[str, int] = {}
+        self._desk = Desk(topic, partition, self._ledger, self._counts)
         self._clock = Clock(settings.max_clock_step_ms)
         self._labels = LabelClock(settings.max_clock_step_ms)
         self._room = Room(settings.max_streams)
         self._versions: dict[tuple[str, str], Version] = {}
+        self._wide: dict[str, Version] = {}  # of models, where something is told of all their versions together
         self._look = 0  # event time of the next look for silent versions
-        self._counts: dict[str, int] = {}
+        self._wake = 0  # event time from which on there is anything to look at: this, or the end of a silence
         monitors = (*settings.monitors, settings.default)
         for monitor in monitors:
             for detector in monitor.detectors:
                 create(detector)  # a wrong name or parameter fails here, not with the first value
-        self._label_only = all(is_label_only(monitor.metrics) for monitor in monitors)
+        self._label_only = not any(map(reads_predictions, monitors))
 
     def step(self, offset: int, value: bytes) -> list[Alert]:
         """Applies the record at `offset` (>= `at`). A record that makes no sense is counted and ignored."""
@@ -69,19 +79,56 @@ class Monitor:
         elif kind == "prediction":
             understood = self._prediction(record.get("prediction"), offset)
         elif kind == "feedback_issue":
-            understood = self._issue(record)
+            understood = self._issue(record, offset)
         elif kind == "control":
             understood = self._control(record, offset)
         else:
             understood = False
         if not understood:
             self._count("not_understood")
-        out = self._desk.out
-        if out:
-            self._desk.out = []
-            for alert in out:
-                self._count(f"alerts_{alert.status}")
-        return out if out else []
+        desk = self._desk
+        return self._told(offset) if desk.out or desk.due else []
+
+    def _told(self, offset: int) -> list[Alert]:
+        """The events of this record, their alerts explained."""
+        desk = self._desk
+        due, desk.due = desk.due, []
+        for stream in due:
+            if stream.episode is not None:
+                self._explain(stream, offset)
+        out, desk.out = desk.out, []
+        for alert in out:
+            self._count(f"alerts_{alert.status}")
+        return out
+
+    def _explain(self, stream: Stream, offset: int) -> None:
+        """Says what moved with an alert, at its alarm and once four times as many values came: then in an update, if there is news.
+
+        In an incident the first few alerts say it for all.
+        """
+        desk, episode = self._desk, stream.episode
+        assert episode is not None
+        alert = episode.alert
+        version = self._versions[alert.model, alert.model_version]
+        streams = (one for scope in version.scopes() for one in scope.streams())
+        if alert.status is Status.FIRING and alert.position.offset == offset:
+            episode.left = LATER * max(FEW, alert.after.count)
+            incident = desk.incidents.get(alert.model, alert.incident)
+            if incident is not None and incident.alerts <= EXPLAINED and (found := explain(alert, streams)):
+                desk.amend(episode, found)
+            return
+        found = explain(alert, streams) if "attribution" in alert.details else {}
+        recurring = stream.settle()
+        if recurring is not None:
+            found["recurring"] = recurring
+        if found and differs(found, alert.details):
+            count, raw = episode.since(stream.count, stream.raw)
+            desk.update(
+                episode,
+                offset,
+                found,
+                alert.after if episode.spread or not count or "shape" in alert.details else Level(raw / count, count),
+            )
 
     @property
     def counters(self) -> dict[str, int]:
@@ -95,6 +142,7 @@ class Monitor:
             "versions": len(versions),
             "slices": sum(len(v.slices) for v in versions),
             "streams": self._room.used,
+            "incidents": len(self._desk.incidents),
             "waiting": sum(len(v.maturity.heap) for v in versions),
         }
 
@@ -102,13 +150,27 @@ class Monitor:
         """Who has received how much of the alert budget, and what alarms were charged (core/budget.py `statement`)."""
         return statement(
             self._ledger,
-            (
-                (Owner(*name, scope.part), stream.account)
-                for name, version in self._versions.items()
-                for scope in version.scopes()
-                for stream in scope.streams()
-            ),
+            ((Owner(*name, one.subject.slice), one.account) for name, version in self._versions.items() for one in version.watched()),
         )
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Each model version as plain data: what is watched of it, when (event time, ms) it was last heard of, how many outcomes wait."""
+        return [
+            {
+                "model": model, "model_version": name, "task": version.task, "heard": version.heard[0], "slices": len(version.slices),
+                "streams": sum(1 for scope in version.scopes() for _ in scope.streams()),
+                "waiting": len(version.maturity.heap), "too_late_for_maturity": version.maturity.late,
+            }
+            for (model, name), version in self._versions.items()
+        ]  # fmt: skip
+
+    def confusion(self) -> list[dict[str, Any]]:
+        """Of each version that classifies: which class it answered for which, over time (core/confusion.py `report`)."""
+        return [
+            {"model": model, "model_version": name, "tables": known.report()}
+            for (model, name), version in self._versions.items()
+            if (known := version.whole.judging.confusion) is not None and known.tables
+        ]
 
     def _prediction(self, prediction: Any, offset: int) -> bool:
         if not _is_prediction(prediction):
@@ -128,27 +190,81 @@ class Monitor:
         version = self._heard_of(prediction, max(prediction["timestamp"], labelled), offset)
         matured = version.answered(version.outcome(prediction, feedback, offset), labelled, _origin(record))
         self._counts["matured"] = self._counts.get("matured", 0) + matured
+        if self._wide and (wide := self._wide.get(prediction["model"])) is not None:
+            wide.heard = self._clock.now, offset
+            wide.whole.conflicting.push(0, _unit(feedback), labelled, offset)  # type: ignore[union-attr]  # see _note_wide
         return True
 
-    def _issue(self, record: dict[str, Any]) -> bool:
+    def _issue(self, record: dict[str, Any], offset: int) -> bool:
         issue = record.get("issue")
         if issue not in ("late", "conflicting"):
             return False
         self._count(f"feedback_{issue}")
+        prediction: Any = record.get("prediction")
+        feedback: Any = record.get("feedback")
+        model = record.get("model")
+        if not _is_feedback(feedback):
+            return True
+        time = feedback["timestamp"]
+        if issue == "late" and _is_prediction(prediction):
+            version = self._heard_of(prediction, max(prediction["timestamp"], time), offset)
+            version.late(prediction["request_id"], prediction.get("slices"), time, offset)
+        elif issue == "conflicting" and type(model) is str:
+            self._conflict(model, feedback, offset)
         return True
 
+    def _conflict(self, model: str, feedback: dict[str, Any], offset: int) -> None:
+        """A label came that contradicts an earlier one. What stands for all versions of a model makes no other version go."""
+        name = model, ALL_VERSIONS
+        room = name in self._versions or len(self._versions) < self._settings.max_versions
+        if not (room and any(fnmatchcase(CONFLICTING, pattern) for pattern in self._monitor_of(model).metrics)):
+            return
+        wide = self._heard_of({"model": model, "model_version": ALL_VERSIONS}, feedback["timestamp"], offset)
+        rare = wide.whole.conflicting
+        if rare is not None:
+            if rare.stream is None:
+                rare.zeros = sum(version.labels for (of, _), version in self._versions.items() if of == model)
+            rare.push(1, _unit(feedback), feedback["timestamp"], offset)
+            self._note_wide(model, wide)
+
+    def _note_wide(self, model: str, wide: Version) -> None:
+        if wide.whole.conflicting is not None and wide.whole.conflicting.stream is not None:
+            self._wide[model] = wide
+
     def _control(self, record: dict[str, Any], offset: int) -> bool:
-        action = record.get("action")
-        if action not in ("resolve", "acknowledge", "silence"):
+        decision = Decision.of(record)
+        if decision is None:
             return False
-        self._count(f"control_{action}")
-        if action == "resolve":
-            for version in self._versions.values():
-                for scope in version.scopes():
-                    for stream in scope.streams():
-                        if stream.episode is not None and stream.episode.alert.id == record.get("alert"):
-                            stream.end(Event.OPERATOR, offset)
+        self._count(f"control_{decision.action}")
+        meant = [
+            (stream, episode)
+            for stream, episode in self._firing()
+            if decision.alert == (episode.alert.incident if decision.incident else episode.alert.id)
+        ]
+        if decision.action == "silence":
+            self._silence(decision, [episode for _, episode in meant], offset)
+        for stream, episode in meant:
+            if decision.action == "resolve":
+                stream.end(Event.OPERATOR, offset)
+            elif decision.action == "acknowledge":
+                self._desk.acknowledge(episode, decision.note, offset)
         return True
+
+    def _silence(self, decision: Decision, meant: list[Episode], offset: int) -> None:
+        """Begins a silence, or ends one whose end has passed. What it is about: an incident that is open, or a fingerprint."""
+        desk = self._desk
+        name = decision.alert if decision.incident else meant[0].alert.fingerprint if meant else decision.fingerprint
+        if name is None or (decision.incident and not meant):
+            return
+        if decision.until is not None and decision.until <= desk.clock:
+            desk.silences.until.pop(name, None)
+            self._hear({name}, offset)
+        elif desk.silences.add(name, decision.until):
+            for episode in meant:
+                desk.silence(episode, decision.note, offset)
+        else:
+            self._count("silences_refused")
+        self._wake = min(self._look, desk.silences.next_end)
 
     def _heard_of(self, prediction: dict[str, Any], time: int, offset: int) -> Version:
         now = self._clock.move(time)
@@ -158,27 +274,59 @@ class Monitor:
         if version is None:
             version = self._admit(name, offset)
         version.heard = now, offset
+        if now >= self._wake:
+            self._look_around(now, offset)
+        return version
+
+    def _look_around(self, now: int, offset: int) -> None:
+        """What event time alone brings about."""
         if now >= self._look:
             self._look_for_silence(now, offset)
-        return version
+        over = set(self._desk.silences.end(now))
+        if over:
+            self._hear(over, offset)
+        self._wake = min(self._look, self._desk.silences.next_end)
+
+    def _hear(self, over: set[str], offset: int) -> None:
+        """Silences of these names are over."""
+        for _, episode in self._firing():
+            if episode.alert.fingerprint in over or episode.alert.incident in over:
+                self._desk.hear(episode, offset)
+
+    def _firing(self) -> list[tuple[Watched, Episode]]:
+        """The alerts that fire, and what they are of."""
+        watched = (one for version in self._versions.values() for one in version.watched())
+        return [(one, one.episode) for one in watched if one.episode is not None]
 
     def _admit(self, name: tuple[str, str], offset: int) -> Version:
         if len(self._versions) >= max(1, self._settings.max_versions):
             longest = min(self._versions, key=lambda known: self._versions[known].heard[1])
             gone = self._versions.pop(longest)
             gone.end(Event.EVICTED, offset)
-            self._room.release(stream for scope in gone.scopes() for stream in scope.streams())
+            if self._wide.get(longest[0]) is gone:
+                del self._wide[longest[0]]
+            self._room.release(gone.watched())
             self._count("versions_evicted")
             self._count("too_late_for_maturity", gone.maturity.late)
             self._count("before_maturity", gone.maturity.early)
-        version = self._versions[name] = self._new(name)
+        version = self._new(name)
+        if version.plan.monitor.new_version == "previous" and (previous := self._last_heard_of(name[0])) is not None:
+            version.begin_as(previous)
+            self._follow(name[0], version)
+        self._versions[name] = version
         version.maturity.since = offset  # what waited when a version of this name was evicted is gone
         return version
 
+    def _last_heard_of(self, model: str) -> Version | None:
+        """The version of a model that was heard of last."""
+        known = [version for (of, name), version in self._versions.items() if of == model and name != ALL_VERSIONS]
+        return max(known, key=lambda version: version.heard[1], default=None)
+
     def _new(self, name: tuple[str, str]) -> Version:
-        settings = self._settings
-        monitor = next((m for m in settings.monitors if _matches(m, name[0])), settings.default)
-        return Version(Plan(*name, monitor, settings, self._desk, self._room), self._labels, self._counts)
+        return Version(Plan(*name, self._monitor_of(name[0]), self._settings, self._desk, self._room), self._labels, self._counts)
+
+    def _monitor_of(self, model: str) -> MonitorSettings:
+        return next((m for m in self._settings.monitors if _matches(m, model)), self._settings.default)
 
     def _look_for_silence(self, now: int, offset: int) -> None:
         """Resolves the alerts of versions that have long been silent while another version of their model was heard of, and gives the
@@ -187,10 +335,9 @@ class Monitor:
         self._look = now + max(1, silent // LOOKS)
         level = self._ledger.look()
         for version in self._versions.values():
-            for scope in version.scopes():
-                for stream in scope.streams():
-                    if stream.judged and stream.account.paid < level:
-                        stream.rest()
+            for one in version.watched():
+                if one.judged and one.account.paid < level:
+                    one.rest()
         alive = {model for (model, _), version in self._versions.items() if now - version.heard[0] < silent}
         for (model, _), version in self._versions.items():
             if model in alive and now - version.heard[0] >= silent:
@@ -207,10 +354,13 @@ class Monitor:
             "format": FORMAT,
             "at": self.at,
             "refill_from": min(held) if held and not waiting else None,
+            "waiting": [len(version.maturity.heap) for version in self._versions.values()],  # for those who only look at it
             "clock": [self._clock.now, self._clock.records],
             "labels": self._labels.state(),
             "look": self._look,
             "ledger": self._ledger.state(),
+            "incidents": self._desk.incidents.state(),
+            "silences": self._desk.silences.state(),
             "refused": self._room.refused,
             "counts": dict(self._counts),
             "versions": [[list(name), version.state(waiting)] for name, version in self._versions.items()],
@@ -228,12 +378,29 @@ class Monitor:
         monitor._labels.restore(data["labels"])
         monitor._look = data["look"]
         monitor._ledger.restore(data["ledger"])
+        monitor._desk.incidents.restore(data["incidents"])
+        monitor._desk.silences.restore(data["silences"])
+        monitor._wake = min(monitor._look, monitor._desk.silences.next_end)
         monitor._counts.update(data["counts"])
         for name, state in data["versions"]:
             version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
             version.restore(state)
+            if name[1] == ALL_VERSIONS:
+                monitor._note_wide(name[0], version)
+        for (model, _), version in monitor._versions.items():
+            monitor._follow(model, version)  # not before: what is restored has begun already
         monitor._room.refused = data["refused"]
         return monitor
+
+    def _follow(self, model: str, version: Version) -> None:
+        """What a version meets from now on begins as in the one that it began as, as long as that is known. By its name, so that a
+        restored monitor looks where the saved one would have."""
+        if version.previous is not None:
+            version.plan.ancestor = partial(self._scope, (model, version.previous))
+
+    def _scope(self, name: tuple[str, str], part: Slice | None) -> Scope | None:
+        version = self._versions.get(name)
+        return None if version is None else version.scope(part)
 
     def refill(self, offset: int, value: bytes) -> None:
         """Puts back the outcome at `offset` (< `at`) if it waited when a snapshot without the waiting was taken."""
@@ -256,21 +423,36 @@ class Monitor:
         """Takes up the alerts that readers of the alert topic hold for firing, where this state was not built by what published them.
 
         One whose signal has an alert here goes on as it, under the id that is known; the others are resolved by the events that are
-        answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be.
+        answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be. Incidents are those that
+        the alerts name; what fires here only goes with what it was together with.
         """
-        streams = {s.subject.fingerprint: s for v in self._versions.values() for scope in v.scopes() for s in scope.streams()}
+        episodes = {episode.alert.fingerprint: episode for _, episode in self._firing()}
+        carried = set()
+        joined: dict[str, str] = {}  # incident here -> incident that is known
         for alert in firing:
-            stream = streams.get(alert.fingerprint)
-            if stream is not None and stream.episode is not None:
-                stream.episode.alert = alert
+            episode = episodes.get(alert.fingerprint)
+            if episode is not None:
+                carried.add(alert.fingerprint)
+                joined.setdefault(episode.alert.incident, alert.incident)
+                self._desk.silences.untold.discard(episode.alert.id)
+                episode.alert = alert
             else:
                 self._desk.close(alert, Event.REBUILT, alert.after, offset)
+        for fingerprint, episode in episodes.items():
+            incident = episode.alert.incident
+            if fingerprint not in carried and incident in joined:
+                episode.alert = replace(episode.alert, incident=joined[incident])
+        self._desk.incidents.regroup(episode.alert for episode in episodes.values())
         out, self._desk.out = self._desk.out, []
         return out
 
 
 def _matches(monitor: MonitorSettings, model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in monitor.models)
+
+
+def _unit(feedback: dict[str, Any]) -> int:
+    return unit_of(str(feedback.get("request_id")).encode("utf-8", "replace"))
 
 
 def _origin(record: dict[str, Any]) -> tuple[int, int]:

@@ -24,6 +24,7 @@ def _body(alert: Alert) -> dict[str, object]:
         "id": alert.id,
         "event_id": alert.event_id,
         "fingerprint": alert.fingerprint,
+        "incident": alert.incident,
         "status": alert.status.value,
         "severity": alert.severity.value,
         "kind": alert.kind.value,
@@ -58,6 +59,7 @@ def _headers(alert: Alert) -> list[tuple[str, bytes]]:
         "ce_type": f"io.stream-monitor.alert.{alert.status.value}",
         "ce_subject": _subject(alert),
         "ce_time": _time(alert.detected_at),
+        "ce_incident": alert.incident,
         "content-type": "application/json",
     }
     return [(name, value.encode()) for name, value in attributes.items()]

@@ -14,9 +14,11 @@ alert lasts, means of values are held against the old one, which comes back with
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from itertools import pairwise
 from math import inf, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 from stream_monitor.core import intervals
 from stream_monitor.core.alerting import TRANSITIONS, Change, Desk, Episode, Event, State, Subject
@@ -28,12 +30,13 @@ from stream_monitor.core.effects import BINS, Counts, of_shares
 from stream_monitor.core.events import Kind, Level, Severity, Span
 from stream_monitor.core.intervals import LUCK, Blocks
 from stream_monitor.core.reference import Ranks, binary_score, mix
-from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings
+from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSettings
 from stream_monitor.core.shape import Block, Shape, Trail
 
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
 THIN_TO = 8
+LEVELS = 4  # of earlier episodes that are remembered
 _WIDTH = 6  # numbers a mark: count, total, raw, time, offset, squares
 
 QUICK = 8  # values after a change that hardly any alarm comes before
@@ -42,6 +45,18 @@ REMEMBERED = 0.8  # of what the looks before counted
 LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
 
 _PRIMING_STEP = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if they were hashes of request ids
+
+
+class Around(NamedTuple):
+    """A stream before and after a moment: levels in the signal's own units, `effect` in standard deviations of what detectors read.
+
+    `rate`: values a millisecond before it.
+    """
+
+    before: Level
+    after: Level
+    effect: float
+    rate: float
 
 
 class Stream:
@@ -55,9 +70,10 @@ class Stream:
     numeric: bool
 
     __slots__ = (
-        "account", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left", "marks",
-        "memory", "old", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width", "salt", "since",
-        "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "account", "compared", "cool_until", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares",
+        "held_sum", "judged", "left", "levels", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw",
+        "renew_at", "resolve_means", "resolve_width", "salt", "since", "since_count", "since_level", "squares", "subject", "total",
+        "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -90,8 +106,12 @@ class Stream:
         self.raw: float = 0
         self.left = 0  # values until the next mark
         self.marks = array("d")
+        self.compared: str | None = None  # the version whose reference this one began with
         self.episode: Episode | None = None
+        self.explain: Callable[[int], Mapping[str, Any]] | None = None  # what else its alerts can say of a change at this time (ms)
         self.old: Any = None  # the reference that the episode moved away from
+        self.cool_until = 0  # event time before which there is no other alert
+        self.levels: list[list[Any]] = []  # of episodes before: level, time, how many times, whether of the spread; the latest last
         self._bind()
 
     def push(self, x: float, unit: int, time: int, offset: int) -> None:
@@ -103,7 +123,86 @@ class Stream:
         episode = self.episode
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
-            self.episode, self.old = None, None
+            self._leave(episode)
+
+    def inherit(self, other: Stream, version: str) -> None:
+        """Begins with what is normal for the same signal of another version, `version`, and what was found about its values: the
+        warm-up is skipped. Where an alert fires there, with the reference from before it. Nothing, where there is too little to go by.
+
+        Detectors go on from what they had seen there, but for the e-detector: the evidence that it has is paid for once. Where an alert
+        fires there, they have seen another level, so they begin anew, and it is the e-detector that compares.
+        """
+        alone = other.episode is None
+        reference = other._reference() if alone else other.old
+        if reference[0] < self.warmup or (other.past is not None and not alone):  # that past is the new level's
+            return
+        self.compared = version
+        self._take_up(deepcopy(reference))
+        self.probe = other.probe and Probe.restored(deepcopy(other.probe.state()))
+        self.past = other.past and Past.restored(deepcopy(other.past.state()))
+        self.memory = list(other.memory)
+        for mine, theirs in zip(self.detectors, other.detectors, strict=True):
+            if isinstance(mine, EDetector):
+                continue
+            if alone:
+                mine.restore(deepcopy(theirs.state()))
+            elif mine.budgeted and self.memory[1] > 0:
+                mine.retune(min(self.memory[0] / self.memory[1], LONGEST_RUN), self._share())
+        self._bind()
+        self.since_count = self.count
+        self._judge()
+        self.renew_at = self.account.ledger.age + HOUR  # how many values this version gets is not known yet
+
+    def around(self, time: int) -> Around | None:
+        """The levels before and since `time` (ms), as well as marks tell; None where nothing is known of one of them.
+
+        A value between two marks counts as one before or after by its time, so what is told is some 25 values wide. While an alert
+        fires, its change is the moment, whatever the time.
+        """
+        episode = self.episode
+        if episode is not None:
+            count, raw = episode.since(self.count, self.raw)
+            fired = episode.alert
+            return Around(fired.before, Level(raw / count, count), fired.details.get("effect", 0.0), episode.pace) if count else None
+        marks = self.marks
+        at = len(marks) - _WIDTH
+        while at >= 0 and marks[at + 3] > time:
+            at -= _WIDTH
+        if at < 0:
+            return None
+        last = at + _WIDTH == len(marks)
+        end, then = (self.count, self.desk.clock) if last else (marks[at + _WIDTH], marks[at + _WIDTH + 3])
+        part = (time - marks[at + 3]) / (then - marks[at + 3]) if then > marks[at + 3] else 1.0
+        inside = int(min(max(part, 0.0), 1.0) * (end - marks[at]))  # of those between the marks, at the level before
+        n = int(marks[at])
+        before, after = n + inside, self.count - n - inside
+        if not n or not after:
+            return None
+        old, level = marks[at + 1] / n, marks[at + 2] / n
+        new, now = (self.total - marks[at + 1] - inside * old) / after, (self.raw - marks[at + 2] - inside * level) / after
+        rate = (before - marks[0]) / max(1.0, time - marks[3])
+        return Around(Level(level, before), Level(now, after), (new - old) / self._deviation(at), rate)
+
+    def settle(self) -> dict[str, int] | None:
+        """Enough came since the alarm to know the level by. Since when and how many times, this one included, the stream was seen at it."""
+        episode = self.episode
+        if episode is None or episode.spread or self.count < FEW:
+            return None
+        level, told = self.raw / self.count, episode.alert
+        if abs(level - told.before.value) < abs(told.after.value - told.before.value) / 3:
+            return None  # it is on its way back
+        episode.settled = level
+        known = self._known(level, told.before.value, False)
+        return {"since": known[1], "times": known[2] + 1} if known else None
+
+    def evidence(self) -> float:
+        """The e-value of a change since the e-detector last fired: its evidence over the budget that the stream received; 0 for none.
+
+        Of the stream's whole life, which is more than since then: too small rather than too large.
+        """
+        account = self.account
+        received = account.received * account.portion / account.weight if account.weight else 0.0
+        return sum(self.e.m) / received if self.e is not None and received > 0 else 0.0
 
     def rest(self) -> None:
         """It has been silent: its share of the budget goes to the others until its next value."""
@@ -114,6 +213,7 @@ class Stream:
         others = [(i, d) for i, d in enumerate(self.detectors) if i != self.e_at]
         self.on_value = [(i, d.update) for i, d in others if d.reads == "value"]
         self.on_score = [(i, d.update) for i, d in others if d.reads == "score"]
+        self.on_bit = [(i, d.update) for i, d in others if d.reads == "bit"]
 
     def _judge(self) -> None:
         """The warm-up is over: from the next value on alarms count, and a share of the budget comes in."""
@@ -194,26 +294,39 @@ class Stream:
         if self.judged:
             self.account.alarms += 1
         change = None if split is None else self._change(split, spread, time, offset)
-        if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect:
+        cooling = self.episode is None and self.desk.clock < self.cool_until
+        if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
+            if cooling and change is not None:
+                self.desk.counts["alerts_cooled_down"] = self.desk.counts.get("alerts_cooled_down", 0) + 1
             for i in fired:
                 self.detectors[i].reset()
             self._bind()
             return
         episode = self.episode
+        count, raw = self.count, self.raw  # of these, since the change that is told
         transition = TRANSITIONS[State.NONE if episode is None else episode.state, Event.DRIFT]
         if transition.publish:
             before, after = self._variances(split) if spread else self._means(split)
             rho = None if self.past is None else self.past.rho
-            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), detector.evidence(before, after), offset, rho)
+            more = {} if self.explain is None else dict(self.explain(change.time))
+            if self.compared is not None:
+                more["reference"] = f"version {self.compared}"
+            evidence = detector.evidence(before, after)
+            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), evidence, offset, rho, more)
             shift = after.value - before.value
             deviation = sqrt(2) * max(before.value, after.value) if spread else self._spread(split)
             # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.
             sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
             self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
-            self.episode.trail = Trail(self._blocks(spread), split // _WIDTH, self._noise(split, spread))
+            self.episode.pace = (self.marks[split] - self.marks[0]) / max(1.0, self.marks[split + 3] - self.marks[3])
+            self.episode.trail = Trail(self._blocks(spread), 1 + split // _WIDTH, self._noise(split, spread))
             self.episode.counts = self._counting()
             self.old = self._put_aside(split)
+            count, raw = count - int(self.marks[split]), raw - self.marks[split + 2]
+            self.desk.due.append(self)
         self._begin_again(split)
+        if self.episode is not None:
+            self.episode.let_go(count - self.count, raw - self.raw)
         self._forget()
 
     def _forget(self) -> None:
@@ -316,9 +429,12 @@ class Stream:
         raise NotImplementedError
 
     def _blocks(self, spread: bool) -> list[Block]:
-        """The values between the marks, and since the last one; of the squares if it is the `spread` that changed."""
+        """The values before the first mark, between the marks, and since the last one; of the squares if it is the `spread` that changed.
+
+        What came before the first mark is mostly nothing: a version that began as another one inherited it.
+        """
         end = (self.count, self.total, self.raw, 0, 0, self.squares)
-        marks = [*zip(*(iter(self.marks),) * _WIDTH, strict=True), end]
+        marks = [(0, 0, 0, *self.marks[3:5], 0), *zip(*(iter(self.marks),) * _WIDTH, strict=True), end]
         value, raw = (5, 5) if spread else (1, 2)
         return [Block(b[0] - a[0], b[value] - a[value], b[raw] - a[raw], a[3], a[4]) for a, b in pairwise(marks)]
 
@@ -336,12 +452,16 @@ class Stream:
         trail = episode.trail
         if trail is not None and trail.take(value, raw, time, offset):
             self._look_at(episode, trail, offset)
+        episode.left -= 1
+        if not episode.left:
+            self.desk.due.append(self)
         if episode.follow(value, raw) < self.resolve_means:
             return
         shape = None if episode.trail is None else episode.trail.shape(ended=True)
         self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset, None if shape is None else _course(shape))
-        self._take_up(self.old)
-        self.episode, self.old = None, None
+        old = self.old
+        self._leave(episode)
+        self._take_up(old)
         self._forget()
 
     def _look_at(self, episode: Episode, trail: Trail, offset: int) -> None:
@@ -354,7 +474,7 @@ class Stream:
         if shape.name != "blip":
             mean = sum(block.total for block in shape.blocks) / sum(block.size for block in shape.blocks)
             details["effect"] = effect = self._effect(episode, mean)
-            severity = Severity.CRITICAL if abs(effect) >= self.subject.critical_effect else None
+            severity = max(self.subject.severity(effect), episode.alert.severity, key=list(Severity).index)
             if self._compares() and (apart := self._apart(episode, after)) is not None:
                 details["effects"] = apart
         episode.trail = episode.counts = None
@@ -382,6 +502,23 @@ class Stream:
             return intervals.of_spread(sqrt(blocks.mean), blocks.count)
         return intervals.of_mean(blocks)
 
+    def _leave(self, episode: Episode) -> None:
+        """The episode is over, and the level that it had is remembered."""
+        told, spread = episode.alert, episode.spread
+        level = told.after.value if episode.settled is None else episode.settled
+        known = self._known(level, told.before.value, spread)
+        if known is not None:
+            self.levels.remove(known)
+            known = [level, known[1], known[2] + 1, spread]
+        self.levels = [*self.levels, known or [level, told.first_seen, 1, spread]][-LEVELS:]
+        self.cool_until = self.desk.clock + self.subject.cool_down
+        self.episode, self.old, self.compared = None, None, None
+
+    def _known(self, level: float, before: float, spread: bool) -> list[Any] | None:
+        """The level of an earlier episode that this one may be taken for: not further from it than a third of the shift."""
+        near = [known for known in self.levels if known[3] == spread and abs(known[0] - level) <= abs(level - before) / 3]
+        return min(near, key=lambda known: abs(known[0] - level), default=None)
+
     def _likelihood(self, count: float, total: float) -> float:
         """Log likelihood of so many values with this sum, at a mean of their own (core/change.py)."""
         return of_shift(count, total)
@@ -393,6 +530,10 @@ class Stream:
     def _spread(self, split: int) -> float:
         """The larger of the standard deviations of a value before and after the change."""
         return self._deviation(split)
+
+    def _reference(self) -> Any:
+        """The reference as it is, as `_take_up` takes it."""
+        raise NotImplementedError
 
     def _put_aside(self, split: int) -> Any:
         """The reference as it was before the change."""
@@ -413,7 +554,8 @@ class Stream:
         budget = [
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
-            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory),
+            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
+            self.cool_until, [list(known) for known in self.levels],
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
@@ -421,7 +563,9 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level, self.memory = rest
+        (
+            self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, self.cool_until, self.levels,
+        ) = rest  # fmt: skip
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
@@ -432,6 +576,11 @@ class Stream:
         if self.judged and self.e_at is not None:
             self.e = self.detectors[self.e_at]  # type: ignore[assignment]
         self._bind()
+
+
+def _above(update: Callable[[float], bool]) -> Callable[[float], bool]:
+    """For a detector of bits: whether a score lies above 0."""
+    return lambda z: update(1 if z > 0 else 0)
 
 
 class BinaryStream(Stream):
@@ -497,7 +646,13 @@ class BinaryStream(Stream):
             self._judge()
         z = binary_score(x, seen, ones, bits)
         fired += [i for i, update in (*self.on_value, *self.on_score) if update(z)]
+        fired += [i for i, update in self.on_bit if update(x)]
         return fired  # type: ignore[return-value]
+
+    def _bind(self) -> None:
+        super()._bind()
+        if self.past is None:  # a value is a bit
+            self.on_value += self.on_bit
 
     def _share(self) -> float | None:
         return (self.total + 0.5) / (self.count + 1) if self.past is None else None
@@ -540,6 +695,9 @@ class BinaryStream(Stream):
     def _spread(self, split: int) -> float:
         after = self._means(split)[1].value
         return max(self._deviation(split), sqrt(after * (1 - after)))
+
+    def _reference(self) -> Any:
+        return [self.count, self.total]
 
     def _put_aside(self, split: int) -> Any:
         return [int(self.marks[split]), int(self.marks[split + 1])]
@@ -614,6 +772,10 @@ class NumericStream(Stream):
         if fired:
             self._alarm(fired, time, offset)
 
+    def _bind(self) -> None:
+        super()._bind()
+        self.on_value += [(i, _above(update)) for i, update in self.on_bit]
+
     def _look(self, e: EDetector) -> bool:
         """Shows the e-detector what was held for it."""
         held, total, squares = self.held, self.held_sum, self.held_squares
@@ -641,16 +803,19 @@ class NumericStream(Stream):
 
     def _levels(self, split: int) -> tuple[Level, Level]:
         blocks = [(block.size, block.raw) for block in self._blocks(False)]
-        at = split // _WIDTH
+        at = 1 + split // _WIDTH
         before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
         return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
 
     def _deviation(self, split: int) -> float:
         return 1.0
 
+    def _reference(self) -> Any:
+        return [self.count, self.total, self.squares, self.raw, self.ranks]
+
     def _put_aside(self, split: int) -> Any:
         # The ranks hold what came between the change and the alarm too: little beside what they knew before.
-        return [self.count, self.total, self.squares, self.raw, self.ranks]
+        return self._reference()
 
     def _begin_again(self, split: int) -> None:
         self.count, self.total, self.squares, self.raw, self.ranks = 0, 0, 0.0, 0, Ranks()

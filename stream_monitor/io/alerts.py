@@ -1,8 +1,8 @@
-"""Reads the alert topic, as any downstream system would: committed records, decoded."""
+"""Reads the alert topic, as any downstream system would: committed records, decoded; and puts together what belongs together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -56,6 +56,39 @@ def read(properties: Mapping[str, Any], topic: str, follow: bool) -> Iterator[Pu
         raise SetupError(f"no Kafka broker answers: {error.args[0].str()}", "see stream-monitor check") from error
     finally:
         consumer.close()
+
+
+class Incident(NamedTuple):
+    """The events about the alerts of one incident, in their order. `firing`: how many of its `alerts` have not ended."""
+
+    id: str
+    model: str
+    alerts: int
+    firing: int
+    events: list[Mapping[str, Any]]
+
+
+def incidents(alerts: Iterable[Mapping[str, Any]]) -> list[Incident]:
+    """Events by incident, in the order in which these began. What an older program wrote without one stands for itself."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for alert in alerts:
+        groups.setdefault(incident_of(alert), []).append(alert)
+    found = []
+    for id_, events in groups.items():
+        events.sort(key=_decided)  # stable: the events of an alert lie in one partition
+        latest = {str(event.get("id")): event["status"] for event in events}
+        firing = sum(status != "resolved" for status in latest.values())
+        found.append(Incident(id_, str(events[0].get("model", "?")), len(latest), firing, events))
+    return sorted(found, key=lambda one: _decided(one.events[0]))
+
+
+def incident_of(alert: Mapping[str, Any]) -> str:
+    return str(alert.get("incident") or alert.get("id", "?"))
+
+
+def _decided(alert: Mapping[str, Any]) -> int:
+    at = alert.get("detected_at")
+    return at if type(at) is int else 0
 
 
 def _decode(raw: bytes) -> Mapping[str, Any] | None:

@@ -133,8 +133,14 @@ def test_an_alert_ends_for_reasons_outside_its_values_and_the_new_level_stays_th
     assert len(feed(of, bits(10_000, 0.3, 3), 9_000)) == 2
 
 
-def test_an_alert_that_fires_goes_on_by_more_drift_and_what_is_learned_and_every_other_event_resolves_it() -> None:
-    stays = {Event.DRIFT: (State.FIRING, None), Event.LEARNED: (State.FIRING, Status.UPDATED)}
+def test_an_alert_that_fires_goes_on_by_more_drift_what_is_learned_and_operators_and_every_other_event_resolves_it() -> None:
+    stays = {
+        Event.DRIFT: (State.FIRING, None),
+        Event.LEARNED: (State.FIRING, Status.UPDATED),
+        Event.ACKNOWLEDGED: (State.FIRING, Status.ACKNOWLEDGED),
+        Event.SILENCED: (State.FIRING, Status.SILENCED),
+        Event.HEARD: (State.FIRING, Status.UPDATED),
+    }
     for event in Event:
         assert TRANSITIONS[State.FIRING, event] == stays.get(event, (State.RESOLVED, Status.RESOLVED))
     assert {pair for pair in TRANSITIONS if pair[0] is not State.FIRING} == {(State.NONE, Event.DRIFT)}
@@ -231,3 +237,44 @@ def test_a_spread_that_changes_while_the_mean_stays_is_an_alert_about_the_spread
     assert 7_000 < resolved.position.offset < 8_000
     assert resolved.after.value == pytest.approx(1, abs=0.2)
     assert resolved.summary.startswith("credit v3: spread of error for country=DE is back at ")
+
+
+def test_an_alert_below_the_limit_of_a_warning_is_for_information() -> None:
+    def severity(effect: float) -> Severity:
+        return Subject.of("m", "v", None, "error", Kind.CONCEPT_DRIFT, 0.1, 0.8, warning_effect=0.4).severity(effect)
+
+    assert [severity(effect) for effect in (0.39, 0.4, -0.5, 0.8, -2.0)] == ["info", "warning", "warning", "critical", "critical"]
+    assert stream().subject.severity(0.0) is Severity.WARNING, "by default there is none"
+
+
+def cooling(cool_down: int) -> Stream:
+    subject = Subject.of("credit", "v3", None, "error", Kind.CONCEPT_DRIFT, 0.1, 0.5, cool_down=cool_down)
+    return BinaryStream(subject, ALL, DetectSettings(), desk())
+
+
+def test_after_an_alert_is_resolved_there_is_no_other_one_before_the_cool_down_is_over() -> None:
+    values = bits(5_000, 0.1) + bits(3_000, 0.3, 2) + bits(2_000, 0.1, 3) + bits(1_000, 0.3, 4) + bits(3_000, 0.1, 5)
+    assert [a.status for a in feed(cooling(0), values)] == [Status.FIRING, Status.RESOLVED] * 2
+    of = cooling(4_000_000)
+    first, resolved, *later = feed(of, values)
+    assert (first.status, resolved.status) == (Status.FIRING, Status.RESOLVED)
+    assert all(alert.detected_at >= resolved.detected_at + 4_000_000 for alert in later)
+    assert of.desk.counts["alerts_cooled_down"] > 0
+
+
+def test_what_lasts_longer_than_the_cool_down_is_told_when_that_is_over() -> None:
+    of = cooling(1_500_000)  # 1,500 values
+    values = bits(5_000, 0.1) + bits(3_000, 0.3, 2) + bits(1_000, 0.1, 3) + bits(4_000, 0.3, 4)
+    _, resolved, again = feed(of, values)
+    assert 0 <= again.detected_at - resolved.detected_at - 1_500_000 < 1_000_000
+    assert again.status is Status.FIRING
+
+
+def test_no_more_than_a_few_levels_are_remembered_and_they_outlive_a_restart() -> None:
+    of, rng = stream(numeric=True), random.Random(1)
+    for i, level in enumerate((0, 10, 0, -20, 0, 40, 0, -80, 0, 160, 0)):
+        feed(of, [rng.gauss(level, 1) for _ in range(3_000)], i * 3_000)
+    assert len(of.levels) == 4
+    other = stream(numeric=True)
+    other.restore(orjson.loads(orjson.dumps(of.state())))
+    assert other.levels == of.levels

@@ -206,7 +206,7 @@ def test_the_alarms_of_a_whole_monitor_keep_to_the_budget(names: tuple[str, ...]
 def test_cut_anywhere_and_restored_the_ledger_is_the_same_to_the_last_bit() -> None:
     records = list(judged(2_500, lambda i, country: 0.5 if 1_000 <= i < 1_600 else 0.1))
     whole, alerts = run(QUICK, records)
-    assert {alert.status for alert in alerts} == set(Status)
+    assert {alert.status for alert in alerts} >= {Status.FIRING, Status.RESOLVED}
     monitor, again = Monitor(QUICK, "observations", 0), []
     for offset, value in enumerate(records):
         if offset % 97 == 0:
@@ -231,3 +231,11 @@ def test_thresholds_follow_the_share_of_the_budget_anew_each_day() -> None:
         [detector] = next(monitor._versions["credit", "v3"].whole.streams()).detectors
         thresholds.append(float(detector.parameters["threshold"]))
     assert thresholds[3] == pytest.approx(thresholds[0] + 2 * 2.303, abs=0.6), "a threshold grows by log(10) / (2 k)"
+
+
+def test_where_nobody_is_budgeted_the_statement_shares_out_nothing() -> None:
+    own = DetectorSettings("page_hinkley", {"threshold": 50.0})
+    settings = DetectSettings(maturity_ms=0, warmup=100, default=MonitorSettings(metrics=("error",), slices=(), detectors=(own,)))
+    monitor, _ = run(settings, judged(300, lambda i, _: 0.1))
+    [owner] = monitor.budget()["owners"]
+    assert (owner["judged"], owner["share"], owner["received"]) == (1, 0.0, 0.0)

@@ -14,6 +14,7 @@ ALERT = Alert(
     id="a" * 32,
     event_id="b" * 32,
     fingerprint="c" * 32,
+    incident="d" * 32,
     status=Status.FIRING,
     severity=Severity.CRITICAL,
     kind=Kind.CONCEPT_DRIFT,
@@ -56,6 +57,7 @@ def test_the_headers_are_a_cloudevent() -> None:
         ("ce_type", b"io.stream-monitor.alert.firing"),
         ("ce_subject", b"credit/v3/country=DE/error"),
         ("ce_time", b"2024-03-05T12:02:03.456Z"),
+        ("ce_incident", b"d" * 32),
         ("content-type", b"application/json"),
     ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -112,7 +112,8 @@ def _same(what: str, found: Counter[Any], expected: Counter[Any]) -> None:
 def assert_alerts_are_the_fold(setting: Setting) -> int:
     """The alerts on the topic are those of one fold over the committed observations, each once; answers how many there are."""
     config = load(setting.file, {})
-    settings, topic = config.detect_settings(), config.topics.observations
+    topic = config.topics.observations
+    settings = replace(config.detect_settings(), partitions=config.topics.partitions)  # which share the alert budget
     monitors: dict[int, Monitor] = {}
     expected: Counter[bytes] = Counter()
     for record in setting.read("observations"):
