@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from stream_monitor.core.budget import Ledger
 from stream_monitor.core.detectors import Assurance, Evidence
 from stream_monitor.core.detectors.base import Parameter
+from stream_monitor.core.effects import Counts
 from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.incidents import Incidents
@@ -161,8 +162,8 @@ class Episode:
     """
 
     __slots__ = (
-        "alert", "center", "corrected", "count", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw", "reach",
-        "runs", "said", "settled", "spread", "state", "total", "trail", "width",
+        "alert", "center", "corrected", "count", "counts", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw",
+        "reach", "runs", "said", "settled", "spread", "state", "total", "trail", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
@@ -181,12 +182,13 @@ class Episode:
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
-        self.trail: Trail | None = None  # until it is known what the change looks like
         self.left = 0  # values until it is explained once more
         self.settled: float | None = None  # the level, as known by then
         self.pace = 0.0  # values a millisecond before the change
         self.gone = 0  # values since the change that its stream no longer counts, and their sum
         self.gone_raw = 0.0
+        self.trail: Trail | None = None  # until it is known what the change looks like
+        self.counts: Counts | None = None  # as long, for some
 
     def let_go(self, count: int, raw: float) -> None:
         """Its stream no longer counts these values, which came since the change."""
@@ -231,14 +233,20 @@ class Episode:
 
     def saved(self) -> Any:
         """Plain data."""
-        return [to_plain(self.alert), self.trail and self.trail.saved(), *(getattr(self, name) for name in _EPISODE)]
+        return [
+            to_plain(self.alert),
+            self.trail and self.trail.saved(),
+            self.counts and self.counts.saved(),
+            *(getattr(self, name) for name in _EPISODE),
+        ]
 
     @classmethod
     def restored(cls, state: Any) -> Episode:
         """The episode that gave `state`."""
         episode = cls(from_plain(state[0]), 0, 0, 0, 0)
         episode.trail = state[1] and Trail.restored(state[1])
-        for name, value in zip(_EPISODE, state[2:], strict=True):
+        episode.counts = state[2] and Counts.restored(state[2])
+        for name, value in zip(_EPISODE, state[3:], strict=True):
             setattr(episode, name, value)
         return episode
 
@@ -328,10 +336,14 @@ class Desk:
             self.out.append(alert)
         return alert
 
-    def update(self, episode: Episode, offset: int, details: Mapping[str, Any], after: Level | None = None) -> None:
-        """More is known about an alert that fires: `details` to add to its own, and the level `after` the change if it is known better."""
-        details = {**episode.alert.details, **details}
-        self._go_on(episode, Event.LEARNED, offset, details=details, after=after or episode.alert.after)
+    def update(
+        self, episode: Episode, offset: int, details: Mapping[str, Any], after: Level | None = None, severity: Severity | None = None
+    ) -> None:
+        """More is known about an alert that fires: `details` to add to its own, and the level `after` the change and the `severity` if
+        they are known better."""
+        fired = episode.alert
+        details = {**fired.details, **details}
+        self._go_on(episode, Event.LEARNED, offset, details=details, after=after or fired.after, severity=severity or fired.severity)
 
     def acknowledge(self, episode: Episode, note: Mapping[str, Any], offset: int) -> None:
         """Somebody has taken it on; `note`: who, when (`at`), and a comment."""
@@ -439,7 +451,9 @@ def _sentence(alert: Alert, said: str = "") -> str:
 
 
 def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
-    """What the details add to the sentence: what explains the change, whether the inputs moved, whether it was seen before."""
+    """What the details add to the sentence: what it looked like, what explains it, whether the inputs moved, whether it was seen before."""
+    if "shape" in details:
+        yield _looks(details["shape"], details.get("course", {}))
     entries = details.get("attribution", ())
     slices = [one for one in entries if "share" in one]
     if slices and "mix" in slices[0]:
@@ -473,10 +487,6 @@ def _noted(what: str, note: Mapping[str, Any]) -> str:
     return f"{what}{until}{by}{comment}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * min(max(share, 0.0), 1.0):.0f}%"
-
-
 def _looks(shape: str, course: Mapping[str, int | None]) -> str:
     begin, end = course.get("begin"), course.get("end")
     if shape == "gradual" and begin is not None:
@@ -494,6 +504,10 @@ def _duration(ms: int) -> str:
 
 
 _UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s"), (1, "ms"))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(max(share, 0.0), 1.0):.0f}%"
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:

@@ -151,7 +151,7 @@ class Guard:
         told = rule.tell(self.subject, sums, time)
         level, evidence = rule.level(sums), Evidence(bets.evidence, 1.0)
         change = Change(rule.level(before) if before.n else Level(told.limit, 0), level, told.effect, time, first)
-        alert = self.desk.fire(self.subject, change, self, self.assurance, evidence, offset, self.rho or None, told)
+        alert = self.desk.fire(self.subject, change, self, self.assurance, evidence, offset, self.rho or None, told=told)
         self.account.alarms += 1
         deviation = sqrt(rule.bound * (1 - rule.bound))
         needed = (2 / told.effect) ** 2 / bets.part if told.effect else MAX_WIDENING * self.resolve_width

@@ -128,7 +128,12 @@ class Monitor:
             found["recurring"] = recurring
         if found and differs(found, alert.details):
             count, raw = episode.since(stream.count, stream.raw)
-            desk.update(episode, offset, found, alert.after if episode.spread or not count else Level(raw / count, count))
+            desk.update(
+                episode,
+                offset,
+                found,
+                alert.after if episode.spread or not count or "shape" in alert.details else Level(raw / count, count),
+            )
 
     @property
     def counters(self) -> dict[str, int]:

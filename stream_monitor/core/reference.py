@@ -89,6 +89,15 @@ class Ranks:
         u = (less + bits * _SCALE * (equal + 1)) / (self.count + 1)
         return _inverse(u if u < 1.0 else _BELOW_ONE)
 
+    def centers(self, parts: int) -> list[float]:
+        """The means of the `parts` parts of the reference with equally many values, about (a divisor of 256)."""
+        known = self.edges or self.sample
+        n = len(known)
+        if n < parts:
+            return []
+        pieces = [known[i * n // parts : (i + 1) * n // parts] for i in range(parts)]
+        return [sum(x / len(piece) for x in piece) for piece in pieces]
+
     def _freeze(self) -> None:
         sample = self.sample
         self.edges = [sample[i * SAMPLE // BINS] for i in range(1, BINS)]

@@ -26,7 +26,8 @@ from stream_monitor.core.budget import Account
 from stream_monitor.core.change import likely, of_bits, of_shift, of_spread
 from stream_monitor.core.dependence import Past, Probe
 from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
-from stream_monitor.core.events import Level, Span
+from stream_monitor.core.effects import BINS, Counts, of_shares
+from stream_monitor.core.events import Kind, Level, Severity, Span
 from stream_monitor.core.intervals import LUCK, Blocks
 from stream_monitor.core.reference import Ranks, binary_score, mix
 from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSettings
@@ -319,7 +320,8 @@ class Stream:
             sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
             self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
             self.episode.pace = (self.marks[split] - self.marks[0]) / max(1.0, self.marks[split + 3] - self.marks[3])
-            self.episode.trail = Trail(self._blocks(spread), self._block_at(split), self._noise(split, spread))
+            self.episode.trail = Trail(self._blocks(spread), 1 + split // _WIDTH, self._noise(split, spread))
+            self.episode.counts = self._counting()
             self.old = self._put_aside(split)
             count, raw = count - int(self.marks[split]), raw - self.marks[split + 2]
             self.desk.due.append(self)
@@ -428,18 +430,14 @@ class Stream:
         raise NotImplementedError
 
     def _blocks(self, spread: bool) -> list[Block]:
-        """The values between the marks, and since the last one; of the squares if it is the `spread` that changed. Where the stream began
-        with the reference of another version, this is the first block."""
+        """The values before the first mark, between the marks, and since the last one; of the squares if it is the `spread` that changed.
+
+        What came before the first mark is mostly nothing: a version that began as another one inherited it.
+        """
         end = (self.count, self.total, self.raw, 0, 0, self.squares)
-        marks = [*zip(*(iter(self.marks),) * _WIDTH, strict=True), end]
-        if self.marks[0]:
-            marks = [(0, 0, 0, *self.marks[3:5], 0), *marks]
+        marks = [(0, 0, 0, *self.marks[3:5], 0), *zip(*(iter(self.marks),) * _WIDTH, strict=True), end]
         value, raw = (5, 5) if spread else (1, 2)
         return [Block(b[0] - a[0], b[value] - a[value], b[raw] - a[raw], a[3], a[4]) for a, b in pairwise(marks)]
-
-    def _block_at(self, split: int) -> int:
-        """Which of the blocks begins at this mark."""
-        return split // _WIDTH + (self.marks[0] > 0)
 
     def _noise(self, split: int, spread: bool) -> tuple[float, float]:
         """The variances of what detectors read, before and after; of its squares if it is the spread that changed."""
@@ -467,6 +465,44 @@ class Stream:
         self._take_up(old)
         self._forget()
 
+    def _look_at(self, episode: Episode, trail: Trail, offset: int) -> None:
+        """Says what the change looks like and how large it is without the luck of the alarm, if that is clear by now."""
+        shape = trail.shape()
+        if shape is None:
+            return
+        after = self._level_of(Blocks.of((block.size, block.raw) for block in shape.blocks), episode.spread)
+        details, severity = _course(shape), None
+        if shape.name != "blip":
+            mean = sum(block.total for block in shape.blocks) / sum(block.size for block in shape.blocks)
+            details["effect"] = effect = self._effect(episode, mean)
+            severity = max(self.subject.severity(effect), episode.alert.severity, key=list(Severity).index)
+            if self._compares() and (apart := self._apart(episode, after)) is not None:
+                details["effects"] = apart
+        episode.trail = episode.counts = None
+        self.desk.update(episode, offset, details, after, severity)
+
+    def _compares(self) -> bool:
+        """Whether it is a distribution that is watched, rather than how good the model is."""
+        return self.subject.kind in (Kind.DATA_DRIFT, Kind.PREDICTION_DRIFT)
+
+    def _counting(self) -> Counts | None:
+        """What counts the values after an alarm by where in the reference they lie."""
+        return None
+
+    def _apart(self, episode: Episode, after: Level) -> dict[str, Any] | None:
+        """How far the values after the alarm are from the reference (core/effects.py), if there are enough."""
+        raise NotImplementedError
+
+    def _effect(self, episode: Episode, mean: float) -> float:
+        """The change to this mean of what is followed, in standard deviations of the reference; of a spread the relative change."""
+        return sqrt(mean / max(episode.center, 1e-9)) - 1 if episode.spread else mean - episode.center
+
+    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
+        """The level of values that came after the alarm, with its interval."""
+        if spread:
+            return intervals.of_spread(sqrt(blocks.mean), blocks.count)
+        return intervals.of_mean(blocks)
+
     def _leave(self, episode: Episode) -> None:
         """The episode is over, and the level that it had is remembered."""
         told, spread = episode.alert, episode.spread
@@ -483,20 +519,6 @@ class Stream:
         """The level of an earlier episode that this one may be taken for: not further from it than a third of the shift."""
         near = [known for known in self.levels if known[3] == spread and abs(known[0] - level) <= abs(level - before) / 3]
         return min(near, key=lambda known: abs(known[0] - level), default=None)
-
-    def _look_at(self, episode: Episode, trail: Trail, offset: int) -> None:
-        """Says what the change looks like, if that is clear by now."""
-        shape = trail.shape()
-        if shape is not None:
-            episode.trail = None
-            after = Blocks.of((block.size, block.raw) for block in shape.blocks)
-            self.desk.update(episode, offset, _course(shape), self._level_of(after, episode.spread))
-
-    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
-        """The level of values that came after the alarm, with its interval."""
-        if spread:
-            return intervals.of_spread(sqrt(blocks.mean), blocks.count)
-        return intervals.of_mean(blocks)
 
     def _likelihood(self, count: float, total: float) -> float:
         """Log likelihood of so many values with this sum, at a mean of their own (core/change.py)."""
@@ -651,6 +673,15 @@ class BinaryStream(Stream):
     def _likelihood(self, count: float, total: float) -> float:
         return of_bits(count, total)
 
+    def _apart(self, episode: Episode, after: Level) -> dict[str, Any] | None:
+        before = episode.alert.before
+        return of_shares(before.value, before.count, after.value, after.count)
+
+    def _effect(self, episode: Episode, mean: float) -> float:
+        count = episode.alert.before.count
+        p = (episode.center * count + 0.5) / (count + 1)
+        return (mean - episode.center) / sqrt(p * (1 - p))
+
     def _level_of(self, blocks: Blocks, spread: bool) -> Level:
         return intervals.of_share(blocks.mean * blocks.count, blocks.count)
 
@@ -733,6 +764,8 @@ class NumericStream(Stream):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
             score = self.old[4].score(x, bits)
+            if self.episode.counts is not None:
+                self.episode.counts.take(score, x)
             if self.episode.spread:
                 self._follow(score * score, score * score, time, offset)
             else:
@@ -762,9 +795,16 @@ class NumericStream(Stream):
         # Scores that all lie far out are spread out too, but it is their mean that says so.
         return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
 
+    def _counting(self) -> Counts | None:
+        return Counts(self.ranks.count) if self._compares() else None
+
+    def _apart(self, episode: Episode, after: Level) -> dict[str, Any] | None:
+        shift = 0.0 if episode.spread else after.value - episode.alert.before.value
+        return None if episode.counts is None else episode.counts.effects(self.old[4].centers(BINS), shift)
+
     def _levels(self, split: int) -> tuple[Level, Level]:
         blocks = [(block.size, block.raw) for block in self._blocks(False)]
-        at = self._block_at(split)
+        at = 1 + split // _WIDTH
         before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
         return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -16,12 +16,19 @@ from stream_monitor.core.settings import DetectorSettings, DetectSettings, Monit
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 from tests.core.test_alerting import START as STREAM_START
 from tests.core.test_alerting import bits, feed, stream
-from tests.support.observations import outcome, predicted, prediction, run
+from tests.support import observations
+from tests.support.observations import outcome, predicted, prediction, without_shapes
 
 BY = ("country", "device", "country x device")
 ERROR = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("error",), slices=BY))
 INPUTS = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("error", "feature:*", "missing:*"), slices=("country",)))
 CHANGE = 3_000
+
+
+def run(settings: DetectSettings, records: Iterable[bytes], monitor: Monitor | None = None) -> tuple[Monitor, list[Alert]]:
+    """The monitor after the records, and the alerts, but for what they looked like."""
+    monitor, alerts = observations.run(settings, records, monitor)
+    return monitor, without_shapes(alerts)
 
 
 def log(
@@ -167,13 +174,13 @@ def test_only_the_first_alerts_of_an_incident_are_explained() -> None:
 
 def test_a_monitor_that_is_restored_between_alarm_and_update_gives_the_same_update() -> None:
     records = log(lambda i, s: 0.3 if i >= CHANGE and s["country"] == "DE" else 0.1, 7_000)
-    whole, alerts = run(ERROR, records)
+    whole, alerts = observations.run(ERROR, records)
     fired = next(alert for alert in alerts if alert.status is Status.FIRING)
     assert any(alert.status is Status.UPDATED for alert in alerts)
     for cut in (fired.position.offset, fired.position.offset + 1, fired.position.offset + 60):
-        one, first = run(ERROR, records[:cut])
+        one, first = observations.run(ERROR, records[:cut])
         other = Monitor.restore(ERROR, "observations", 0, orjson.loads(orjson.dumps(one.snapshot())))
-        assert first + run(ERROR, records[cut:], other)[1] == alerts
+        assert first + observations.run(ERROR, records[cut:], other)[1] == alerts
         assert other.snapshot() == whole.snapshot()
 
 

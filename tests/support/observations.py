@@ -85,3 +85,15 @@ def story(settings: DetectSettings, records: Iterable[bytes], monitor: Monitor |
 def begun_and_ended(alerts: Iterable[Alert]) -> list[Alert]:
     """Without the events that say more about an alert that fires."""
     return [alert for alert in alerts if alert.status is not Status.UPDATED]
+
+
+def without_shapes(alerts: Iterable[Alert]) -> list[Alert]:
+    """Without the events that tell for the first time what a change looked like."""
+    shaped: set[str] = set()
+    kept = []
+    for alert in alerts:
+        if alert.status is Status.UPDATED and "shape" in alert.details and alert.id not in shaped:
+            shaped.add(alert.id)
+        else:
+            kept.append(alert)
+    return kept
