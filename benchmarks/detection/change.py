@@ -1,4 +1,4 @@
-"""What an alert says of its change, against the truth: `python -m benchmarks.detection.change [--runs 100] [--seed 1]`.
+"""What an alert says of its change, against the truth: `python -m benchmarks.detection.change [--runs 50] [--seed 1]`.
 
 Streams with the default detectors and a third of the default budget, one value a second; the values change once, in a known
 way. Counts how often the interval of the change point holds the truth.
@@ -102,7 +102,7 @@ def holds(level: Level, true: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--shapes-only", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

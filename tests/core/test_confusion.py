@@ -11,9 +11,8 @@ import pytest
 
 from stream_monitor.core.categories import category_of
 from stream_monitor.core.confusion import Confusion
-from stream_monitor.core.events import Status
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from tests.support.observations import outcome, prediction, run
+from tests.support.observations import outcome, prediction, run, story
 
 
 def filled(pairs: list[tuple[Any, Any]], limit: int = 20, start: int = 0, known: Confusion | None = None) -> Confusion:
@@ -77,8 +76,8 @@ def test_an_alert_about_a_class_says_what_it_is_taken_for() -> None:
         wrong = rng.random() < (0.5 if i >= 15_000 else 0.1)
         said = rng.choice(("ok", "ok", "ok", "odd")) if true == "fraud" and wrong else true
         records.append(outcome(prediction(i, prediction=said), true))
-    monitor, alerts = run(DetectSettings(maturity_ms=0, default=MonitorSettings(slices=())), records)
-    [alert] = [alert for alert in alerts if alert.metric == "recall=fraud" and alert.status is Status.FIRING]
+    monitor, alerts = story(DetectSettings(maturity_ms=0, default=MonitorSettings(slices=())), records)
+    [alert] = [alert for alert in alerts if alert.metric == "recall=fraud"]
     ok, odd = alert.details["confused_with"]
     assert ok == {"class": "ok", "before": pytest.approx(0.075, abs=0.02), "after": pytest.approx(0.375, abs=0.25)}
     assert odd["class"] == "odd"

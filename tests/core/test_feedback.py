@@ -13,7 +13,7 @@ from stream_monitor.core.events import Alert, Kind, Slice, Status
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from tests.support.observations import START, STEP, outcome, prediction, run
+from tests.support.observations import START, STEP, begun_and_ended, outcome, prediction, run
 
 METRICS = ("feedback_late", "feedback_conflicting")
 SETTINGS = DetectSettings(maturity_ms=0, warmup=200, default=MonitorSettings(metrics=METRICS, slices=("country",)))
@@ -36,7 +36,7 @@ def labels(count: int, kind: str, seed: int = 1, before: float = 0.01, after: fl
 
 
 def told(alerts: list[Alert]) -> set[Any]:
-    return {(a.metric, a.model_version, a.slice, a.direction, a.status, a.kind) for a in alerts if a.status is not Status.UPDATED}
+    return {(a.metric, a.model_version, a.slice, a.direction, a.status, a.kind) for a in begun_and_ended(alerts)}
 
 
 def test_labels_that_come_too_late_raise_an_alert_for_their_version() -> None:

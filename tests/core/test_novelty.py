@@ -14,7 +14,7 @@ from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import Scope
 from stream_monitor.core.streams import Stream
 from tests.core.test_signals import feed, metrics, scope
-from tests.support.observations import predicted, prediction, run
+from tests.support.observations import predicted, prediction, run, story
 
 NEW = MonitorSettings(metrics=("new_category:*", "out_of_range:*"))
 
@@ -101,7 +101,7 @@ def test_a_few_values_of_a_kind_that_never_came_raise_an_alert(metric: str) -> N
         for i in range(8_000):
             yield predicted(prediction(i, features=CHANGES[metric](i >= 5_000, rng)))
 
-    _, alerts = run(DetectSettings(), records())
+    _, alerts = story(DetectSettings(), records())
     noticed = [alert for alert in alerts if alert.metric == metric]
     assert [(a.status, a.direction, a.kind) for a in noticed] == [(Status.FIRING, "up", Kind.DATA_QUALITY)]
     assert 5_000 <= noticed[0].position.offset < 5_800
