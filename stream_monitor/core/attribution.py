@@ -8,11 +8,11 @@ of all traffic from B to A:
 
 so a slice explains p_s (a_s - b_s)/(A - B) of it: n_s (a_s - b_s) over n (A - B). What explains it is the fewest slices of one key that
 make up 80% of it, if they moved otherwise than the rest of the key did; of several keys the one that tells them apart from the rest
-most clearly, which neither a part of the truth does nor more than the truth. (Chance sets some slices apart as well, the more so the
-more could be chosen from: a bound over all choices accounts for it.) Where at least half of the change is a shift of the mix, that is
-said instead: no slice need have got worse (E. H. Simpson, 1951). Levels come from the marks that the slices' streams leave behind
-them (core/streams.py). A few values after an alarm are little to go by: what chance would explain is not named, and it is asked again
-once four times as many values came.
+most clearly for each slice, which neither a part of the truth does nor more than the truth. (Chance sets some slices apart as well, the
+more so the more could be chosen from: a bound over all choices accounts for it.) Where at least half of the change is a shift of the
+mix, that is said instead: no slice need have got worse (E. H. Simpson, 1951). Levels come from the marks that the slices' streams leave
+behind them (core/streams.py). A few values after an alarm are little to go by: what chance would explain is not named, and it is asked
+again once four times as many values came.
 
 **Features.** Those with an alert in the same incident; and by e-BH (R. Wang, A. Ramdas: False discovery rate control with e-values, JRSS B
 84, 2022) over the K streams of the version that are judged: with e = evidence over the budget received, the k streams with
@@ -37,7 +37,6 @@ LEAST = 0.2  # of it: worth naming
 RATE = 0.1  # of e-BH's findings that may be false
 CHANCE = 2.5  # standard deviations that chance explains
 ODDS = 0.05  # that chance alone sets some slices apart from the rest, over all that could have been chosen
-FEWER = 3.0  # by how much a slice more has to make the evidence larger
 SLICES = FEATURES = 3  # named at most
 FEW = 20  # values of all traffic since the change, below which nothing is said of slices
 
@@ -162,7 +161,7 @@ def _slices(alert: Alert, streams: Iterable[Stream], moved: set[int]) -> list[di
     if mix := _mix(metric, parts, now.after.count):
         return [mix]
     found = [one for one in (_smallest(key, own, len(parts)) for key, own in parts.items()) if one is not None]
-    found.sort(key=lambda one: (FEWER * len(one.parts) - one.evidence, one.key))
+    found.sort(key=lambda one: (-one.evidence / len(one.parts), one.key))  # {DE} rather than {DE x phone, DE x desktop}
     return [
         {"slice": {"key": key, "value": part.value}, "metric": metric, "share": round(part.share, 4), "traffic": round(part.traffic, 4)}
         | {"before": _level(part.before), "after": _level(part.after)}

@@ -22,7 +22,7 @@ from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
 from stream_monitor.core.control import Decision
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import Alert, Level, Status
+from stream_monitor.core.events import Alert, Level
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
@@ -90,15 +90,15 @@ class Monitor:
         """The events of this record, their alerts explained."""
         desk = self._desk
         due, desk.due = desk.due, []
-        for stream in due:
+        for stream, begins in due:
             if stream.episode is not None:
-                self._explain(stream, offset)
+                self._explain(stream, begins, offset)
         out, desk.out = desk.out, []
         for alert in out:
             self._count(f"alerts_{alert.status}")
         return out
 
-    def _explain(self, stream: Stream, offset: int) -> None:
+    def _explain(self, stream: Stream, begins: bool, offset: int) -> None:
         """Says what moved with an alert, at its alarm and once four times as many values came: then in an update, if there is news.
 
         In an incident the first few alerts say it for all.
@@ -108,7 +108,7 @@ class Monitor:
         alert = episode.alert
         version = self._versions[alert.model, alert.model_version]
         streams = (one for scope in version.scopes() for one in scope.streams())
-        if alert.status is Status.FIRING and alert.position.offset == offset:
+        if begins:
             episode.left = LATER * max(FEW, alert.after.count)
             incident = desk.incidents.get(alert.model, alert.incident)
             if incident is not None and incident.alerts <= EXPLAINED and (found := explain(alert, streams)):

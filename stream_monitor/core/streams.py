@@ -276,7 +276,7 @@ class Stream:
             self.episode.pace = (self.marks[split] - self.marks[0]) / max(1.0, self.marks[split + 3] - self.marks[3])
             self.old = self._put_aside(split)
             count, raw = count - int(self.marks[split]), raw - self.marks[split + 2]
-            self.desk.due.append(self)
+            self.desk.due.append((self, True))
         self._begin_again(split)
         if self.episode is not None:
             self.episode.let_go(count - self.count, raw - self.raw)
@@ -359,7 +359,7 @@ class Stream:
             return
         episode.left -= 1
         if not episode.left:
-            self.desk.due.append(self)
+            self.desk.due.append((self, False))
         if episode.follow(value, raw) < self.resolve_means:
             return
         self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset)

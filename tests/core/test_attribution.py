@@ -16,7 +16,7 @@ from stream_monitor.core.settings import DetectorSettings, DetectSettings, Monit
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 from tests.core.test_alerting import START as STREAM_START
 from tests.core.test_alerting import bits, feed, stream
-from tests.support.observations import outcome, predicted, prediction, run
+from tests.support.observations import by_arrival, outcome, predicted, prediction, run
 
 BY = ("country", "device", "country x device")
 ERROR = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("error",), slices=BY))
@@ -60,6 +60,20 @@ def test_the_slice_that_makes_up_the_change_is_named_with_its_share_and_its_leve
     assert entry["before"]["count"] == pytest.approx(0.4 * CHANGE, rel=0.1)
     assert "country=DE explains " in alert.summary
     assert " of the change in all traffic; inputs are not watched" in alert.summary
+
+
+def test_outcomes_that_waited_for_maturity_are_explained_too() -> None:
+    settings = DetectSettings(maturity_sample=200, default=MonitorSettings(metrics=("error",), slices=BY))
+    rng = random.Random(5)
+    made = []
+    for i in range(6_000):
+        slices = {"country": rng.choice(("DE", "FR", "US")), "device": rng.choice(("phone", "desktop"))}
+        wrong = rng.random() < (0.5 if i >= CHANGE and slices["country"] == "DE" else 0.1)
+        made.append((prediction(i, slices=slices), "no" if wrong else "yes", rng.randrange(60_000)))
+    _, alerts = run(settings, by_arrival(made))
+    assert all("attribution" in alert.details for alert in alerts)
+    [entry] = last(alerts).details["attribution"]
+    assert entry["slice"] == {"key": "country", "value": "DE"}
 
 
 def test_of_slices_that_lie_in_each_other_the_one_that_moved_is_named() -> None:
