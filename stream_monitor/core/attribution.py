@@ -25,7 +25,7 @@ are watched and none is, else "not watched".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import comb, log, sqrt
+from math import comb, isfinite, log, sqrt
 from typing import Any, NamedTuple
 
 from stream_monitor.core.events import Alert, Level
@@ -192,11 +192,8 @@ def _parts(time: int, streams: Iterable[Stream], before: Level, after: Level, ch
         mix = (part - was) * (old.value - before.value) if around is not None else part * (new.value - before.value)
         spread = sd or max(_sd(old, new), alike)
         sure = around is not None and (id(stream) in moved or _chance(old, new, spread) >= CHANCE)
-        parts.append(
-            Part(
-                stream.subject.slice.value, old, new, cover * within / change, cover * mix / change, cover * part, cover * was, spread, sure
-            )
-        )
+        share, shifted = _finite(cover * within / change), _finite(cover * mix / change)
+        parts.append(Part(stream.subject.slice.value, old, new, share, shifted, cover * part, cover * was, spread, sure))
     return parts
 
 
@@ -268,6 +265,11 @@ def _chance(before: Level, after: Level, sd: float) -> float:
     """The change in standard deviations of what chance does."""
     noise = sd * sqrt(1 / max(1, before.count) + 1 / max(1, after.count))
     return abs(after.value - before.value) / noise if noise > 0 else 0.0
+
+
+def _finite(share: float) -> float:
+    """0 for what a change that is next to nothing makes of it."""
+    return share if isfinite(share) else 0.0
 
 
 def _level(level: Level) -> dict[str, float | int]:
