@@ -18,6 +18,8 @@ again once four times as many values came.
 84, 2022) over the K streams of the version that are judged: with e = evidence over the budget received, the k streams with
 the largest e for the largest k with e_(k) >= K/(0.1 k). At most a tenth of those is named by chance, however they depend on each other.
 
+A change of the spread is not taken apart into slices, and an alert about a feature is not explained at all.
+
 Whether P(X) moved is the difference between data drift and concept drift: `inputs` is "moved" if a feature is named, "stable" if features
 are watched and none is, else "not watched".
 """
@@ -218,7 +220,8 @@ def _apart(named: Iterable[Part], rest: Iterable[Part]) -> float:
     one, other = _pooled(named), _pooled(rest)
     if one is None or other is None:
         return 0.0
-    return (one[0] - other[0]) ** 2 / (2 * (one[1] + other[1]))
+    apart, noise = one[0] - other[0], one[1] + other[1]
+    return _finite(apart * apart / noise / 2) if noise > 0 else 0.0
 
 
 def _pooled(parts: Iterable[Part]) -> tuple[float, float] | None:
@@ -228,8 +231,12 @@ def _pooled(parts: Iterable[Part]) -> tuple[float, float] | None:
     if not count:
         return None
     move = sum(part.after.count * (part.after.value - part.before.value) for part in known) / count
-    variance = sum((part.after.count / count) ** 2 * part.sd**2 * (1 / part.after.count + 1 / part.before.count) for part in known)
+    variance = sum((part.after.count / count * part.sd) * (part.after.count / count * part.sd) * _inverse(part) for part in known)
     return move, variance
+
+
+def _inverse(part: Part) -> float:
+    return 1 / part.after.count + 1 / part.before.count
 
 
 def _mix(metric: str, parts: Mapping[str, list[Part]], count: int) -> dict[str, Any] | None:

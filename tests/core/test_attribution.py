@@ -12,6 +12,7 @@ import pytest
 from stream_monitor.core.attribution import discovered
 from stream_monitor.core.events import Alert, Status
 from stream_monitor.core.monitor import EXPLAINED, Monitor
+from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DetectorSettings, DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 from tests.core.test_alerting import START as STREAM_START
@@ -272,3 +273,27 @@ def test_a_level_that_comes_back_is_said_to_be_a_known_one_once_it_is_known_well
     assert [one.details.get("recurring") for one in second] == [None, {"since": since, "times": 2}]
     assert [one.details.get("recurring") for one in third] == [None, {"since": since, "times": 3}]
     assert "; a level it had before, 3 times since 2024-03-05" in third[-1].summary
+
+
+@pytest.mark.parametrize("error", [1e300, 1e-300, 5.0])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_errors_of_numbers_are_explained_whatever_their_size(error: float, everywhere: bool) -> None:
+    settings = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("error",), slices=("country",)))
+    rng = random.Random(9)
+    records = []
+    for i in range(5_000):
+        country = rng.choice(("DE", "FR", "US"))
+        moved = i >= CHANGE and (everywhere or country == "DE")
+        noise = 0.0 if error != 5.0 else rng.gauss(0, 1)
+        records.append(outcome(prediction(i, prediction=0.0, slices={"country": country}), noise + (error if moved else 0.0)))
+    _, alerts = run(settings, records)
+    assert alerts
+    for alert in alerts:
+        body = orjson.loads(publish(alert)[1])
+        for entry in body["details"].get("attribution", []):
+            assert isinstance(entry["share"], float | int)
+    of_means = [alert for alert in alerts if "of" not in alert.details]
+    named = {entry["slice"]["value"] for alert in of_means for entry in alert.details.get("attribution", [])}
+    if error == 5.0:
+        assert of_means
+        assert named == (set() if everywhere else {"DE"})
