@@ -206,8 +206,9 @@ class Monitor:
             desk.silences.until.pop(name, None)
             self._hear({name}, offset)
         elif desk.silences.add(name, decision.until):
-            for episode in meant:
-                desk.silence(episode, decision.note, offset)
+            for _, episode in self._firing():
+                if name in (episode.alert.fingerprint, episode.alert.incident):
+                    desk.silence(episode, decision.note, offset)
         else:
             self._count("silences_refused")
         self._wake = min(self._look, desk.silences.next_end)

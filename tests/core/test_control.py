@@ -191,3 +191,11 @@ def test_what_is_written_is_what_is_read() -> None:
     assert one == ("silence", "a", False, "f", START + 1, {"at": START, "until": START + 1, "by": "ann", "comment": "known"})
     whole = Decision.of(orjson.loads(decide("resolve", alert, START, incident=True)))
     assert whole == ("resolve", "i", True, None, None, {"at": START, "by": None, "comment": None})
+
+
+def test_a_silence_by_the_id_of_an_alert_that_is_over_covers_the_one_that_fires_about_the_same() -> None:
+    monitor, [alert] = fired()
+    [again] = [one for one in go_on(monitor, 1_200, 4_500) if one.status is Status.FIRING]
+    assert again.fingerprint == alert.fingerprint
+    [said] = run(ERROR, [decision("silence", alert, fingerprint=alert.fingerprint)], monitor)[1]
+    assert (said.status, said.id) == (Status.SILENCED, again.id)
