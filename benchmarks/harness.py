@@ -46,11 +46,15 @@ def say(line: str) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One process: the stages it runs under a configuration; `copy` is the pass-through. `follows` the process before it in the list."""
+    """One process: the stages it runs under a configuration; `copy` is the pass-through. `follows` the process before it in the list.
+
+    `made`: a kind of `Run` of its own, which may replace what it likes: the process is the job's.
+    """
 
     tables: Mapping[str, Any]
     stages: tuple[str, ...]
     follows: bool = False
+    made: type[Run] = Run
 
 
 @dataclass
@@ -198,7 +202,7 @@ def _child(job: Job, servers: Sequence[int | None], parent: Any, stop: Any, ever
     if job.stages == ("copy",):
         run: Run = CopyRun(config, lines.append)
     else:
-        run = Run(config, job.stages, until_end=not job.follows, log=lines.append)
+        run = job.made(config, job.stages, until_end=not job.follows, log=lines.append)
     begin: tuple[float, list[float], float] | None = None
     samples: list[tuple[float, dict[str, int], int]] = []
     told = 0.0

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from rich.console import Console
 
 import stream_monitor
 from stream_monitor import config as configuration
+from stream_monitor import status as overview
 from stream_monitor.config import Config
 from stream_monitor.core.alerting import safe
 from stream_monitor.core.control import Action, decide
@@ -29,6 +31,7 @@ from stream_monitor.errors import SetupError, StreamMonitorError
 from stream_monitor.io import alerts as alert_topic
 from stream_monitor.io import checks, control
 from stream_monitor.io import reset as offsets
+from stream_monitor.io import status as status_topics
 from stream_monitor.io import topics as topic_setup
 from stream_monitor.run import STAGES, Run, forget_join, summary
 from stream_monitor.units import milliseconds
@@ -46,6 +49,7 @@ app.add_typer(topics_app, name="topics")
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file (TOML).", show_default=False)]
 
 _INTERRUPTED = 130
+_WIDE = 160  # columns of a table that goes to a file
 _STATUS_EVERY = 10.0  # seconds between two lines of progress
 _log = logging.getLogger("stream_monitor")
 
@@ -251,6 +255,32 @@ def _login() -> str | None:
 
 
 @app.command()
+def status(
+    config: ConfigOption,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
+    prometheus: Annotated[bool, typer.Option("--prometheus", help="As metrics, in Prometheus' text format.")] = False,
+) -> None:
+    """Shows the alert budget, what is watched, what fires and how far each stage has read, from the topics alone."""
+    settings = configuration.load(config)
+    t, properties = settings.topics, settings.kafka_consumer()
+    reaches = status_topics.reaches(properties, settings.kafka.group, _read_by_stage(settings))
+    kept = status_topics.kept(properties, t.state, t.observations)
+    partitions = sum(reach.topic == t.observations for reach in reaches)
+    detect = replace(settings.detect_settings(), partitions=partitions)
+    data = overview.report(detect, t.observations, settings.detect.snapshot_interval, kept, reaches, int(time.time() * 1000))
+    if as_json:
+        print(json.dumps(data, indent=2))
+    elif prometheus:
+        print(overview.prometheus(data), end="")
+    else:
+        console = Console(highlight=False, markup=False)
+        if not console.is_terminal:
+            console.width = _WIDE
+        for part in overview.tables(data):
+            console.print(part)
+
+
+@app.command()
 def reset(
     config: ConfigOption,
     join: Annotated[bool, typer.Option("--join", help="Also drop the join's state in Redis; it is rebuilt from the journal.")] = False,
@@ -259,8 +289,7 @@ def reset(
     """Accepts gaps in the logs: shows what it will do, asks, moves offsets, drops snapshots beyond them. Stop every process first."""
     settings = configuration.load(config)
     t, group = settings.topics, settings.kafka.group
-    read = {"route": (t.predictions, t.feedback), "join": (t.journal,), "detect": (t.observations,)}
-    gaps = offsets.find(settings.kafka_consumer(), {f"{group}-{name}": topics for name, topics in read.items()})
+    gaps = offsets.find(settings.kafka_consumer(), {f"{group}-{name}": topics for name, topics in _read_by_stage(settings).items()})
     stale = offsets.beyond(settings.kafka_consumer(), t.state, [gap for gap in gaps if gap.topic == t.observations])
     for line in (*gaps, *stale):
         print(line)
@@ -271,8 +300,10 @@ def reset(
         return
     if not yes:
         typer.confirm("Go on?", abort=True)
+    occupied = {gap.group for gap in gaps} | ({f"{group}-join"} if join else set())
+    offsets.until_empty(settings.kafka_consumer(), sorted(occupied), typer.echo)
     offsets.drop(settings.kafka_producer(), stale)
-    offsets.accept(settings.kafka_consumer(), gaps)
+    offsets.accept(settings.kafka_consumer(), gaps, typer.echo)
     if join:
         forget_join(settings)
     print("done")
@@ -293,6 +324,12 @@ def _line(alert: Mapping[str, Any]) -> str:
     look = safe(str(alert.get("severity", ""))) if status == "firing" else status
     part = "" if incident == id_ else f"  part of incident {incident[:12]}"
     return f"{when:%Y-%m-%d %H:%M:%S}  {look:<8}  {alert['summary']!s}  [{id_[:12]}]{part}"
+
+
+def _read_by_stage(settings: Config) -> dict[str, tuple[str, ...]]:
+    """Stage -> the topics it reads."""
+    t = settings.topics
+    return {"route": (t.predictions, t.feedback), "join": (t.journal,), "detect": (t.observations,)}
 
 
 def _create_topics(settings: Config, inputs: bool) -> list[str]:

@@ -19,8 +19,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from stream_monitor import plugins
 from stream_monitor.core.detectors import create
-from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
+from stream_monitor.core.detectors.base import unmet
+from stream_monitor.core.limits import is_labelled, written
+from stream_monitor.core.limits import parse as parse_limit
+from stream_monitor.core.settings import (
+    FAIRNESS_METRICS,
+    AlertBudget,
+    DetectorSettings,
+    DetectSettings,
+    EventSettings,
+    JoinSettings,
+    Limit,
+    MonitorSettings,
+)
 from stream_monitor.errors import ConfigurationError
 from stream_monitor.units import Duration, Rate, Size
 
@@ -224,10 +237,17 @@ def _detector(value: Any) -> Any:
     if type(value) is not dict or type(value.get("name")) is not str:
         raise ValueError('"adwin" or {name = "adwin", delta = 0.001} is expected')
     settings = DetectorSettings(value["name"], {name: v for name, v in value.items() if name != "name"})
+    plugins.load(settings.name)
     try:
-        create(settings)
-    except TypeError as error:
-        raise ValueError(f"{value['name']}: {error}") from error
+        wrong = unmet(create(settings))
+    except ValueError:
+        raise
+    except Exception as error:  # of a parameter's type, or whatever a detector from outside does
+        raise ValueError(f"{settings.name}: {type(error).__name__}: {error}") from error
+    if wrong:
+        raise ValueError(
+            f"{settings.name} is no detector: {'; '.join(wrong)}. See docs/detectors.md, and `python -m stream_monitor.testing`"
+        )
     return settings
 
 
@@ -243,16 +263,49 @@ class MonitorConfig(_Table):
     slices: Patterns = _MONITOR.slices
     slice_metrics: Patterns = _MONITOR.slice_metrics
     slice_shares: dict[str, Annotated[int, Field(ge=1, le=1_000_000)]] = {}
+    new_version: Literal["own", "previous"] = _MONITOR.new_version
     detectors: tuple[Annotated[DetectorSettings, BeforeValidator(_detector)], ...] = _MONITOR.detectors
     minimum_effect: float = Field(_MONITOR.minimum_effect, ge=0)
     warning_effect: float = Field(_MONITOR.warning_effect, ge=0)
     critical_effect: float = Field(_MONITOR.critical_effect, ge=0)
     cool_down: Duration = Field(_MONITOR.cool_down_ms, ge=0)
+    limits: Annotated[tuple[Annotated[Limit, BeforeValidator(parse_limit)], ...], BeforeValidator(_names)] = _MONITOR.limits
+    limit_slices: Patterns = _MONITOR.limit_slices
+    protected: Patterns = _MONITOR.protected
+    favourable: str | bool | int | float | None = _MONITOR.favourable
+    fairness_metrics: Patterns = _MONITOR.fairness_metrics
+    fairness_limit: float | None = Field(_MONITOR.fairness_limit, gt=0, lt=1)
+    disparate_impact: float | None = Field(_MONITOR.disparate_impact, gt=0, le=1)
+    minimum_group: int = Field(_MONITOR.minimum_group, ge=1)
 
-    @field_validator("models", "metrics", "slices", "slice_metrics", "detectors", mode="before")
+    @field_validator(
+        "models", "metrics", "slices", "slice_metrics", "detectors", "limits", "limit_slices", "protected", "fairness_metrics",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("fairness_metrics")
+    @classmethod
+    def _compared(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in value if name not in FAIRNESS_METRICS]:
+            raise ValueError(f"there is no {', '.join(unknown)}; there are {', '.join(FAIRNESS_METRICS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _meaningful(self) -> Self:
+        if self.task == "regression" and self.protected:
+            raise ValueError("protected: groups are compared by their classes, and task is regression; leave it out")
+        for limit in self.limits if self.task == "regression" else ():
+            if limit.share is None and is_labelled(limit):
+                hint = (
+                    f"say for how many it must hold, such as error <= {limit.value:g} for 95%"
+                    if limit.metric == "error"
+                    else "leave it out"
+                )
+                raise ValueError(f"limits: {written(limit)} is about classes, and task is regression; {hint}")
+        return self
 
     def settings(self, name: str, base: MonitorSettings = _MONITOR) -> MonitorSettings:
         """`base` with what this table sets."""
@@ -310,6 +363,13 @@ class Config(_Table):
                 "topics.journal_retention is shorter than twice join.window + join.slack; what Redis forgets could not be rebuilt"
                 " from the journal: make it at least that, plus the longest outage to survive"
             )
+        for name, monitor in self.monitors.items():
+            merged = monitor.settings(name, self.detect.default.settings("default"))
+            for key in ("fairness_limit", "disparate_impact"):
+                if key in monitor.model_fields_set and not merged.protected:
+                    raise ValueError(f'monitors.{name}.{key} needs the slice keys that are protected, such as protected = ["gender"]')
+            if "disparate_impact" in monitor.model_fields_set and "selection_rate" not in merged.fairness_metrics:
+                raise ValueError(f"monitors.{name}.disparate_impact is about the selection_rate, which fairness_metrics leave out")
         return self
 
     @property

@@ -212,9 +212,10 @@ class Detect:
         ours = self._held.get(place)
         held = ours or self._taken_back(place, commit)
         low = log.bounds(place)[0]
-        if held is None or held.position < low or (held.firing and held.joint != commit):
+        # Where the offset was moved by somebody else, their settings may have been others than ours, and what they told too.
+        if held is None or held.position < low or commit != held.committed:
             commit, held = self._load(place, commit, log)
-        elif ours is None or commit != held.committed:  # somebody else had it for a while, who may have written a snapshot
+        elif ours is None:  # nobody has moved the offset, but somebody may have written a snapshot
             held.chunks = snapshots.chunks(place, self._newest(place, log))
         self._held[place] = held
         held.cut = None  # whatever was under way is rolled back
@@ -243,14 +244,14 @@ class Detect:
         if snapshot is not None:
             if snapshot.offset > commit:  # another worker may have moved both while we were looking
                 commit = start_of(place, log.committed([place])[place], log)
-            held, trouble = self._take_up(place, commit, snapshot, chunks, log.bounds(place)[0])
+            held, trouble = self._take_up(place, commit, snapshot, chunks, log)
             if held is not None:
                 return commit, held
         return commit, self._rebuild(place, commit, trouble, chunks, log)
 
-    def _take_up(self, place: Place, commit: int, snapshot: Snapshot, chunks: int, low: int) -> tuple[_Held | None, str]:
-        """The state of a snapshot, or why it can not be used. `low`: the first offset that the log still holds."""
-        at = snapshot.offset
+    def _take_up(self, place: Place, commit: int, snapshot: Snapshot, chunks: int, log: Log) -> tuple[_Held | None, str]:
+        """The state of a snapshot, or why it can not be used."""
+        at, low = snapshot.offset, log.bounds(place)[0]
         if at > commit:
             return None, f"the snapshot of offset {at} lies beyond the committed offset"
         if snapshot.digest != self._monitors.digest:
@@ -269,17 +270,14 @@ class Detect:
             said += f"; {low - at} offsets behind it are no longer held and missing from the state"
         self._say(place, f"{said}; silent up to the committed {commit}")
         monitor.at = max(at, low)
-        return _Held(monitor, commit, self._clock() + self._snapshot_s, at, chunks, min(max(refill, low), at), at), ""
+        held = _Held(monitor, commit, self._clock() + self._snapshot_s, at, chunks, min(max(refill, low), at), at, joint=commit)
+        if refill < low:  # it may have missed how alerts began and ended
+            held.firing = self._firing(place, log)
+        return held, ""
 
     def _rebuild(self, place: Place, commit: int, trouble: str, chunks: int, log: Log) -> _Held:
         low = log.bounds(place)[0]
-        home = self._state, place[1]
-        (first, settled), end = log.bounds(home), log.end(home)
-        if settled < end:
-            self._say(place, f"{trouble}; waiting for an open transaction on {self._state} to be resolved, or to time out")
-        alerts, unreadable = snapshots.alerts(place, log.read(home, first, end))
-        for key in unreadable:
-            self._say(place, f"what {key} says of an alert that fires can not be read; its end may never be told")
+        alerts = self._firing(place, log)
         if commit > 0 or chunks or alerts:
             missing = f"; what lay below {low} is no longer held and missing from it" if low > 0 else ""
             carried = f"; {len(alerts)} alerts that fire are carried over" if alerts else ""
@@ -287,6 +285,17 @@ class Detect:
         monitor = self._monitors.fresh(*place)
         monitor.at = low
         return _Held(monitor, commit, self._clock(), low, chunks, firing=alerts, joint=commit)
+
+    def _firing(self, place: Place, log: Log) -> list[Alert]:
+        """What readers of the alert topic hold for firing, whatever state it came from."""
+        home = self._state, place[1]
+        (first, settled), end = log.bounds(home), log.end(home)
+        if settled < end:
+            self._say(place, f"waiting for an open transaction on {self._state} to be resolved, or to time out")
+        alerts, unreadable = snapshots.alerts(place, log.read(home, first, end))
+        for key in unreadable:
+            self._say(place, f"what {key} says of an alert that fires can not be read; its end may never be told")
+        return alerts
 
     def _newest(self, place: Place, log: Log) -> list[StateRecord]:
         """The end of the state topic's partition, as far back as the newest snapshot; all of it where there is none."""

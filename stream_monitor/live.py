@@ -130,9 +130,7 @@ class Worker:
                 self._land()
                 self._commit()
             return bool(chunks)
-        except Aborted as why:
-            self._restart(f"transaction aborted: {why}")
-        except Rewind as why:
+        except (Aborted, Rewind) as why:
             self._restart(str(why))
         return True
 

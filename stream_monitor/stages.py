@@ -20,8 +20,9 @@ lies below the committed offset is not counted. What adds up:
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
@@ -184,7 +185,12 @@ class _Homes(dict[bytes, int]):
 
 
 class Join:
-    """journal -> observations, through the store."""
+    """journal -> observations, through the store.
+
+    The store's TTL goes by the clock on the wall, the life of an entry by the journal's. Behind by more than `JoinSettings.lag_ms`, entries
+    that are still needed may have been freed: the bucket is begun anew, whose entries are then as young as that. `wall_ms` decides
+    nothing else.
+    """
 
     name = "join"
 
@@ -197,6 +203,7 @@ class Join:
         observation_partitions: int,
         new_epoch: Callable[[], str],
         journal_partitions: int = 1,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.topics = (journal,)
         self.counters: dict[str, int] = {}
@@ -206,10 +213,14 @@ class Join:
         self._new_epoch = new_epoch
         self._journal_partitions = journal_partitions
         self._epochs: dict[int, str] = {}  # of buckets that are to be rebuilt, until their first call is made
+        self._wall_ms = wall_ms
+        self._begun: dict[int, int] = {}  # when we began a bucket anew: it holds nothing that is older
+        self._outlived: set[int] = set()  # buckets that may miss what the TTL has freed
         self._headers = {kind: [("record", kind)] for kind in (b"prediction", b"outcome", b"feedback_issue")}
         self._homes = _Homes(observation_partitions)
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> _Calls:
+        self._look_at_the_lag((place[1], records) for place, _, _, records, _ in chunks)
         calls = [
             # The first call of a rebuild carries the new epoch, and no other: should the store forget between the first and
             # the second, the second must be refused, or the rebuild would have a gap.
@@ -233,7 +244,9 @@ class Join:
             if isinstance(answer, Behind):
                 raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
             answers.append(answer.answers)
-            _account(self.counters, call, answer.answers)
+        self._look_at_the_lag((call.bucket, call.records) for call in ticket.calls)  # the store may have been away for long
+        for call, found in zip(ticket.calls, answers, strict=True):
+            _account(self.counters, call, found)
         published = dict.fromkeys(headers, 0)
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
             call = ticket.calls[i]
@@ -244,6 +257,14 @@ class Join:
             if n:
                 _count(self.counters, record.decode(), n)
         return out
+
+    def _look_at_the_lag(self, read: Iterable[tuple[int, Sequence[Record]]]) -> None:
+        now, settings = self._wall_ms(), self._settings
+        for bucket, records in read:
+            lag = now - records[0].time if records else 0
+            if lag > settings.lag_ms and now - self._begun.get(bucket, 0) > settings.ttl_ms - settings.lag_ms:
+                self._outlived.add(bucket)
+                raise Rewind(f"bucket {bucket} is {lag // 1000} s behind: what it needs may have outlived its TTL; it is rebuilt")
 
     def time_of(self, topic: str, record: Record) -> int:  # noqa: ARG002
         return journal_time(record.value)
@@ -260,12 +281,16 @@ class Join:
                 f" group's committed offset is {commit} and the journal ends at {high}: the offsets were moved or the journal is a new one",
                 "drop the join's state and rebuild it from the journal with: stream-monitor reset --join",
             )
-        if status.at is not None and min(status.at, commit) >= low:
+        if status.at is not None and min(status.at, commit) >= low and bucket not in self._outlived:
             self._epochs.pop(bucket, None)  # of an earlier search, if no call was made since
+            if status.at < commit:
+                self._begun.pop(bucket, None)  # what came back after a loss may be older
             return min(status.at, commit), commit
         if status.at is not None:
             self._store.forget(bucket)
         self._epochs[bucket] = self._new_epoch()
+        self._begun[bucket] = self._wall_ms()
+        self._outlived.discard(bucket)
         return self._window_start(place, commit, low, log), commit
 
     def _window_start(self, place: Place, commit: int, low: int, log: Log) -> int:

@@ -80,7 +80,7 @@ def processes(rng: random.Random, kafka: Journal, store: Store) -> list[Progress
     done = []
     while True:
         kafka.buffer, kafka.open, kafka.places = [], False, []
-        stage = Join(store, SETTINGS, "in", "out", 1, lambda: f"e{rng.randrange(10**9)}")
+        stage = Join(store, SETTINGS, "in", "out", 1, lambda: f"e{rng.randrange(10**9)}", wall_ms=lambda: 0)
         worker = started(kafka, stage, batch=rng.randrange(1, 30), transaction_records=rng.randrange(1, 200))  # type: ignore[arg-type]
         done.append(worker.progress)
         for _ in range(rng.randrange(5, 50)):

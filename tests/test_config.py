@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from stream_monitor.config import REFUSED, Config, load, override, parse
-from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
+from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, Limit, MonitorSettings
 from stream_monitor.errors import ConfigurationError
 
 EXAMPLE = Path(__file__).parent.parent / "monitor.example.toml"
@@ -52,7 +52,7 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         detect={
             "warmup": "long",
             "maturity": "never",
-            "default": {"task": "guess", "detectors": ["kswin", {"name": "adwin", "deltaa": 1}]},
+            "default": {"task": "guess", "detectors": ["kswim", {"name": "adwin", "deltaa": 1}]},
         },
         monitors={"fraud": {"slice": "country", "minimum_effect": -1}},
         run={"batch": 1.5},
@@ -98,8 +98,8 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"join": {"window": "7 days"}}, 'join.window: a duration such as "250ms", "30s", "1h 30m" or "7d" is expected'),
         ({"events": {"max_event_bytes": "1K"}}, 'events.max_event_bytes: a size such as "512B", "256KiB" or "10MB" is expected'),
         (
-            {"detect": {"default": {"detectors": ["kswin"]}}},
-            "detect.default.detectors.0: there is no detector 'kswin'; known are adwin, e_detector, page_hinkley",
+            {"detect": {"default": {"detectors": ["kswim"]}}},
+            "detect.default.detectors.0: there is no detector 'kswim'; known are adwin, ddm, e_detector, eddm, hddm_a, hddm_w,",
         ),
         ({"detect": {"default": {"detectors": [{"name": "adwin", "delta": -1}]}}}, "it must lie between 0 and 1"),
         ({"detect": {"default": {"detectors": [{"name": "adwin", "delta": "x"}]}}}, "detect.default.detectors.0: adwin: "),
@@ -111,6 +111,27 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"detect": {"alert_budget": 1}}, 'such as "1 per week" or "0.5 per day"'),
         ({"detect": {"alert_budget": "0 per day"}}, "detect.alert_budget: a number above 0"),
         ({"detect": {"default": {"slice_shares": {"country=DE": 0}}}}, "detect.default.slice_shares.country=DE: "),
+        ({"monitors": {"a": {"limits": ["error <= 5"]}}}, "monitors.a.limits.0: the limit of error must lie strictly between 0 and 1"),
+        ({"monitors": {"a": {"limits": "recall >= 0.8"}}}, "monitors.a.limits.0: recall needs a class, such as recall[fraud]"),
+        ({"detect": {"default": {"limits": [0.8]}}}, "detect.default.limits.0: 0.8 is no limit; "),
+        (
+            {"monitors": {"a": {"task": "regression", "limits": ["error <= 0.5"]}}},
+            "monitors.a: limits: error <= 0.5 is about classes, and task is regression; say for how many it must hold, such as ",
+        ),
+        ({"monitors": {"a": {"protected": ["g"], "fairness_limit": 1.5}}}, "monitors.a.fairness_limit: "),
+        (
+            {"monitors": {"a": {"fairness_limit": 0.1}}},
+            "monitors.a.fairness_limit needs the slice keys that are protected, such as protected",
+        ),
+        (
+            {"monitors": {"a": {"protected": "g", "fairness_metrics": "parity"}}},
+            "monitors.a.fairness_metrics: there is no parity; there are",
+        ),
+        (
+            {"monitors": {"a": {"protected": "g", "fairness_metrics": "error", "disparate_impact": 0.8}}},
+            "monitors.a.disparate_impact is about the selection_rate, which fairness_metrics leave out",
+        ),
+        ({"monitors": {"a": {"protected": "g", "task": "regression"}}}, "monitors.a: protected: groups are compared by their classes"),
         ({"topics": {"journal": "a b"}}, "topics: journal = 'a b' is no name for a topic"),
         ({"topics": {"journal": ".."}}, "topics: journal = '..' is no name for a topic"),
         ({"topics": {"journal": "predictions"}}, "topics: each role needs a topic of its own; used twice: predictions"),
@@ -197,6 +218,21 @@ def test_a_monitor_inherits_what_the_default_says_but_not_its_models() -> None:
         MonitorSettings("fraud", ("fraud-*",), slices=("country",), minimum_effect=0.4, detectors=adwin),
         MonitorSettings("rest", ("*",), "regression", slices=(), minimum_effect=0.2, detectors=adwin),
     )
+
+
+def test_limits_are_written_as_they_are_said() -> None:
+    config = parse({**MINIMAL, "monitors": {"a": {"limits": ["recall[fraud] >= 80%"], "limit_slices": "country=*"}, "b": {}}})
+    a, b = config.detect_settings().monitors
+    assert (a.limits, a.limit_slices) == ((Limit("recall=fraud", True, 0.8),), ("country=*",))
+    assert (b.limits, b.limit_slices) == ((), ())
+
+
+@pytest.mark.parametrize("favourable", ["approve", True, 1])
+def test_the_favourable_class_keeps_its_type(favourable: Any) -> None:
+    monitors = {"a": {"protected": "gender", "favourable": favourable, "fairness_limit": 0.1}}
+    [monitor] = parse({**MINIMAL, "monitors": monitors}).detect_settings().monitors
+    assert monitor.protected == ("gender",)
+    assert (type(monitor.favourable), monitor.favourable) == (type(favourable), favourable)
 
 
 def test_a_detector_takes_parameters() -> None:

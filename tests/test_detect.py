@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import pytest
 
 from stream_monitor.core.events import Alert, Status
@@ -13,7 +14,7 @@ from stream_monitor.core.snapshots import Snapshot, StateRecord, alerts, assembl
 from stream_monitor.detect import Detect, Monitors
 from stream_monitor.errors import LogGapError
 from stream_monitor.ports import Chunk, Out, Place
-from tests.simulation.monitor import CountingMonitor
+from tests.simulation.monitor import CountingMonitor, OtherMonitor
 
 HERE: Place = ("observations", 0)
 HOME: Place = ("state", 0)
@@ -135,10 +136,10 @@ def test_what_is_not_committed_is_answered_again_with_what_it_changes_about_the_
 
 
 def test_only_what_is_committed_is_forgotten() -> None:
-    kafka = Kafka(0, 30)
-    worker = Worker(kafka, interval=9.0)
-    whole = worker.process(30)
-    kafka.offset = 14
+    whole = Worker(Kafka(0, 30)).process(30)
+    worker = Worker(Kafka(0, 30))
+    worker.commit(worker.process(14))
+    worker.process(30)
     worker.find()
     assert (worker.at, worker.committed) == (14, 14)
     again = worker.process(30)
@@ -447,7 +448,7 @@ def test_a_partition_that_somebody_else_has_moved_is_read_anew() -> None:
     assert kafka.alerts == plain(100)
 
 
-def test_who_was_overtaken_keeps_its_state_and_takes_off_what_the_other_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_overtaken_goes_on_from_the_state_of_who_did_and_takes_off_what_it_left(monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = after(40)
     worker = Worker(kafka)
     worker.run(45)
@@ -455,10 +456,39 @@ def test_who_was_overtaken_keeps_its_state_and_takes_off_what_the_other_left(mon
     Worker(kafka).run(60)
     monkeypatch.undo()
     worker.find()
-    assert (worker.at, worker.committed) == (45, 60)
+    assert (worker.at, worker.committed) == (57, 60)
+    assert "snapshot of offset 60" in worker.said[-1]
     worker.run(100)
     assert kafka.alerts == plain(100)
     assert chunks(HERE, kafka.state) == 1
+
+
+def accounted(worker: Worker, out: Sequence[Out]) -> set[str]:
+    """The ids of the alerts that end in `out`, and of those that fire on."""
+    ends = [orjson.loads(record.value or b"") for record in out if record.topic == "alerts"]
+    fires: dict[str, Alert] = worker.stage._held[HERE].monitor.firing  # type: ignore[attr-defined]
+    return {one["id"] for one in ends if one["status"] == "resolved"} | {alert.id for alert in fires.values()}
+
+
+def test_what_one_with_other_settings_told_meanwhile_is_carried_over() -> None:
+    kafka = after(40)
+    worker = Worker(kafka)
+    Worker(kafka, digest="other", monitor=OtherMonitor).run(60)
+    told = {alert.id for alert in alerts(HERE, kafka.state)[0]}
+    worker.find()
+    assert told
+    assert told <= accounted(worker, worker.process(100))
+
+
+def test_what_was_told_in_a_part_of_the_log_that_retention_took_is_carried_over() -> None:
+    kafka = after(40)
+    Worker(kafka, interval=1e9).run(70)  # tells alerts and writes no snapshot
+    told = {alert.id for alert in alerts(HERE, kafka.state)[0]}
+    assert told - accounted(Worker(kafka), [])
+    kafka.low = 70
+    worker = Worker(kafka)
+    assert "missing from the state" in worker.said[-1]
+    assert told <= accounted(worker, worker.process(100))
 
 
 def test_a_partition_that_was_taken_away_is_forgotten_once_records_come_again() -> None:

@@ -78,7 +78,7 @@ def test_the_line_of_an_alert_is_one_that_the_program_writes() -> None:
 
 
 def test_every_command_of_the_program_is_told_of() -> None:
-    for command in ("demo", "run", "check", "topics create", "alerts", "reset"):
+    for command in ("demo", "run", "check", "topics create", "alerts", "status", "reset"):
         assert f"stream-monitor {command}" in README
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import orjson
@@ -85,8 +85,8 @@ def journal(*values: bytes) -> list[Record]:
     return records
 
 
-def join(store: Store) -> Join:
-    return Join(store, SETTINGS, "journal", "observations", 1, iter("abcdef").__next__)
+def join(store: Store, wall_ms: Callable[[], int] = lambda: 0) -> Join:
+    return Join(store, SETTINGS, "journal", "observations", 1, iter("abcdef").__next__, wall_ms=wall_ms)
 
 
 def kinds(out: list[Out]) -> list[bytes]:
@@ -188,3 +188,64 @@ def test_a_store_that_knows_more_than_the_log_or_the_group_is_left_to_a_person(a
     store.fold.at, store.fold.trim = at, trim
     with pytest.raises(LogGapError, match="reset --join"):
         join(store).resume(JOURNAL, 5, Log(0, 9))
+
+
+class Wall:
+    """A clock on the wall."""
+
+    now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+FAR = SETTINGS.lag_ms + 1  # so far behind, entries that are needed may have been freed
+
+
+def test_behind_for_longer_than_the_ttl_allows_the_bucket_is_rebuilt_from_the_journal() -> None:
+    store, wall = Store(), Wall()
+    stage = join(store, wall)
+    records = journal(prediction("a"), prediction("b"), feedback("a"), feedback("b"))
+    stage.resume(JOURNAL, None, Log(0, 4))
+    stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, records[:2])], {JOURNAL: 0}))
+    store.fold.entries.clear()  # the TTL went by a clock that the log knows nothing of
+    wall.now = records[2].time + max(FAR, SETTINGS.ttl_ms)
+    with pytest.raises(Rewind, match="behind"):
+        stage.begin([Chunk(JOURNAL, 2, 4, records[2:])], {JOURNAL: 2})
+    assert stage.resume(JOURNAL, 2, Log(0, 4)) == (0, 2)
+    out = stage.finish(stage.begin([Chunk(JOURNAL, 0, 4, records)], {JOURNAL: 2}))
+    assert kinds(out) == [b"outcome", b"outcome"]
+
+
+def test_a_bucket_that_was_begun_anew_is_not_begun_again_because_the_log_is_old() -> None:
+    store, wall = Store(), Wall()
+    wall.now = 10**12
+    stage = join(store, wall)
+    stage.resume(JOURNAL, None, Log(0, 2))
+    chunk = Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))
+    assert kinds(stage.finish(stage.begin([chunk], {JOURNAL: 0}))) == [b"prediction", b"outcome"]
+    wall.now += SETTINGS.ttl_ms
+    with pytest.raises(Rewind):
+        stage.begin([chunk], {JOURNAL: 0})
+
+
+def test_an_answer_that_came_after_the_ttl_is_not_believed() -> None:
+    store, wall = Store(), Wall()
+    stage = join(store, wall)
+    store.fold.at = 0
+    stage.resume(JOURNAL, 0, Log(0, 2))
+    ticket = stage.begin([Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))], {JOURNAL: 0})
+    wall.now = max(FAR, SETTINGS.ttl_ms)  # Redis was away for so long
+    with pytest.raises(Rewind):
+        stage.finish(ticket)
+    stage.resume(JOURNAL, 0, Log(0, 2))
+    assert store.fold.at is None
+
+
+def test_within_what_the_ttl_allows_the_store_is_trusted() -> None:
+    store, wall = Store(), Wall()
+    stage = join(store, wall)
+    store.fold.at = 0
+    stage.resume(JOURNAL, 0, Log(0, 2))
+    wall.now = SETTINGS.lag_ms
+    stage.begin([Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))], {JOURNAL: 0})

@@ -15,14 +15,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from stream_monitor.core.budget import Ledger
-from stream_monitor.core.detectors import Assurance, Detector, Evidence
-from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Slice, Status
+from stream_monitor.core.detectors import Assurance, Evidence
+from stream_monitor.core.detectors.base import Parameter
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.incidents import Incidents
 from stream_monitor.core.reference import salt_of
+from stream_monitor.core.settings import DAY, HOUR, MINUTE, SECOND
+from stream_monitor.core.shape import Trail
 from stream_monitor.core.silences import Silences
 
 
@@ -116,7 +119,7 @@ class Subject:
 class Change(NamedTuple):
     """A change of level: `effect` in standard deviations of the reference; `time` (ms) and `offset` of its first value.
 
-    `spread`: it is the standard deviation of scores that changed, `effect` is by what part of it.
+    `spread`: it is the standard deviation of scores that changed, `effect` is by what part of it. `span`: where it began for sure.
     """
 
     before: Level
@@ -125,6 +128,27 @@ class Change(NamedTuple):
     time: int
     offset: int
     spread: bool = False
+    span: Span | None = None
+
+
+class Told(NamedTuple):
+    """What an alert about a `limit` says instead; `effect`: how far beyond it the level is, in standard deviations of a value."""
+
+    summary: str
+    details: Mapping[str, Any]
+    direction: Literal["up", "down"]
+    limit: float
+    effect: float
+
+
+class Named(Protocol):
+    """Who noticed."""
+
+    name: str
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """As they are now."""
 
 
 class Episode:
@@ -138,11 +162,12 @@ class Episode:
 
     __slots__ = (
         "alert", "center", "corrected", "count", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw", "reach",
-        "runs", "settled", "spread", "state", "total", "width",
+        "runs", "said", "settled", "spread", "state", "total", "trail", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
         self.alert = alert
+        self.said = alert.summary if "limit" in alert.details else ""  # who knows the limit said it; later events add to it
         self.spread = spread  # values are squares of scores, levels their roots
         self.state = State.FIRING
         self.center = center
@@ -156,6 +181,7 @@ class Episode:
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
+        self.trail: Trail | None = None  # until it is known what the change looks like
         self.left = 0  # values until it is explained once more
         self.settled: float | None = None  # the level, as known by then
         self.pace = 0.0  # values a millisecond before the change
@@ -205,13 +231,14 @@ class Episode:
 
     def saved(self) -> Any:
         """Plain data."""
-        return [to_plain(self.alert), *(getattr(self, name) for name in _EPISODE)]
+        return [to_plain(self.alert), self.trail and self.trail.saved(), *(getattr(self, name) for name in _EPISODE)]
 
     @classmethod
     def restored(cls, state: Any) -> Episode:
         """The episode that gave `state`."""
         episode = cls(from_plain(state[0]), 0, 0, 0, 0)
-        for name, value in zip(_EPISODE, state[1:], strict=True):
+        episode.trail = state[1] and Trail.restored(state[1])
+        for name, value in zip(_EPISODE, state[2:], strict=True):
             setattr(episode, name, value)
         return episode
 
@@ -219,7 +246,7 @@ class Episode:
 MAX_WIDENING = 20
 _EPISODE = (
     "center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near", "spread",
-    "left", "settled", "pace", "gone", "gone_raw",
+    "left", "settled", "pace", "gone", "gone_raw", "said",
 )  # fmt: skip
 
 
@@ -249,13 +276,15 @@ class Desk:
         self,
         subject: Subject,
         change: Change,
-        detector: Detector,
+        detector: Named,
         assurance: Assurance,
         evidence: Evidence,
         offset: int,
         autocorrelation: float | None = None,
+        more: Mapping[str, Any] | None = None,
+        told: Told | None = None,
     ) -> Alert:
-        """The event that begins an episode, at the value with this `offset`. `id` is unique: a value is read once."""
+        """The event that begins an episode, at the value with this `offset`, with `more` details. `id` is unique: a value is read once."""
         position = self._at(offset)
         alert_id = digest_of(subject.fingerprint, _place(position))
         before, after = change.before.value, change.after.value
@@ -271,7 +300,7 @@ class Desk:
             model_version=subject.version,
             slice=subject.slice,
             metric=subject.metric,
-            direction="up" if after > before else "down" if after < before else None,
+            direction=told.direction if told else "up" if after > before else "down" if after < before else None,
             before=change.before,
             after=change.after,
             statistic=evidence.statistic,
@@ -283,12 +312,16 @@ class Desk:
             detected_at=self.clock,
             first_position=Position(self.topic, self.partition, change.offset),
             position=position,
-            summary="",
+            summary=told.summary if told else "",
             details={"effect": change.effect}
             | ({"of": "spread"} if change.spread else {})
-            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)}),
+            | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)})
+            | dict(more or {})
+            | ({} if told is None else dict(told.details)),
+            change=change.span,
         )
-        alert = replace(alert, summary=_sentence(alert))
+        if told is None:
+            alert = replace(alert, summary=_sentence(alert))
         if self.silences.cover(alert.fingerprint, alert.incident):
             self.silences.untold.add(alert.id)
         else:
@@ -333,7 +366,7 @@ class Desk:
             position=position,
             **changes,
         )
-        alert = episode.alert = replace(alert, summary=_sentence(alert))
+        alert = episode.alert = replace(alert, summary=_sentence(alert, episode.said))
         episode.state = transition.to
         last_word = event is Event.SILENCED and fired.id not in self.silences.untold
         if last_word or not self.silences.cover(fired.fingerprint, fired.incident):
@@ -347,19 +380,19 @@ class Desk:
         """Adds `details` to the event that begins an alert, at the offset at which it does."""
         begun = episode.alert
         alert = replace(begun, details={**begun.details, **details})
-        alert = episode.alert = replace(alert, summary=_sentence(alert))
+        alert = episode.alert = replace(alert, summary=_sentence(alert, episode.said))
         self.out = [alert if one.event_id == alert.event_id else one for one in self.out]
 
     def _at(self, offset: int) -> Position:
         return Position(self.topic, self.partition, offset)
 
-    def resolve(self, episode: Episode, event: Event, level: Level, offset: int) -> None:
-        """The event that ends an episode."""
+    def resolve(self, episode: Episode, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
+        """The event that ends an episode. `details` to add to the reason."""
         transition = TRANSITIONS[episode.state, event]
         episode.state = transition.to
-        self.close(episode.alert, event, level, offset)
+        self.close(episode.alert, event, level, offset, details)
 
-    def close(self, fired: Alert, event: Event, level: Level, offset: int) -> None:
+    def close(self, fired: Alert, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
         """The event that ends an alert of which there may be no episode here."""
         position = self._at(offset)
         self.incidents.leave(fired.model, fired.incident, fired.id)
@@ -376,8 +409,8 @@ class Desk:
                 after=level,
                 detected_at=max(self.clock, fired.detected_at),
                 position=position,
-                summary=_return(fired, event, level),
-                details={"reason": event.value},
+                summary="; ".join([_return(fired, event, level), *_clauses(fired.metric, details or {})]),
+                details={"reason": event.value, **(details or {})},
             )
         )
 
@@ -395,12 +428,13 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
 
 
-def _sentence(alert: Alert) -> str:
-    """What an alert that fires says of itself, in one line."""
+def _sentence(alert: Alert, said: str = "") -> str:
+    """What an alert that fires says of itself, in one line; `said` is how it begins where it does not say before and after."""
     before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
-    said = f"{what} {verb} from {_number(before)} to {_number(after)} (since {_moment(alert.first_seen)})"
+    against = f", compared with {safe(alert.details['reference'])}" if "reference" in alert.details else ""
+    said = said or f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(alert.first_seen)}{against})"
     return "; ".join([said, *_clauses(alert.metric, alert.details)])
 
 
@@ -422,8 +456,10 @@ def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
         yield f"inputs moved too: {', '.join(features)}"
     elif "inputs" in details:
         yield {"stable": "inputs are stable", "not watched": "inputs are not watched"}.get(details["inputs"], "inputs moved too")
+    if "shape" in details:
+        yield _looks(details["shape"], details.get("course", {}))
     if (recurring := details.get("recurring")) is not None:
-        yield f"a level it had before, {recurring['times']} times since {_moment(recurring['since'])}"
+        yield f"a level it had before, {recurring['times']} times since {since(recurring['since'])}"
     for name in ("acknowledged", "silenced"):
         if name in details:
             yield _noted(name, details[name])
@@ -431,7 +467,7 @@ def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
 
 def _noted(what: str, note: Mapping[str, Any]) -> str:
     """`silenced until 2024-03-05 14:00 UTC by ann (known, ticket 7)`."""
-    until = f" until {_moment(note['until'])}" if note.get("until") is not None else " for good" if "until" in note else ""
+    until = f" until {since(note['until'])}" if note.get("until") is not None else " for good" if "until" in note else ""
     by = f" by {safe(note['by'])}" if note.get("by") else ""
     comment = f" ({safe(note['comment'])})" if note.get("comment") else ""
     return f"{what}{until}{by}{comment}"
@@ -441,12 +477,29 @@ def _percent(share: float) -> str:
     return f"{100 * min(max(share, 0.0), 1.0):.0f}%"
 
 
-def _moment(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(ms) else "?"
+def _looks(shape: str, course: Mapping[str, int | None]) -> str:
+    begin, end = course.get("begin"), course.get("end")
+    if shape == "gradual" and begin is not None:
+        return f"it came little by little, from {since(begin)} {'on, and has not come to an end' if end is None else f'to {since(end)}'}"
+    if shape == "blip" and begin is not None and end is not None:
+        return f"it was a blip, from {since(begin)} to {since(end)}"
+    if shape == "sudden" and begin is not None and end is not None:
+        return f"it came suddenly, within {_duration(end - begin)} at most"
+    return "whether it came suddenly or little by little cannot be told"
+
+
+def _duration(ms: int) -> str:
+    size, unit = next((one for one in _UNITS if ms >= one[0]), _UNITS[-1])
+    return f"{max(0, ms) / size:.3g} {unit}"
+
+
+_UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s"), (1, "ms"))
 
 
 def _return(fired: Alert, event: Event, level: Level) -> str:
     what = _what(fired.model, fired.model_version, fired.metric, fired.slice, "of" in fired.details)
+    if event is Event.RECOVERED and "limit" in fired.details:
+        return f"{what} is back at {_number(level.value)}, within the limit of {_number(fired.details['limit'])}"
     if event is Event.RECOVERED:
         return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
     reasons = {
@@ -463,16 +516,42 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
     base, _, feature = name.partition(":")
     if base in ("recall", "precision"):
         said = f"{base} of {category}"
+    elif base == "volume":
+        said = f"share of time with {'less than a third of' if category == 'few' else 'more than three times'} the usual predictions"
     elif category:
         said = f"share of {feature or base}={category}"
     else:
-        said = {"feature": f"feature {feature}", "missing": f"missing share of {feature}"}.get(base, metric)
+        said = {
+            "feature": f"feature {feature}",
+            "missing": f"missing share of {feature}",
+            "new_category": f"share of new categories of {feature}",
+            "out_of_range": f"share of {feature} out of range",
+            "feedback_late": "share of labels that came too late to be joined",
+            "feedback_conflicting": "share of labels that contradict an earlier one",
+            "unlabelled": "share of answers without a label in time",
+        }.get(base, metric)
+        if metric.endswith(("_gap", "_ratio")):
+            said = metric.replace("_", " ")
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
-    return f"{safe(model)} {safe(version)}: {'spread of ' if spread else ''}{safe(said)}{part}"
+    of = "all versions" if version == ALL_VERSIONS else safe(version)
+    return f"{safe(model)} {of}: {'spread of ' if spread else ''}{safe(said)}{part}"
+
+
+def about(subject: Subject) -> str:
+    """What an alert is about, as a summary begins."""
+    return _what(subject.model, subject.version, subject.metric, subject.slice, False)
+
+
+def since(ms: int) -> str:
+    """A moment, for people."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if _is_date(ms) else "?"
 
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
+
+
+number = _number
 
 
 def _is_date(ms: int) -> bool:
@@ -485,6 +564,7 @@ def to_plain(alert: Alert) -> dict[str, Any]:
         "slice": list(alert.slice) if alert.slice else None,
         "first_position": list(alert.first_position),
         "position": list(alert.position),
+        "change": list(alert.change) if alert.change else None,
         "status": alert.status.value,
         "severity": alert.severity.value,
         "kind": alert.kind.value,
@@ -500,6 +580,7 @@ def from_plain(state: Mapping[str, Any]) -> Alert:
             "slice": Slice(*state["slice"]) if state["slice"] else None,
             "first_position": Position(*state["first_position"]),
             "position": Position(*state["position"]),
+            "change": Span(*state["change"]) if state.get("change") else None,
             "status": Status(state["status"]),
             "severity": Severity(state["severity"]),
             "kind": Kind(state["kind"]),

@@ -175,7 +175,7 @@ def statement(ledger: Ledger, accounts: Iterable[tuple[Owner, Account]]) -> dict
             }  # fmt: skip
         row["streams"] += 1
         row["judged"] += account.joined
-        row["share"] += account.weight / ledger.weight if account.joined else 0.0
+        row["share"] += account.weight / ledger.weight if account.joined and account.weight else 0.0
         row["received"] += account.received
         row["alarms"] += account.alarms
         row["left"] = row["received"] - row["alarms"]

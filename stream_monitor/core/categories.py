@@ -2,7 +2,7 @@
 
 Which categories have a stream of their own is settled at the end of the warm-up: those with a share of 1% or more, at most a set number;
 the rest is pooled as `other`. Of two categories the rarer is watched, the other mirrors it. The stream for `other` begins with
-the first value that needs it.
+the first value that needs it. Where all of the warm-up had streams of their own, what is unknown is new: core/novelty.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from stream_monitor.core.budget import Ledger
+from stream_monitor.core.novelty import Vocabulary
 from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.streams import BinaryStream, Stream
 
@@ -56,14 +57,19 @@ def category_of(value: Any) -> Any:
 class Shares:
     """A categorical quantity: a tally during the warm-up, then a binary stream for each frequent category."""
 
-    __slots__ = ("accepts", "count", "known", "ledger", "limit", "make", "other", "refused", "since", "tally", "warmup", "watched")
+    __slots__ = (
+        "accepts", "count", "known", "ledger", "limit", "make", "other", "refused", "since", "tally", "vocabulary", "warmup", "watched",
+    )  # fmt: skip
 
-    def __init__(self, make: Make, accepts: frozenset[type], settings: DetectSettings, ledger: Ledger) -> None:
+    def __init__(
+        self, make: Make, accepts: frozenset[type], settings: DetectSettings, ledger: Ledger, vocabulary: Vocabulary | None = None
+    ) -> None:
         self.make = make
         self.accepts = accepts  # types of values that are categories here
         self.warmup = settings.warmup
         self.limit = settings.max_categories
         self.ledger = ledger
+        self.vocabulary = vocabulary  # None: whether a category is new is not asked
         self.since = ledger.age  # age of the ledger at its first value
         self.count = 0
         self.tally: dict[Any, int] | None = {}
@@ -91,9 +97,31 @@ class Shares:
             stream.push(1 if stream is hit else 0, unit, time, offset)
         if self.other is not None:
             self.other.push(1 if unknown else 0, unit, time, offset)
-        elif unknown and not self.refused:
+        elif unknown and not self.refused and (self.vocabulary is None or self.vocabulary.seen is None):
             self._pool(self.count - 1, unit, time, offset)
+        if self.vocabulary is not None:
+            self._look_up(self.vocabulary, key, unknown, unit, time, offset)
         return True
+
+    def _look_up(self, vocabulary: Vocabulary, key: Any, unknown: bool, unit: int, time: int, offset: int) -> None:
+        if vocabulary.seen is not None and (unknown or vocabulary.rare.stream is not None):
+            vocabulary.count = self.count
+            vocabulary.tell(unknown and key not in vocabulary.seen, unit, time, offset)
+
+    def inherit(self, other: Shares) -> None:
+        """Begins with the categories of another version, if those are settled; their streams inherit by themselves."""
+        if other.tally is not None:
+            return
+        self.tally = None
+        self.since, self.count, self.refused = other.since, other.count, other.refused
+        if self.vocabulary is not None and other.vocabulary is not None:
+            self.vocabulary.seen, self.vocabulary.began = other.vocabulary.seen, other.vocabulary.began
+        for key, theirs in other.known.items():
+            stream = self.known[key] = None if theirs is None else self.make(category_name(key))
+            if stream is not None:
+                self.watched.append(stream)
+        if other.other is not None:
+            self.other = self.make("other")
 
     def _pool(self, count: int, unit: int, time: int, offset: int) -> None:
         """Begins the stream `other` with its first value, after `count` values that were known."""
@@ -111,6 +139,8 @@ class Shares:
         rest = self.count - sum(n for _, n in frequent)
         self.tally = None
         self.known = {key: None for key, _ in frequent}
+        if self.vocabulary is not None:
+            self.vocabulary.settle(tally, self.known, MAX_TALLY)
         if not rest:
             frequent = frequent[1:] if len(frequent) <= 2 else frequent
         for key, n in frequent:
@@ -126,17 +156,26 @@ class Shares:
         yield from self.watched
         if self.other is not None:
             yield self.other
+        if self.vocabulary is not None:
+            yield from self.vocabulary.rare.streams()
 
     def state(self) -> Any:
         tally = None if self.tally is None else [[key, n] for key, n in self.tally.items()]
         known = [[key, stream and stream.state()] for key, stream in self.known.items()]
-        return [self.since, self.count, tally, known, self.other and self.other.state(), self.refused]
+        vocabulary = self.vocabulary and [self.vocabulary.state(), self._seen(self.vocabulary)]
+        return [self.since, self.count, tally, known, self.other and self.other.state(), self.refused, vocabulary]
+
+    def _seen(self, vocabulary: Vocabulary) -> Any:
+        return None if vocabulary.seen is None else sorted(vocabulary.seen, key=category_name)
 
     def restore(self, state: Any) -> None:
-        self.since, self.count, tally, known, other, self.refused = state
-        self.tally = None if tally is None else {_key(key): n for key, n in tally}
+        self.since, self.count, tally, known, other, self.refused, vocabulary = state
+        if self.vocabulary is not None:
+            self.vocabulary.restore(vocabulary[0])
+            self.vocabulary.seen = None if vocabulary[1] is None else frozenset(map(key_of, vocabulary[1]))
+        self.tally = None if tally is None else {key_of(key): n for key, n in tally}
         for saved, stream_state in known:
-            key = _key(saved)
+            key = key_of(saved)
             stream = self.make(category_name(key)) if stream_state else None
             self.known[key] = stream
             if stream is not None:
@@ -147,5 +186,6 @@ class Shares:
             self.other = pooled
 
 
-def _key(saved: Any) -> Any:
+def key_of(saved: Any) -> Any:
+    """A key as it was before it became plain data."""
     return saved if type(saved) is str else tuple(saved)

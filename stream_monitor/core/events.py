@@ -15,6 +15,9 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 Label = str | int | float | bool
 """A class (string, integer or boolean) or a number (regression)."""
 
+ALL_VERSIONS = "*"
+"""The version of alerts about what is known of a model only."""
+
 FeatureValue = str | int | float | bool | None
 
 
@@ -126,6 +129,15 @@ class Position(NamedTuple):
     offset: int
 
 
+class Span(NamedTuple):
+    """Where a change began, with 90% confidence: event times (ms) and offsets of the first value that may be, and of the last."""
+
+    earliest: int
+    latest: int
+    earliest_offset: int
+    latest_offset: int
+
+
 class Slice(NamedTuple):
     """A part of the traffic: `country=DE`."""
 
@@ -135,10 +147,12 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A signal's mean over `count` values."""
+    """A signal's mean over `count` values; with 90% confidence the true one lies between `low` and `high`, where that is known."""
 
     value: float
     count: int
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +187,4 @@ class Alert:
     position: Position
     summary: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    change: Span | None = None

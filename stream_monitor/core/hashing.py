@@ -36,3 +36,11 @@ def label_digest(label: str | int | float | bool) -> bytes:
 def unit_of(text: bytes) -> int:
     """A 64-bit integer for `text`, the seed of its randomised ranks."""
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+
+
+def scatter(n: int) -> int:
+    """64 bits for a number, as if drawn by chance (the finaliser of SplitMix64; Steele, Lea, Flood, 2014)."""
+    n = n * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    n = (n ^ n >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    n = (n ^ n >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return n ^ n >> 31

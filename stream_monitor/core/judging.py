@@ -21,10 +21,12 @@ the 99% quantile of the first weights, so that one wrong weight does not end the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import log
 from typing import Any, NamedTuple
 
-from stream_monitor.core.categories import category_name, category_of
+from stream_monitor.core.categories import category_name, category_of, key_of
+from stream_monitor.core.confusion import Confusion
 from stream_monitor.core.events import Kind
 from stream_monitor.core.reference import mix
 from stream_monitor.core.streams import Stream
@@ -78,11 +80,12 @@ class Judged(NamedTuple):
 class Judging:
     """The label signals of a scope, each begun with its first value."""
 
-    __slots__ = ("_make", "_precision", "_recall", "_streams", "_weights", "limit", "sample")
+    __slots__ = ("_make", "_precision", "_recall", "_streams", "_weights", "confusion", "limit", "sample")
 
-    def __init__(self, make: Make, limit: int, warmup: int) -> None:
+    def __init__(self, make: Make, limit: int, warmup: int, confusion: bool = False) -> None:
         self._make = make
         self.limit = limit  # classes
+        self.confusion = Confusion(limit) if confusion else None
         self.sample = min(SAMPLE, max(1, warmup))
         self._streams: dict[str, Stream | None] = {}  # by metric
         self._recall: dict[Any, Stream | None] = {}  # by class
@@ -105,6 +108,8 @@ class Judging:
         else:
             hit = 0 if error else 1
             said, true = category_of(prediction), category_of(label)
+            if self.confusion is not None:
+                self.confusion.take(said, true, time)
             stream = self._recall[true] if true in self._recall else self._class(self._recall, "recall", true)
             if stream is not None:
                 stream.push(hit, unit, time, offset)
@@ -156,7 +161,12 @@ class Judging:
     def _class(self, known: dict[Any, Stream | None], metric: str, key: Any) -> Stream | None:
         if len(known) >= self.limit:
             return None
-        stream = known[key] = self._make(f"{metric}={category_name(key)}", _kind(metric), False)
+        stream = known[key] = self._explained(metric, key, self._make(f"{metric}={category_name(key)}", _kind(metric), False))
+        return stream
+
+    def _explained(self, metric: str, key: Any, stream: Stream | None) -> Stream | None:
+        if stream is not None and self.confusion is not None:
+            stream.explain = partial(self.confusion.explain, metric, key)
         return stream
 
     def state(self) -> Any:
@@ -166,18 +176,21 @@ class Judging:
             [[key, _saved(stream)] for key, stream in self._recall.items()],
             [[key, _saved(stream)] for key, stream in self._precision.items()],
             list(self._weights) if type(self._weights) is list else self._weights,
+            self.confusion and self.confusion.state(),
         ]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        streams, recall, precision, weights = state
+        streams, recall, precision, weights, confusion = state
         for metric, saved in streams:
             self._streams[metric] = self._restored(metric, saved)
         for name, known, classes in (("recall", self._recall, recall), ("precision", self._precision, precision)):
             for key, saved in classes:
-                key = key if type(key) is str else tuple(key)
-                known[key] = self._restored(f"{name}={category_name(key)}", saved)
+                key = key_of(key)
+                known[key] = self._explained(name, key, self._restored(f"{name}={category_name(key)}", saved))
         self._weights = weights
+        if self.confusion is not None:
+            self.confusion.restore(confusion)
 
     def _restored(self, metric: str, saved: Any) -> Stream | None:
         stream = self._make(metric, _kind(metric), saved[0]) if saved else None

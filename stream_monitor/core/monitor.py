@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from stream_monitor.core.alerting import Desk, Episode, Event
@@ -22,12 +23,15 @@ from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
 from stream_monitor.core.control import Decision
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import Alert, Level
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Slice
+from stream_monitor.core.hashing import unit_of
+from stream_monitor.core.intervals import of_share
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, Plan, Room, is_label_only
+from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, Scope, Watched, reads_predictions
 from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
+from stream_monitor.core.volume import GRACE, METRIC, TICK, Volume
 
 FORMAT = 3  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
@@ -52,13 +56,18 @@ class Monitor:
         self._labels = LabelClock(settings.max_clock_step_ms)
         self._room = Room(settings.max_streams)
         self._versions: dict[tuple[str, str], Version] = {}
+        self._wide: dict[str, Version] = {}  # of models, where something is told of all their versions together
+        self._volumes: dict[str, Volume] = {}  # of models, where it is asked for
+        self._made = Clock(settings.max_clock_step_ms)  # of the predictions alone
+        self._minute = 0
         self._look = 0  # event time of the next look for silent versions
         self._wake = 0  # event time from which on there is anything to look at: this, or the end of a silence
         monitors = (*settings.monitors, settings.default)
         for monitor in monitors:
             for detector in monitor.detectors:
                 create(detector)  # a wrong name or parameter fails here, not with the first value
-        self._label_only = all(is_label_only(monitor.metrics) for monitor in monitors)
+        self._tells_volume = any(METRIC in monitor.metrics for monitor in monitors)
+        self._label_only = not any(map(reads_predictions, monitors))
 
     def step(self, offset: int, value: bytes) -> list[Alert]:
         """Applies the record at `offset` (>= `at`). A record that makes no sense is counted and ignored."""
@@ -76,7 +85,7 @@ class Monitor:
         elif kind == "prediction":
             understood = self._prediction(record.get("prediction"), offset)
         elif kind == "feedback_issue":
-            understood = self._issue(record)
+            understood = self._issue(record, offset)
         elif kind == "control":
             understood = self._control(record, offset)
         else:
@@ -120,7 +129,7 @@ class Monitor:
             found["recurring"] = recurring
         if found and differs(found, alert.details):
             count, raw = episode.since(stream.count, stream.raw)
-            desk.update(episode, offset, found, alert.after if episode.spread or not count else Level(raw / count, count))
+            desk.update(episode, offset, found, alert.after if stream.numeric or not count else of_share(raw, count))
 
     @property
     def counters(self) -> dict[str, int]:
@@ -142,13 +151,27 @@ class Monitor:
         """Who has received how much of the alert budget, and what alarms were charged (core/budget.py `statement`)."""
         return statement(
             self._ledger,
-            (
-                (Owner(*name, scope.part), stream.account)
-                for name, version in self._versions.items()
-                for scope in version.scopes()
-                for stream in scope.streams()
-            ),
+            ((Owner(*name, one.subject.slice), one.account) for name, version in self._versions.items() for one in version.watched()),
         )
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Each model version as plain data: what is watched of it, when (event time, ms) it was last heard of, how many outcomes wait."""
+        return [
+            {
+                "model": model, "model_version": name, "task": version.task, "heard": version.heard[0], "slices": len(version.slices),
+                "streams": sum(1 for scope in version.scopes() for _ in scope.streams()),
+                "waiting": len(version.maturity.heap), "too_late_for_maturity": version.maturity.late,
+            }
+            for (model, name), version in self._versions.items()
+        ]  # fmt: skip
+
+    def confusion(self) -> list[dict[str, Any]]:
+        """Of each version that classifies: which class it answered for which, over time (core/confusion.py `report`)."""
+        return [
+            {"model": model, "model_version": name, "tables": known.report()}
+            for (model, name), version in self._versions.items()
+            if (known := version.whole.judging.confusion) is not None and known.tables
+        ]
 
     def _prediction(self, prediction: Any, offset: int) -> bool:
         if not _is_prediction(prediction):
@@ -157,7 +180,24 @@ class Monitor:
         time = prediction["timestamp"]
         version = self._heard_of(prediction, time, offset)
         version.predicted(prediction, time, offset)
+        if self._tells_volume:
+            self._volume(prediction["model"], time, offset)
         return True
+
+    def _volume(self, model: str, time: int, offset: int) -> None:
+        """A prediction of `model` was made; it says of all models what time it is."""
+        now = self._made.move(time)
+        volume = self._volumes.get(model)
+        if volume is not None:
+            self._versions[model, ALL_VERSIONS].heard = self._clock.now, offset
+            volume.made(min(time, now))
+        elif METRIC in self._monitor_of(model).metrics and (wide := self._all_versions(model, time, offset)) is not None:
+            self._note_wide(model, wide)
+        minute = (now - GRACE) // TICK
+        if minute > self._minute:
+            self._minute = minute
+            for known in self._volumes.values():
+                known.over(minute, offset)
 
     def _outcome(self, record: dict[str, Any], offset: int) -> bool:
         prediction, feedback = record.get("prediction"), record.get("feedback")
@@ -168,14 +208,52 @@ class Monitor:
         version = self._heard_of(prediction, max(prediction["timestamp"], labelled), offset)
         matured = version.answered(version.outcome(prediction, feedback, offset), labelled, _origin(record))
         self._counts["matured"] = self._counts.get("matured", 0) + matured
+        if self._wide and (wide := self._wide.get(prediction["model"])) is not None:
+            wide.heard = self._clock.now, offset
+            wide.whole.conflicting.push(0, _unit(feedback), labelled, offset)  # type: ignore[union-attr]  # see _note_wide
         return True
 
-    def _issue(self, record: dict[str, Any]) -> bool:
+    def _issue(self, record: dict[str, Any], offset: int) -> bool:
         issue = record.get("issue")
         if issue not in ("late", "conflicting"):
             return False
         self._count(f"feedback_{issue}")
+        prediction: Any = record.get("prediction")
+        feedback: Any = record.get("feedback")
+        model = record.get("model")
+        if not _is_feedback(feedback):
+            return True
+        time = feedback["timestamp"]
+        if issue == "late" and _is_prediction(prediction):
+            version = self._heard_of(prediction, max(prediction["timestamp"], time), offset)
+            version.late(prediction["request_id"], prediction.get("slices"), time, offset)
+        elif issue == "conflicting" and type(model) is str:
+            self._conflict(model, feedback, offset)
         return True
+
+    def _conflict(self, model: str, feedback: dict[str, Any], offset: int) -> None:
+        """A label came that contradicts an earlier one."""
+        if not any(fnmatchcase(CONFLICTING, pattern) for pattern in self._monitor_of(model).metrics):
+            return
+        wide = self._all_versions(model, feedback["timestamp"], offset)
+        if wide is not None and (rare := wide.whole.conflicting) is not None:
+            if rare.stream is None:
+                versions = [version for (of, _), version in self._versions.items() if of == model]
+                rare.zeros, rare.since = sum(v.labels for v in versions), min(v.whole.since for v in versions)
+            rare.push(1, _unit(feedback), feedback["timestamp"], offset)
+            self._note_wide(model, wide)
+
+    def _all_versions(self, model: str, time: int, offset: int) -> Version | None:
+        """What stands for all versions of a model, if there is room: it makes no other version go."""
+        if (model, ALL_VERSIONS) not in self._versions and len(self._versions) >= self._settings.max_versions:
+            return None
+        return self._heard_of({"model": model, "model_version": ALL_VERSIONS}, time, offset)
+
+    def _note_wide(self, model: str, wide: Version) -> None:
+        if wide.whole.volume is not None:
+            self._volumes[model] = wide.whole.volume
+        if wide.whole.conflicting is not None and wide.whole.conflicting.stream is not None:
+            self._wide[model] = wide
 
     def _control(self, record: dict[str, Any], offset: int) -> bool:
         decision = Decision.of(record)
@@ -240,28 +318,41 @@ class Monitor:
             if episode.alert.fingerprint in over or episode.alert.incident in over:
                 self._desk.hear(episode, offset)
 
-    def _firing(self) -> list[tuple[Stream, Episode]]:
-        """The alerts that fire, and their streams."""
-        streams = (stream for version in self._versions.values() for scope in version.scopes() for stream in scope.streams())
-        return [(stream, stream.episode) for stream in streams if stream.episode is not None]
+    def _firing(self) -> list[tuple[Watched, Episode]]:
+        """The alerts that fire, and what they are of."""
+        watched = (one for version in self._versions.values() for one in version.watched())
+        return [(one, one.episode) for one in watched if one.episode is not None]
 
     def _admit(self, name: tuple[str, str], offset: int) -> Version:
         if len(self._versions) >= max(1, self._settings.max_versions):
             longest = min(self._versions, key=lambda known: self._versions[known].heard[1])
             gone = self._versions.pop(longest)
             gone.end(Event.EVICTED, offset)
-            self._room.release(stream for scope in gone.scopes() for stream in scope.streams())
+            if longest[1] == ALL_VERSIONS:
+                self._wide.pop(longest[0], None)
+                self._volumes.pop(longest[0], None)
+            self._room.release(gone.watched())
             self._count("versions_evicted")
             self._count("too_late_for_maturity", gone.maturity.late)
             self._count("before_maturity", gone.maturity.early)
-        version = self._versions[name] = self._new(name)
+        version = self._new(name)
+        if version.plan.monitor.new_version == "previous" and (previous := self._last_heard_of(name[0])) is not None:
+            version.begin_as(previous)
+            self._follow(name[0], version)
+        self._versions[name] = version
         version.maturity.since = offset  # what waited when a version of this name was evicted is gone
         return version
 
+    def _last_heard_of(self, model: str) -> Version | None:
+        """The version of a model that was heard of last."""
+        known = [version for (of, name), version in self._versions.items() if of == model and name != ALL_VERSIONS]
+        return max(known, key=lambda version: version.heard[1], default=None)
+
     def _new(self, name: tuple[str, str]) -> Version:
-        settings = self._settings
-        monitor = next((m for m in settings.monitors if _matches(m, name[0])), settings.default)
-        return Version(Plan(*name, monitor, settings, self._desk, self._room), self._labels, self._counts)
+        return Version(Plan(*name, self._monitor_of(name[0]), self._settings, self._desk, self._room), self._labels, self._counts)
+
+    def _monitor_of(self, model: str) -> MonitorSettings:
+        return next((m for m in self._settings.monitors if _matches(m, model)), self._settings.default)
 
     def _look_for_silence(self, now: int, offset: int) -> None:
         """Resolves the alerts of versions that have long been silent while another version of their model was heard of, and gives the
@@ -270,10 +361,9 @@ class Monitor:
         self._look = now + max(1, silent // LOOKS)
         level = self._ledger.look()
         for version in self._versions.values():
-            for scope in version.scopes():
-                for stream in scope.streams():
-                    if stream.judged and stream.account.paid < level:
-                        stream.rest()
+            for one in version.watched():
+                if one.judged and one.account.paid < level:
+                    one.rest()
         alive = {model for (model, _), version in self._versions.items() if now - version.heard[0] < silent}
         for (model, _), version in self._versions.items():
             if model in alive and now - version.heard[0] >= silent:
@@ -290,8 +380,10 @@ class Monitor:
             "format": FORMAT,
             "at": self.at,
             "refill_from": min(held) if held and not waiting else None,
+            "waiting": [len(version.maturity.heap) for version in self._versions.values()],  # for those who only look at it
             "clock": [self._clock.now, self._clock.records],
             "labels": self._labels.state(),
+            "made": [self._made.now, self._made.records, self._minute],
             "look": self._look,
             "ledger": self._ledger.state(),
             "incidents": self._desk.incidents.state(),
@@ -311,6 +403,7 @@ class Monitor:
         monitor._clock.now, monitor._clock.records = data["clock"]
         monitor._desk.clock = monitor._clock.now
         monitor._labels.restore(data["labels"])
+        monitor._made.now, monitor._made.records, monitor._minute = data["made"]
         monitor._look = data["look"]
         monitor._ledger.restore(data["ledger"])
         monitor._desk.incidents.restore(data["incidents"])
@@ -320,8 +413,22 @@ class Monitor:
         for name, state in data["versions"]:
             version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
             version.restore(state)
+            if name[1] == ALL_VERSIONS:
+                monitor._note_wide(name[0], version)
+        for (model, _), version in monitor._versions.items():
+            monitor._follow(model, version)  # not before: what is restored has begun already
         monitor._room.refused = data["refused"]
         return monitor
+
+    def _follow(self, model: str, version: Version) -> None:
+        """What a version meets from now on begins as in the one that it began as, as long as that is known. By its name, so that a
+        restored monitor looks where the saved one would have."""
+        if version.previous is not None:
+            version.plan.ancestor = partial(self._scope, (model, version.previous))
+
+    def _scope(self, name: tuple[str, str], part: Slice | None) -> Scope | None:
+        version = self._versions.get(name)
+        return None if version is None else version.scope(part)
 
     def refill(self, offset: int, value: bytes) -> None:
         """Puts back the outcome at `offset` (< `at`) if it waited when a snapshot without the waiting was taken."""
@@ -370,6 +477,10 @@ class Monitor:
 
 def _matches(monitor: MonitorSettings, model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in monitor.models)
+
+
+def _unit(feedback: dict[str, Any]) -> int:
+    return unit_of(str(feedback.get("request_id")).encode("utf-8", "replace"))
 
 
 def _origin(record: dict[str, Any]) -> tuple[int, int]:

@@ -46,6 +46,7 @@ def _body(alert: Alert) -> dict[str, object]:
         "position": _position(alert.position),
         "summary": alert.summary,
         "details": dict(alert.details),
+        "change": None if alert.change is None else alert.change._asdict(),
     }
 
 
@@ -79,8 +80,8 @@ def _time(ms: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _level(level: Level) -> dict[str, float | int]:
-    return {"value": level.value, "count": level.count}
+def _level(level: Level) -> dict[str, float | int | None]:
+    return {"value": level.value, "count": level.count, "low": level.low, "high": level.high}
 
 
 def _position(position: Position) -> dict[str, str | int]:

@@ -40,13 +40,20 @@ class JoinSettings:
     """How long a prediction waits for its feedback, by the journal's own clock (its append time).
 
     `window_ms`: older pairs are late. `slack_ms`: for so long past the window an entry is still known, so that a late pair
-    is told from an orphan. `slot_ms`: grain of the expiry counters. `ttl_ms`: Redis frees what is older; never a decision.
+    is told from an orphan. `slot_ms`: grain of the expiry counters. `ttl_ms`: Redis frees what was written as long ago, by its own clock;
+    never a decision.
     """
 
     window_ms: int = 7 * DAY
     slack_ms: int = HOUR
     slot_ms: int = 10 * MINUTE
     ttl_ms: int = 14 * DAY
+
+    @property
+    def lag_ms(self) -> int:
+        """How far the join may be behind before entries that it still needs may have been freed. Half of what the TTL leaves beyond the
+        life of an entry; the other half is for clocks that disagree."""
+        return (self.ttl_ms - self.window_ms - self.slack_ms) // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,19 @@ class DetectorSettings:
     parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
 
+FAIRNESS_METRICS = ("selection_rate", "true_positive_rate", "false_positive_rate", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A service level (core/limits.py): the mean of `metric`, or a `share` of its values, is to be at least or at most `value`."""
+
+    metric: str
+    at_least: bool
+    value: float
+    share: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class MonitorSettings:
     """What is watched for the models it matches; the first monitor whose `models` match applies, the defaults to all others.
@@ -79,9 +99,15 @@ class MonitorSettings:
     `slices`: slice keys to watch, or `"*"` for every key that appears, and crosses of two, `"country x device"`. `slice_metrics`: metrics
     that are also watched per slice.
     `slice_shares`: shell patterns of slices (`country=DE`), whose streams own so many shares of the budget instead of one.
+    `new_version`: what a version that is new begins with: `own`, nothing but a warm-up; `previous`, the references of the version of its
+    model that was heard of last, so that it is judged against that one's level from its first value on (core/streams.py `inherit`).
     `minimum_effect`: shift, in standard deviations of the reference, below which drift raises no alert.
     `warning_effect`, `critical_effect`: shifts from which an alert is a warning, below it is for information only, and is critical.
     `cool_down_ms`: for so long after an alert is resolved there is none about the same (event time); what lasts is told then.
+    `limits`: service levels, for all traffic and for the slices (`country=DE`) that a shell pattern of `limit_slices` matches.
+    `protected`: slice keys whose values are groups that are to be treated alike (core/fairness.py), in the `fairness_metrics`, with
+    the class that is `favourable` (None: true and 1). Beside drift, a group is not to be worse off by more than `fairness_limit`, nor
+    selected less than `disparate_impact` times as often. `minimum_group`: values of a group, and of the rest, before they are compared.
     """
 
     name: str = "default"
@@ -91,11 +117,20 @@ class MonitorSettings:
     slices: tuple[str, ...] = ("*",)
     slice_metrics: tuple[str, ...] = ("error",)
     slice_shares: Mapping[str, int] = field(default_factory=dict)
+    new_version: Literal["own", "previous"] = "own"
     detectors: tuple[DetectorSettings, ...] = (DetectorSettings("e_detector"), DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
     minimum_effect: float = 0.1
     warning_effect: float = 0.0
     critical_effect: float = 0.5
     cool_down_ms: int = 0
+    limits: tuple[Limit, ...] = ()
+    limit_slices: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    favourable: str | int | float | bool | None = None
+    fairness_metrics: tuple[str, ...] = FAIRNESS_METRICS
+    fairness_limit: float | None = None
+    disparate_impact: float | None = None
+    minimum_group: int = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,21 @@
     feature:NAME      data drift        numbers: the value                                                 numeric
     feature:NAME=CAT  data drift        strings and booleans: is it this category?                         binary
     missing:NAME      data quality      is a feature that was there before null, absent or of another type? binary
+    new_category:NAME data quality      strings, booleans: is it a category that the reference had not?    binary
+    out_of_range:NAME data quality      numbers: is it out of the reference's range? (core/novelty.py)     binary
     latency           performance       how long the model took to answer, ms                              numeric
+    unlabelled        data quality      had it no label when its maturity passed? (core/coverage.py)       binary
+    volume=few, =many data quality      far fewer, more predictions than usual? (core/volume.py)           binary
+    feedback_late     data quality      labels that came: too late to be joined?                           binary
+    feedback_conflicting data quality   labels that came: not the label that came before?                  binary
     error ...         concept drift     see core/judging.py
+
+`feedback_late` and `feedback_conflicting` are in the order in which labels come, since it is their coming that they tell of: of all labels
+that found their prediction, the share that came past the join's window, or that contradicts one that had come. Of a contradiction only
+the model is known, so it is a signal of all versions together (`*`). Labels without a prediction (orphans) are nobody's: the join counts
+them.
+
+`volume` is watched where the settings name it so, not by a pattern: it is younger than the rest.
 
 A feature's type is that of its first value. Categories: see core/categories.py. The stream of missing values begins with the first that
 is missing.
@@ -19,19 +32,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
-from stream_monitor.core.alerting import Desk, Event, Subject
+from stream_monitor.core.alerting import Desk, Episode, Event, Subject
+from stream_monitor.core.budget import Account
 from stream_monitor.core.categories import Shares, shorten
+from stream_monitor.core.coverage import METRIC as UNLABELLED
+from stream_monitor.core.coverage import Coverage
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import Kind, Slice
+from stream_monitor.core.events import ALL_VERSIONS, Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
+from stream_monitor.core.limits import is_labelled
+from stream_monitor.core.novelty import Range, Vocabulary
+from stream_monitor.core.rare import Make, Rare
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
+from stream_monitor.core.volume import FEW, MANY, Volume
+from stream_monitor.core.volume import METRIC as VOLUME
 
 CROSS = " x "  # between the two keys of a cross, and between their values
 
+LATE, CONFLICTING = "feedback_late", "feedback_conflicting"
+LABEL_METRICS = METRICS | {LATE, CONFLICTING}
+
 Task = Literal["classification", "regression"]
+
+S = TypeVar("S", BinaryStream, NumericStream)
 
 NUMBERS = frozenset((int, float))
 CATEGORIES = frozenset((str, bool))
@@ -59,12 +85,24 @@ class Plan:
         self.crosses = tuple((a, b, f"{a}{CROSS}{b}") for a, b in crosses)
         self.single_keys = frozenset(key for key in monitor.slices if CROSS not in key)
         self.slice_keys = self.single_keys.union(*crosses)
-        self.slices_judged = bool(monitor.slices) and any(_may_judge(p) for p in monitor.slice_metrics)
-        self.slices_free = bool(monitor.slices) and any(not is_label_only((p,)) for p in monitor.slice_metrics)
-        self.free = not is_label_only(monitor.metrics)
+        limits = monitor.limits if monitor.limit_slices else ()
+        self.slices_judged = bool(monitor.slices) and (any(_may_judge(p) for p in monitor.slice_metrics) or any(map(is_labelled, limits)))
+        self.slices_free = bool(monitor.slices) and (
+            any(not is_label_only((p,)) for p in monitor.slice_metrics) or not all(map(is_labelled, limits))
+        )
+        self.covers_slices = self.wants(UNLABELLED, True)
+        self.late_in_slices = self.wants(LATE, True)
+        self.free = reads_predictions(monitor)
         self.error_only = all(p == "error" for p in monitor.metrics)
+        self.judges_error_only = self.error_only and not any(map(is_labelled, monitor.limits)) and not monitor.protected
+        # What is kept of the slices of an outcome; None for all.
+        self.kept_keys = None if self.all_slices and self.slices_judged else frozenset(monitor.protected)
+        if self.kept_keys is not None and self.slices_judged:
+            self.kept_keys |= self.slice_keys
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
-        self.reads_scores = any(create(detector).reads == "score" for detector in monitor.detectors)
+        # The scope of the version that a new one begins with, for a slice or the whole; always None in a version that began by itself.
+        self.ancestor: Callable[[Slice | None], Scope | None] = _no_ancestor
+        self.reads_scores = any(create(detector).reads != "bit" for detector in monitor.detectors)
 
     def stream(self, slice_: Slice | None, metric: str, kind: Kind, numeric: bool) -> BinaryStream | NumericStream | None:
         """A new stream, or None where the settings do not name it or there are too many."""
@@ -79,32 +117,67 @@ class Plan:
 
     def binary(self, slice_: Slice | None, metric: str, kind: Kind) -> BinaryStream | None:
         """A new stream, or None where there are too many."""
-        return BinaryStream(*self._parts(slice_, metric, kind)) if self.room.take() else None
+        return self._begun(BinaryStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
 
     def numeric(self, slice_: Slice | None, metric: str, kind: Kind) -> NumericStream | None:
         """A new stream, or None where there are too many."""
-        return NumericStream(*self._parts(slice_, metric, kind)) if self.room.take() else None
+        return self._begun(NumericStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
+
+    def _begun(self, stream: S) -> S:
+        """With the reference of the same signal of the version before, where there is one to begin with."""
+        ancestor = self.ancestor(stream.subject.slice)
+        if ancestor is not None:
+            for other in ancestor.streams():
+                if other.subject.metric == stream.subject.metric and type(other) is type(stream):
+                    stream.inherit(other, ancestor.plan.version)
+        return stream
 
     def _parts(self, slice_: Slice | None, metric: str, kind: Kind) -> Any:
         monitor = self.monitor
-        limits = monitor.minimum_effect, monitor.critical_effect, monitor.warning_effect, monitor.cool_down_ms
-        subject = Subject.of(self.model, self.version, slice_, metric, kind, *limits)
-        return subject, monitor.detectors, self.settings, self.desk, self._weight(slice_)
+        return self.subject(slice_, metric, kind), monitor.detectors, self.settings, self.desk, self.weight(slice_)
 
-    def _weight(self, slice_: Slice | None) -> int:
+    def subject(self, slice_: Slice | None, metric: str, kind: Kind) -> Subject:
+        """What an alert of this metric is about."""
+        monitor = self.monitor
+        limits = monitor.minimum_effect, monitor.critical_effect, monitor.warning_effect, monitor.cool_down_ms
+        return Subject.of(self.model, self.version, slice_, metric, kind, *limits)
+
+    def weight(self, slice_: Slice | None) -> int:
         """How many shares of the budget a stream of this slice owns."""
         name = "" if slice_ is None else f"{slice_.key}={slice_.value}"
         return next((n for pattern, n in self.monitor.slice_shares.items() if name and fnmatchcase(name, pattern)), 1)
 
 
+def reads_predictions(monitor: MonitorSettings) -> bool:
+    """Whether anything is asked for that predictions say without their labels."""
+    selection = bool(monitor.protected) and "selection_rate" in monitor.fairness_metrics
+    return selection or not is_label_only(monitor.metrics) or not all(map(is_labelled, monitor.limits))
+
+
+def _no_ancestor(_slice: Slice | None) -> None:
+    return None
+
+
 def is_label_only(metrics: tuple[str, ...]) -> bool:
     """Whether nothing is asked for but what labels say, literally."""
-    return all(metric.partition("=")[0] in METRICS for metric in metrics)
+    return all(metric.partition("=")[0] in LABEL_METRICS for metric in metrics)
 
 
 def _may_judge(pattern: str) -> bool:
     """Whether a pattern of metric names may mean something that labels say."""
-    return not pattern.startswith(("score", "prediction", "feature:", "missing:", "latency"))
+    return not pattern.startswith(("score", "prediction", "feature:", "missing:", "new_category:", "out_of_range:", "latency"))
+
+
+class Watched(Protocol):
+    """What has an alert and a part of the budget: a stream, or a guard of a limit (core/guards.py)."""
+
+    subject: Subject
+    account: Account
+    judged: bool
+    episode: Episode | None
+
+    def end(self, event: Event, offset: int) -> None: ...
+    def rest(self) -> None: ...
 
 
 class Room:
@@ -122,10 +195,10 @@ class Room:
         self.used += 1
         return True
 
-    def release(self, streams: Iterable[Stream]) -> None:
-        """These streams are gone, and so is what they owned of the budget."""
-        for stream in streams:
-            stream.account.close()
+    def release(self, gone: Iterable[Watched]) -> None:
+        """These are gone, and so is what they owned of the budget."""
+        for one in gone:
+            one.account.close()
             self.used -= 1
 
 
@@ -161,12 +234,13 @@ NOTHING = Nothing()
 
 
 class Numbers:
-    """A numeric quantity."""
+    """A numeric quantity, and whether it leaves its range if that is asked."""
 
-    __slots__ = ("stream",)
+    __slots__ = ("range", "stream")
 
-    def __init__(self, stream: NumericStream) -> None:
+    def __init__(self, stream: NumericStream | Nothing, range_: Range | None = None) -> None:
         self.stream = stream
+        self.range = range_
 
     def take(self, value: Any, unit: int, time: int, offset: int) -> bool:
         kind = type(value)
@@ -175,35 +249,54 @@ class Numbers:
         if not -HUGE < value < HUGE:
             value = HUGE if value > 0 else -HUGE
         self.stream.push(float(value), unit, time, offset)
+        known = self.range
+        if known is not None:
+            known.count += 1
+            if not known.low <= value <= known.high:
+                known.beyond(float(value), unit, time, offset)
         return True
 
     def streams(self) -> Iterator[Stream]:
-        yield self.stream
+        if isinstance(self.stream, NumericStream):
+            yield self.stream
+        if self.range is not None:
+            yield from self.range.rare.streams()
 
     def state(self) -> Any:
-        return self.stream.state()
+        return [self.stream.state(), self.range and self.range.state()]
 
     def restore(self, state: Any) -> None:
-        self.stream.restore(state)
+        self.stream.restore(state[0])
+        if self.range is not None:
+            self.range.restore(state[1])
 
 
 class Scope:
     """The signals of a model version: of all its traffic (`slice_` None), or of a slice."""
 
-    __slots__ = ("error_only", "features", "judging", "latency", "missing", "part", "plan", "prediction", "records", "score", "since")
+    __slots__ = (
+        "conflicting", "coverage", "error_only", "features", "judging", "late", "latency", "missing", "part", "plan", "prediction",
+        "records", "score", "since", "volume",
+    )  # fmt: skip
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
         self.plan = plan
         self.part = slice_
         self.records = 0  # predictions seen
         self.since = plan.desk.ledger.age  # age of the ledger at its beginning
-        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup)
+        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None)
         self.error_only = plan.error_only if slice_ is None else plan.slice_error_only
         self.score: Signal | None = None  # None: not met yet, here and below
         self.prediction: Signal | None = None
         self.latency: Signal | None = None
         self.features: dict[str, tuple[Signal, int]] = {}  # and `records` when it was first there
         self.missing: dict[str, BinaryStream | Nothing] = {}
+        covered = self._share(UNLABELLED)
+        self.coverage = covered and Coverage(Rare(covered, plan.desk.ledger))
+        late, conflicting = self._share(LATE), self._share(CONFLICTING)
+        self.late = late and Rare(late, plan.desk.ledger)
+        self.conflicting = conflicting and Rare(conflicting, plan.desk.ledger)
+        self.volume = self._volume() if slice_ is None and plan.version == ALL_VERSIONS and VOLUME in plan.monitor.metrics else None
 
     def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
         """Takes the signals that need no label from a prediction. `task` None: not known yet."""
@@ -243,6 +336,10 @@ class Scope:
         else:
             self.judging.take(one, unit, time, offset)
 
+    def watched(self) -> Iterator[Watched]:
+        """All that has an alert, in an order that does not change."""
+        return self.streams()
+
     def streams(self) -> Iterator[Stream]:
         """Every stream, in an order that does not change."""
         yield from self.judging.streams()
@@ -252,20 +349,46 @@ class Scope:
         for stream in self.missing.values():
             if isinstance(stream, Stream):
                 yield stream
+        if self.coverage is not None:
+            yield from self.coverage.rare.streams()
+        for rare in (self.late, self.conflicting):
+            if rare is not None:
+                yield from rare.streams()
+        if self.volume is not None:
+            yield from self.volume.streams()
+
+    def signal(self, metric: str) -> Signal | None:
+        """The quantity of this name; None where it was not met."""
+        if metric == "prediction":
+            return self.prediction
+        return next((signal for name, (signal, _) in self.features.items() if f"feature:{shorten(name)}" == metric), None)
 
     def end(self, event: Event, offset: int) -> None:
         """Resolves every alert that fires here."""
-        for stream in self.streams():
-            stream.end(event, offset)
+        for one in self.watched():
+            one.end(event, offset)
 
     def _signal(self, metric: str, kind: Kind, numeric: bool, categories: frozenset[type]) -> Signal:
         if numeric:
             return self._numbers(metric, kind)
         if not self._wants(metric):
             return NOTHING
+        return self._shares(metric, kind, categories)
+
+    def _shares(
+        self, metric: str, kind: Kind, categories: frozenset[type], vocabulary: Vocabulary | None = None, wanted: bool = True
+    ) -> Shares:
         plan, part = self.plan, self.part
-        settings = plan.settings
-        return Shares(lambda c: plan.binary(part, f"{metric}={c}", kind), categories, settings, plan.desk.ledger)
+
+        def make(category: str) -> BinaryStream | None:
+            return plan.binary(part, f"{metric}={category}", kind) if wanted else None
+
+        shares = Shares(make, categories, plan.settings, plan.desk.ledger, vocabulary)
+        ancestor = plan.ancestor(part)
+        before = None if ancestor is None else ancestor.signal(metric)
+        if isinstance(before, Shares):
+            shares.inherit(before)
+        return shares
 
     def _numbers(self, metric: str, kind: Kind) -> Signal:
         stream = self.plan.numeric(self.part, metric, kind) if self._wants(metric) else None
@@ -286,7 +409,29 @@ class Scope:
         return entry
 
     def _feature(self, name: str, numeric: bool) -> Signal:
-        return self._signal(f"feature:{shorten(name)}", Kind.DATA_DRIFT, numeric, CATEGORIES)
+        """`NOTHING` where nothing that is asked needs the value."""
+        plan, part, name = self.plan, self.part, shorten(name)
+        metric, kind = f"feature:{name}", Kind.DATA_DRIFT
+        wanted, missing = self._wants(metric), self._wants(f"missing:{name}")
+        settings, ledger = plan.settings, plan.desk.ledger
+        if numeric:
+            make = self._share(f"out_of_range:{name}")
+            range_ = make and Range(make, settings.warmup, ledger)
+            stream = plan.numeric(part, metric, kind) if wanted else NOTHING if range_ or missing else None
+            return NOTHING if stream is None else Numbers(stream, range_)
+        make = self._share(f"new_category:{name}")
+        vocabulary = make and Vocabulary(make, settings.warmup, ledger)
+        if not (wanted or vocabulary or missing):
+            return NOTHING
+        return self._shares(metric, kind, CATEGORIES, vocabulary, wanted)
+
+    def _volume(self) -> Volume:
+        few, many = (Rare(partial(self.plan.binary, None, metric, Kind.DATA_QUALITY), self.plan.desk.ledger) for metric in (FEW, MANY))
+        return Volume(few, many)
+
+    def _share(self, metric: str) -> Make | None:
+        """What makes the stream of this share, if it is asked for."""
+        return partial(self.plan.binary, self.part, metric, Kind.DATA_QUALITY) if self._wants(metric) else None
 
     def _note_missing(self, features: dict[str, Any], unit: int, time: int, offset: int) -> None:
         for name, (signal, born) in self.features.items():
@@ -298,9 +443,19 @@ class Scope:
                 if not absent:
                     continue
                 stream = self.missing[name] = self._missing(name)
-                if isinstance(stream, BinaryStream):
-                    stream.prime(self.records - 1 - born, self._age_at(born), time, offset)
+                if isinstance(stream, BinaryStream) and stream.compared is None:
+                    self._prime(stream, name, born, time, offset)
             stream.push(1 if absent else 0, unit, time, offset)
+
+    def _prime(self, stream: BinaryStream, name: str, born: int, time: int, offset: int) -> None:
+        """Begins the stream of a feature that was never missing here; if there was a version to begin with, not there either."""
+        zeros, since = self.records - 1 - born, self._age_at(born)
+        ancestor = self.plan.ancestor(self.part)
+        if ancestor is not None and name in ancestor.features and name not in ancestor.missing:
+            began = ancestor.features[name][1]
+            zeros, since = zeros + ancestor.records - began, ancestor._age_at(began)
+            stream.compared = ancestor.plan.version
+        stream.prime(zeros, since, time, offset)
 
     def _age_at(self, record: int) -> int:
         """About how old the ledger was at this record."""
@@ -318,13 +473,17 @@ class Scope:
             _saved(self.latency),
             [[name, born, _saved(signal)] for name, (signal, born) in self.features.items()],
             [[name, _saved(stream)] for name, stream in self.missing.items()],
+            self.coverage and self.coverage.state(),
+            self.late and self.late.state(),
+            self.conflicting and self.conflicting.state(),
+            self.volume and self.volume.state(),
         ]
 
     @classmethod
     def restored(cls, plan: Plan, slice_: Slice | None, state: Any) -> Scope:
         """The scope that gave `state`."""
         scope = cls(plan, slice_)
-        scope.since, scope.records, judging, score, prediction, latency, features, missing = state
+        scope.since, scope.records, judging, score, prediction, latency, features, missing, *rest = state
         scope.judging.restore(judging)
         scope.score = _restored(score, lambda _: scope._numbers("score", Kind.PREDICTION_DRIFT))
         scope.prediction = _restored(prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))
@@ -333,6 +492,9 @@ class Scope:
             scope.features[name] = _restored(saved, partial(scope._feature, name)), born
         for name, saved in missing:
             scope.missing[name] = _restored(saved, partial(scope._missing, name))
+        for part, saved in zip((scope.coverage, scope.late, scope.conflicting, scope.volume), rest, strict=True):
+            if part is not None:
+                part.restore(saved)
         return scope
 
 

@@ -14,16 +14,23 @@ alert lasts, means of values are held against the old one, which comes back with
 from __future__ import annotations
 
 from array import array
-from math import log, sqrt
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from itertools import pairwise
+from math import inf, sqrt
 from typing import Any, NamedTuple
 
+from stream_monitor.core import intervals
 from stream_monitor.core.alerting import TRANSITIONS, Change, Desk, Episode, Event, State, Subject
 from stream_monitor.core.budget import Account
+from stream_monitor.core.change import likely, of_bits, of_shift, of_spread
 from stream_monitor.core.dependence import Past, Probe
 from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
-from stream_monitor.core.events import Level
+from stream_monitor.core.events import Level, Span
+from stream_monitor.core.intervals import LUCK, Blocks
 from stream_monitor.core.reference import Ranks, binary_score, mix
-from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings
+from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSettings
+from stream_monitor.core.shape import Block, Shape, Trail
 
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
@@ -31,6 +38,7 @@ THIN_TO = 8
 LEVELS = 4  # of earlier episodes that are remembered
 _WIDTH = 6  # numbers a mark: count, total, raw, time, offset, squares
 
+QUICK = 8  # values after a change that hardly any alarm comes before
 FEW = 25  # values that say too little about a rate
 REMEMBERED = 0.8  # of what the looks before counted
 LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
@@ -61,9 +69,10 @@ class Stream:
     numeric: bool
 
     __slots__ = (
-        "account", "cool_until", "count", "desk", "detectors", "e", "e_at", "episode", "held", "held_squares", "held_sum", "judged", "left",
-        "levels", "marks", "memory", "old", "on_score", "on_value", "past", "probe", "raw", "renew_at", "resolve_means", "resolve_width",
-        "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "account", "compared", "cool_until", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares",
+        "held_sum", "judged", "left", "levels", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw",
+        "renew_at", "resolve_means", "resolve_width", "salt", "since", "since_count", "since_level", "squares", "subject", "total",
+        "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -96,7 +105,9 @@ class Stream:
         self.raw: float = 0
         self.left = 0  # values until the next mark
         self.marks = array("d")
+        self.compared: str | None = None  # the version whose reference this one began with
         self.episode: Episode | None = None
+        self.explain: Callable[[int], Mapping[str, Any]] | None = None  # what else its alerts can say of a change at this time (ms)
         self.old: Any = None  # the reference that the episode moved away from
         self.cool_until = 0  # event time before which there is no other alert
         self.levels: list[list[Any]] = []  # of episodes before: level, time, how many times, whether of the spread; the latest last
@@ -112,6 +123,35 @@ class Stream:
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
             self._leave(episode)
+            self.compared = None  # the new level is what is normal from now on
+
+    def inherit(self, other: Stream, version: str) -> None:
+        """Begins with what is normal for the same signal of another version, `version`, and what was found about its values: the
+        warm-up is skipped. Where an alert fires there, with the reference from before it. Nothing, where there is too little to go by.
+
+        Detectors go on from what they had seen there, but for the e-detector: the evidence that it has is paid for once. Where an alert
+        fires there, they have seen another level, so they begin anew, and it is the e-detector that compares.
+        """
+        alone = other.episode is None
+        reference = other._reference() if alone else other.old
+        if reference[0] < self.warmup or (other.past is not None and not alone):  # that past is the new level's
+            return
+        self.compared = version
+        self._take_up(deepcopy(reference))
+        self.probe = other.probe and Probe.restored(deepcopy(other.probe.state()))
+        self.past = other.past and Past.restored(deepcopy(other.past.state()))
+        self.memory = list(other.memory)
+        for mine, theirs in zip(self.detectors, other.detectors, strict=True):
+            if isinstance(mine, EDetector):
+                continue
+            if alone:
+                mine.restore(deepcopy(theirs.state()))
+            elif mine.budgeted and self.memory[1] > 0:
+                mine.retune(min(self.memory[0] / self.memory[1], LONGEST_RUN), self._share())
+        self._bind()
+        self.since_count = self.count
+        self._judge()
+        self.renew_at = self.account.ledger.age + HOUR  # how many values this version gets is not known yet
 
     def around(self, time: int) -> Around | None:
         """The levels before and since `time` (ms), as well as marks tell; None where nothing is known of one of them.
@@ -173,6 +213,7 @@ class Stream:
         others = [(i, d) for i, d in enumerate(self.detectors) if i != self.e_at]
         self.on_value = [(i, d.update) for i, d in others if d.reads == "value"]
         self.on_score = [(i, d.update) for i, d in others if d.reads == "score"]
+        self.on_bit = [(i, d.update) for i, d in others if d.reads == "bit"]
 
     def _judge(self) -> None:
         """The warm-up is over: from the next value on alarms count, and a share of the budget comes in."""
@@ -245,14 +286,14 @@ class Stream:
             thinned.extend(marks[i : i + _WIDTH])
         self.marks = thinned
 
-    def _alarm(self, fired: list[int], offset: int) -> None:
+    def _alarm(self, fired: list[int], time: int, offset: int) -> None:
         """Some detectors fired at this value."""
         detector = self.detectors[fired[0]]
         spread = self.count >= self.warmup and self._is_spread(fired)
         split = self._split(spread) if self.count >= self.warmup else None
         if self.judged:
             self.account.alarms += 1
-        change = None if split is None else self._change(split, spread)
+        change = None if split is None else self._change(split, spread, time, offset)
         cooling = self.episode is None and self.desk.clock < self.cool_until
         if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
             if cooling and change is not None:
@@ -267,13 +308,18 @@ class Stream:
         if transition.publish:
             before, after = self._variances(split) if spread else self._means(split)
             rho = None if self.past is None else self.past.rho
-            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), detector.evidence(before, after), offset, rho)
+            more = {} if self.explain is None else dict(self.explain(change.time))
+            if self.compared is not None:
+                more["reference"] = f"version {self.compared}"
+            evidence = detector.evidence(before, after)
+            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), evidence, offset, rho, more)
             shift = after.value - before.value
             deviation = sqrt(2) * max(before.value, after.value) if spread else self._spread(split)
             # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.
             sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
             self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
             self.episode.pace = (self.marks[split] - self.marks[0]) / max(1.0, self.marks[split + 3] - self.marks[3])
+            self.episode.trail = Trail(self._blocks(spread), self._block_at(split), self._noise(split, spread))
             self.old = self._put_aside(split)
             count, raw = count - int(self.marks[split]), raw - self.marks[split + 2]
             self.desk.due.append((self, True))
@@ -315,21 +361,35 @@ class Stream:
         """Whether it is a change of the spread rather than of the mean."""
         return False
 
+    def _evidence(self, spread: bool) -> list[float]:
+        """Of a change at each mark (core/change.py). The first mark may have nothing before it."""
+        marks, count, total, squares = self.marks, self.count, self.total, self.squares
+        places = [i for i in range(0, len(marks), _WIDTH) if marks[i] < count]
+        if spread:
+            found = [of_spread(count - marks[i], squares - marks[i + 5]) for i in places]
+        else:
+            found = [self._likelihood(marks[i], marks[i + 1]) + self._likelihood(count - marks[i], total - marks[i + 1]) for i in places]
+        if self.past is not None:  # so much less do values say that depend on each other
+            factor = (1 - self.past.rho) / (1 + self.past.rho)
+            found = [one * factor for one in found]
+        return [-inf if marks[i] < 1 else one for i, one in zip(places, found, strict=True)]
+
     def _split(self, spread: bool) -> int | None:
-        """The mark at the most likely change point: the split of the past with the largest likelihood ratio."""
-        best, split = -1.0, None
-        marks, count, total = self.marks, self.count, self.total
-        for i in range(0, len(marks), _WIDTH):
-            before, after = marks[i], count - marks[i]
-            if before >= 1 and after >= 1:
-                if spread:  # a variance that was 1 and is no longer
-                    variance = max((self.squares - marks[i + 5]) / after, 1e-9)
-                    evidence = after * (variance - 1 - log(variance))
-                else:
-                    evidence = self._likelihood(before, marks[i + 1]) + self._likelihood(after, total - marks[i + 1])
-                if evidence > best or split is None:
-                    best, split = evidence, i
-        return split
+        """The mark at the most likely change point."""
+        evidence = self._evidence(spread)
+        best = max(evidence, default=-inf)
+        return None if best == -inf else evidence.index(best) * _WIDTH
+
+    def _span(self, spread: bool, time: int, offset: int) -> Span:
+        """Where the change began with 90% confidence; `time` and `offset` are of the value that came last."""
+        marks, evidence = self.marks, self._evidence(spread)
+        low, high = likely(marks[: len(evidence) * _WIDTH : _WIDTH], evidence, self.count)
+        part = marks[low * _WIDTH : (high + 1) * _WIDTH]
+        times, offsets = [*map(int, part[3::_WIDTH])], [*map(int, part[4::_WIDTH])]
+        if high * _WIDTH >= len(marks):
+            times.append(time)
+            offsets.append(offset)
+        return Span(min(times), max(times), min(offsets), max(offsets))
 
     def _means(self, split: int) -> tuple[Level, Level]:
         """Before and after the mark, in what detectors read."""
@@ -343,26 +403,65 @@ class Stream:
         after = self.count - before
         return Level(squares / before, int(before)), Level((self.squares - squares) / after, int(after))
 
-    def _change(self, split: int, spread: bool) -> Change:
-        raw, time, offset = self.marks[split + 2 : split + 5]
+    def _change(self, split: int, spread: bool, now: int, at: int) -> Change:
+        """The change at the mark `split`, as it looks at the value dated `now` at offset `at`."""
+        time, offset = self.marks[split + 3 : split + 5]
+        span = self._span(spread, now, at)
         if spread:
-            old, new = (Level(sqrt(level.value), level.count) for level in self._variances(split))
-            return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True)
+            before, after = self._variances(split)
+            old = intervals.of_spread(sqrt(before.value), before.count)
+            new = intervals.of_spread(sqrt(after.value), after.count, LUCK)
+            return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True, span)
         old, new = self._means(split)
-        before, after = Level(raw / old.count, old.count), Level((self.raw - raw) / new.count, new.count)
-        return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset))
+        before, after = self._levels(split)
+        after = intervals.mixed(before, after, self._strangers(split))
+        return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset), False, span)
 
-    def _follow(self, value: float, raw: float, offset: int) -> None:
-        """Holds a value, as the old reference sees it, against the level before the alert."""
+    def _strangers(self, split: int) -> int:
+        """How many of the values since the mark may have come before the change: half the way to the next mark, or all but few."""
+        marks, following = self.marks, split + _WIDTH
+        since = int((marks[following] if following < len(marks) else self.count) - marks[split])
+        return since // 2 if following < len(marks) else max(0, since - QUICK)
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        """Before and after the mark, in the signal's units, with their intervals."""
+        raise NotImplementedError
+
+    def _blocks(self, spread: bool) -> list[Block]:
+        """The values between the marks, and since the last one; of the squares if it is the `spread` that changed. Where the stream began
+        with the reference of another version, this is the first block."""
+        end = (self.count, self.total, self.raw, 0, 0, self.squares)
+        marks = [*zip(*(iter(self.marks),) * _WIDTH, strict=True), end]
+        if self.marks[0]:
+            marks = [(0, 0, 0, *self.marks[3:5], 0), *marks]
+        value, raw = (5, 5) if spread else (1, 2)
+        return [Block(b[0] - a[0], b[value] - a[value], b[raw] - a[raw], a[3], a[4]) for a, b in pairwise(marks)]
+
+    def _block_at(self, split: int) -> int:
+        """Which of the blocks begins at this mark."""
+        return split // _WIDTH + (self.marks[0] > 0)
+
+    def _noise(self, split: int, spread: bool) -> tuple[float, float]:
+        """The variances of what detectors read, before and after; of its squares if it is the spread that changed."""
+        if spread:
+            return 2.0, 2 * self._variances(split)[1].value ** 2
+        return self._deviation(split) ** 2, self._spread(split) ** 2
+
+    def _follow(self, value: float, raw: float, time: int, offset: int) -> None:
+        """Holds a value, as the old reference sees it, against the level before the alert, and traces what the change looks like."""
         episode = self.episode
         if episode is None:
             return
+        trail = episode.trail
+        if trail is not None and trail.take(value, raw, time, offset):
+            self._look_at(episode, trail, offset)
         episode.left -= 1
         if not episode.left:
             self.desk.due.append((self, False))
         if episode.follow(value, raw) < self.resolve_means:
             return
-        self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset)
+        shape = None if episode.trail is None else episode.trail.shape(ended=True)
+        self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset, None if shape is None else _course(shape))
         old = self.old
         self._leave(episode)
         self._take_up(old)
@@ -385,9 +484,23 @@ class Stream:
         near = [known for known in self.levels if known[3] == spread and abs(known[0] - level) <= abs(level - before) / 3]
         return min(near, key=lambda known: abs(known[0] - level), default=None)
 
+    def _look_at(self, episode: Episode, trail: Trail, offset: int) -> None:
+        """Says what the change looks like, if that is clear by now."""
+        shape = trail.shape()
+        if shape is not None:
+            episode.trail = None
+            after = Blocks.of((block.size, block.raw) for block in shape.blocks)
+            self.desk.update(episode, offset, _course(shape), self._level_of(after, episode.spread))
+
+    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
+        """The level of values that came after the alarm, with its interval."""
+        if spread:
+            return intervals.of_spread(sqrt(blocks.mean), blocks.count)
+        return intervals.of_mean(blocks)
+
     def _likelihood(self, count: float, total: float) -> float:
-        """The logarithm of the likelihood of so many values with this sum at their own mean, but for what does not depend on it."""
-        return total * total / count / 2
+        """Log likelihood of so many values with this sum, at a mean of their own (core/change.py)."""
+        return of_shift(count, total)
 
     def _deviation(self, split: int) -> float:
         """The reference's standard deviation in what detectors read."""
@@ -396,6 +509,10 @@ class Stream:
     def _spread(self, split: int) -> float:
         """The larger of the standard deviations of a value before and after the change."""
         return self._deviation(split)
+
+    def _reference(self) -> Any:
+        """The reference as it is, as `_take_up` takes it."""
+        raise NotImplementedError
 
     def _put_aside(self, split: int) -> Any:
         """The reference as it was before the change."""
@@ -416,7 +533,7 @@ class Stream:
         budget = [
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
-            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory),
+            self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
             self.cool_until, [list(known) for known in self.levels],
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
@@ -425,7 +542,9 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.cool_until, self.levels = rest
+        (
+            self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, self.cool_until, self.levels,
+        ) = rest  # fmt: skip
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
@@ -436,6 +555,11 @@ class Stream:
         if self.judged and self.e_at is not None:
             self.e = self.detectors[self.e_at]  # type: ignore[assignment]
         self._bind()
+
+
+def _above(update: Callable[[float], bool]) -> Callable[[float], bool]:
+    """For a detector of bits: whether a score lies above 0."""
+    return lambda z: update(1 if z > 0 else 0)
 
 
 class BinaryStream(Stream):
@@ -457,9 +581,9 @@ class BinaryStream(Stream):
         if self.past is not None:
             fired = self._dependent(self.past, x, mix(unit, self.salt))
             if self.episode is not None:
-                self._follow(x, x, offset)
+                self._follow(x, x, time, offset)
             if fired:
-                self._alarm(fired, offset)
+                self._alarm(fired, time, offset)
             return
         fired = []
         e = self.e
@@ -479,9 +603,9 @@ class BinaryStream(Stream):
                 if update(z):
                     fired = [*(fired or ()), i]
         if self.episode is not None:
-            self._follow(x, x, offset)
+            self._follow(x, x, time, offset)
         if fired:
-            self._alarm(fired, offset)
+            self._alarm(fired, time, offset)
 
     def _look(self, e: EDetector) -> bool:
         """Shows the e-detector what was held for it."""
@@ -501,7 +625,13 @@ class BinaryStream(Stream):
             self._judge()
         z = binary_score(x, seen, ones, bits)
         fired += [i for i, update in (*self.on_value, *self.on_score) if update(z)]
+        fired += [i for i, update in self.on_bit if update(x)]
         return fired  # type: ignore[return-value]
+
+    def _bind(self) -> None:
+        super()._bind()
+        if self.past is None:  # a value is a bit
+            self.on_value += self.on_bit
 
     def _share(self) -> float | None:
         return (self.total + 0.5) / (self.count + 1) if self.past is None else None
@@ -519,8 +649,14 @@ class BinaryStream(Stream):
             self.push(0, i * _PRIMING_STEP, time, offset)
 
     def _likelihood(self, count: float, total: float) -> float:
-        other = count - total
-        return (total * log(total / count) if total else 0.0) + (other * log(other / count) if other else 0.0)
+        return of_bits(count, total)
+
+    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
+        return intervals.of_share(blocks.mean * blocks.count, blocks.count)
+
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        count, ones = self.marks[split : split + 2]
+        return intervals.of_share(ones, int(count)), intervals.of_share(self.total - ones, int(self.count - count), LUCK)
 
     def _deviation(self, split: int) -> float:
         p = (self.marks[split + 1] + 0.5) / (self.marks[split] + 1)
@@ -529,6 +665,9 @@ class BinaryStream(Stream):
     def _spread(self, split: int) -> float:
         after = self._means(split)[1].value
         return max(self._deviation(split), sqrt(after * (1 - after)))
+
+    def _reference(self) -> Any:
+        return [self.count, self.total]
 
     def _put_aside(self, split: int) -> Any:
         return [int(self.marks[split]), int(self.marks[split + 1])]
@@ -594,9 +733,16 @@ class NumericStream(Stream):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
             score = self.old[4].score(x, bits)
-            self._follow(score * score, score * score, offset) if self.episode.spread else self._follow(score, x, offset)
+            if self.episode.spread:
+                self._follow(score * score, score * score, time, offset)
+            else:
+                self._follow(score, x, time, offset)
         if fired:
-            self._alarm(fired, offset)
+            self._alarm(fired, time, offset)
+
+    def _bind(self) -> None:
+        super()._bind()
+        self.on_value += [(i, _above(update)) for i, update in self.on_bit]
 
     def _look(self, e: EDetector) -> bool:
         """Shows the e-detector what was held for it."""
@@ -616,12 +762,21 @@ class NumericStream(Stream):
         # Scores that all lie far out are spread out too, but it is their mean that says so.
         return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
 
+    def _levels(self, split: int) -> tuple[Level, Level]:
+        blocks = [(block.size, block.raw) for block in self._blocks(False)]
+        at = self._block_at(split)
+        before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
+        return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
+
     def _deviation(self, split: int) -> float:
         return 1.0
 
+    def _reference(self) -> Any:
+        return [self.count, self.total, self.squares, self.raw, self.ranks]
+
     def _put_aside(self, split: int) -> Any:
         # The ranks hold what came between the change and the alarm too: little beside what they knew before.
-        return [self.count, self.total, self.squares, self.raw, self.ranks]
+        return self._reference()
 
     def _begin_again(self, split: int) -> None:
         self.count, self.total, self.squares, self.raw, self.ranks = 0, 0, 0.0, 0, Ranks()
@@ -637,3 +792,12 @@ class NumericStream(Stream):
         super().restore(state)
         self.old = state[9] and [*state[9][:4], Ranks.restored(state[9][4])]
         self.ranks = Ranks.restored(state[10])
+
+
+def _course(shape: Shape) -> dict[str, Any]:
+    """A shape as details of an alert."""
+    details: dict[str, Any] = {"shape": shape.name}
+    if shape.begin is not None:
+        times = {"begin": shape.begin[0], "end": shape.end and shape.end[0]}
+        details["course"] = times | {"begin_offset": shape.begin[1], "end_offset": shape.end and shape.end[1]}
+    return details

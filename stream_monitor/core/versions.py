@@ -8,11 +8,14 @@ from typing import Any
 
 from stream_monitor.core.alerting import Event
 from stream_monitor.core.categories import shorten
+from stream_monitor.core.coverage import Reading
 from stream_monitor.core.events import Slice
+from stream_monitor.core.fairness import Fairness
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
 from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
-from stream_monitor.core.signals import CROSS, NUMBERS, Plan, Scope, Task, is_wrong
+from stream_monitor.core.service_levels import scope_class
+from stream_monitor.core.signals import CROSS, NUMBERS, Plan, Scope, Task, Watched, is_wrong
 
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 
@@ -26,10 +29,25 @@ class Version:
         self.counts = counts
         self.heard = (0, 0)
         self.task: Task | None = None if task == "auto" else task
+        self.labels = 0  # outcomes that came
+        self.previous: str | None = None  # the version that this one began as
         self.answers = 0  # whole numbers while the task is not known
-        self.whole = Scope(plan, None)
+        self.whole = scope_class(plan, None)(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
+        self.fairness = Fairness(plan) if plan.monitor.protected else None
         self.maturity = Maturity(settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels)
+        self.reading = Reading(self.maturity, plan.desk, settings.silent_ms)
+
+    def begin_as(self, other: Version) -> None:
+        """Begins with what is known of another version of the model: references, categories, how long labels take. From then on each
+        of its signals and slices, as it is met, takes the reference of the same one there."""
+        self.previous = other.plan.version
+        self.task, self.answers = other.task, other.answers
+        self.maturity.wait = other.maturity.wait
+
+    def scope(self, part: Slice | None) -> Scope | None:
+        """The whole, or a slice that is watched."""
+        return self.whole if part is None else self.slices.get((part.key, part.value))
 
     def predicted(self, prediction: dict[str, Any], time: int, offset: int) -> None:
         """A prediction was made."""
@@ -39,26 +57,42 @@ class Version:
             return
         unit = unit_of(prediction["request_id"].encode())
         self.whole.predicted(prediction, self.task, unit, time, offset)
+        if self.whole.coverage is not None:
+            self.whole.coverage.made(time, offset, self.maturity.wait, self.reading)
         if self.plan.slices_free:
             for scope in self._scopes(prediction.get("slices"), offset):
                 scope.predicted(prediction, self.task, unit, time, offset)
+                if scope.coverage is not None:
+                    scope.coverage.made(time, offset, self.maturity.wait, self.reading)
+        if self.fairness is not None and self.task == "classification":
+            self.fairness.predicted(prediction, unit, time, offset)
 
     def answered(self, outcome: Outcome, labelled: int, origin: tuple[int, int]) -> int:
         """A label came, dated `labelled` (ms), by way of a partition of the journal. Answers how many outcomes became mature by it."""
         if self.task is None:
             self._decide(outcome.prediction)
         ready = self.maturity.take(outcome, labelled, origin)
+        wait = self.maturity.wait
+        if wait and labelled - outcome.time <= wait:
+            self._covered(outcome.time, outcome.slices)
+        self.labels += 1
+        if self.plan.late_in_slices or (self.whole.late is not None and self.whole.late.stream is not None):
+            self._came(0, outcome.request_id, outcome.slices, labelled, outcome.offset)
         for one in ready:
             self._judge(one)
         return len(ready)
 
+    def late(self, request_id: str, slices: Mapping[str, Any] | None, labelled: int, offset: int) -> None:
+        """A label came, dated `labelled` (ms), that was too late to be joined."""
+        self._came(1, request_id, slices, labelled, offset)
+
     def outcome(self, prediction: dict[str, Any], feedback: dict[str, Any], offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""
         time, answer, label = prediction["timestamp"], prediction["prediction"], feedback["label"]
-        slices = prediction.get("slices") if self.plan.slices_judged else None
-        if slices and not self.plan.all_slices:
-            slices = {key: value for key, value in slices.items() if key in self.plan.slice_keys}
-        if self.plan.error_only:
+        slices, kept = prediction.get("slices"), self.plan.kept_keys
+        if slices and kept is not None:
+            slices = {key: value for key, value in slices.items() if key in kept} if kept else None
+        if self.plan.judges_error_only:
             return Outcome(time, offset, answer, label, prediction["request_id"], slices or None)
         weight = feedback.get("weight")
         return Outcome(
@@ -75,13 +109,49 @@ class Version:
 
     def end(self, event: Event, offset: int) -> None:
         """Resolves every alert that fires."""
-        for scope in self.scopes():
-            scope.end(event, offset)
+        for one in self.watched():
+            one.end(event, offset)
 
     def scopes(self) -> Iterator[Scope]:
         """The whole, then each slice."""
         yield self.whole
         yield from self.slices.values()
+
+    def _covered(self, time: int, slices: Mapping[str, Any] | None) -> None:
+        """The prediction made at `time` has got its label in time."""
+        if self.whole.coverage is not None:
+            self.whole.coverage.labelled(time)
+        if self.plan.covers_slices:
+            for scope in self._known(slices):
+                if scope.coverage is not None:
+                    scope.coverage.labelled(time)
+
+    def _came(self, late: int, request_id: str, slices: Mapping[str, Any] | None, time: int, offset: int) -> None:
+        """A label came, `late` (1) or not (0)."""
+        unit, whole = unit_of(request_id.encode()), self.whole.late
+        if whole is not None:
+            if whole.stream is None:
+                whole.zeros = self.labels
+            if late or whole.stream is not None:
+                whole.push(late, unit, time, offset)
+        if self.plan.late_in_slices:
+            for scope in self._known(slices):
+                if scope.late is not None:
+                    scope.late.push(late, unit, time, offset)
+
+    def _known(self, slices: Mapping[str, Any] | None) -> Iterator[Scope]:
+        """The watched slices among these that have been met before, no more recently seen than they were."""
+        for name in self._names(slices) if type(slices) is dict else ():
+            scope = self.slices.get(name) or self.slices.get((shorten(name[0]), shorten(name[1])))
+            if scope is not None:
+                yield scope
+
+    def watched(self) -> Iterator[Watched]:
+        """All that has an alert, in an order that does not change."""
+        for scope in self.scopes():
+            yield from scope.watched()
+        if self.fairness is not None:
+            yield from self.fairness.watched()
 
     def _judge(self, outcome: Outcome) -> None:
         time, offset, prediction, label, request_id, slices, delay, weight, lost = outcome
@@ -94,13 +164,15 @@ class Version:
         else:
             self._count("labels_of_another_type")
             return
-        unit = unit_of(request_id.encode()) if numeric or self.plan.reads_scores or not self.plan.error_only else 0
+        unit = unit_of(request_id.encode()) if numeric or self.plan.reads_scores or not self.plan.judges_error_only else 0
         wait = self.maturity.wait
         one = Judged(prediction, label, error, numeric, None if wait and delay > wait else delay, weight, lost)
         self.whole.judged(one, unit, time, offset)
-        if slices:
+        if slices and self.plan.slices_judged:
             for scope in self._scopes(slices, offset):
                 scope.judged(one, unit, time, offset)
+        if self.fairness is not None and not numeric:
+            self.fairness.judged(one, slices, unit, time, offset)
 
     def _scopes(self, slices: Mapping[str, Any] | None, offset: int) -> Iterator[Scope]:
         """The watched slices that a record belongs to; each is now the most recently seen."""
@@ -135,9 +207,9 @@ class Version:
         if len(self.slices) >= limit:
             _, gone = self.slices.popitem(last=False)
             gone.end(Event.EVICTED, offset)
-            self.plan.room.release(gone.streams())
+            self.plan.room.release(gone.watched())
             self._count("slices_evicted")
-        scope = self.slices[name] = Scope(self.plan, Slice(*name))
+        scope = self.slices[name] = scope_class(self.plan, Slice(*name))(self.plan, Slice(*name))
         return scope
 
     def _decide(self, answer: Any) -> None:
@@ -156,14 +228,26 @@ class Version:
     def state(self, waiting: bool) -> Any:
         """Plain data; without the outcomes that wait unless `waiting`."""
         slices = [[list(name), scope.state()] for name, scope in self.slices.items()]
-        return [list(self.heard), self.task, self.answers, self.whole.state(), slices, self.maturity.state(waiting)]
+        return [
+            list(self.heard),
+            self.task,
+            self.answers,
+            self.labels,
+            self.whole.state(),
+            slices,
+            self.maturity.state(waiting),
+            self.fairness and self.fairness.state(),
+            self.previous,
+        ]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        heard, self.task, self.answers, whole, slices, maturity = state
+        heard, self.task, self.answers, self.labels, whole, slices, maturity, fairness, self.previous = state
         self.heard = heard[0], heard[1]
-        self.whole = Scope.restored(self.plan, None, whole)
+        self.whole = scope_class(self.plan, None).restored(self.plan, None, whole)
         for name, saved in slices:
-            key = name[0], name[1]
-            self.slices[key] = Scope.restored(self.plan, Slice(*key), saved)
+            key = Slice(*name)
+            self.slices[key] = scope_class(self.plan, key).restored(self.plan, key, saved)
         self.maturity.restore(maturity)
+        if self.fairness is not None:
+            self.fairness.restore(fairness)

@@ -11,7 +11,7 @@ transaction is rolled back and its input read again), all others `FatalError` (t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from confluent_kafka import (
 from stream_monitor.core.alignment import Alignment, Run
 from stream_monitor.core.joining import Record
 from stream_monitor.core.snapshots import StateRecord
-from stream_monitor.errors import FatalError, LogGapError, SetupError
+from stream_monitor.errors import FatalError, SetupError
 from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place
 
 _record = partial(tuple.__new__, Record)  # half the price of Record(...)
@@ -143,7 +143,11 @@ class KafkaSource:
             return []
         now = time.monotonic()
         if messages:
-            self._hold(messages, now)
+            try:
+                self._hold(messages, now)
+            except Aborted:
+                self._skewed.update((m.topic(), m.partition()) for m in messages)
+                raise
         return self._chunks(alignment.take(most, float("inf") if full else now))
 
     def _hold(self, messages: Sequence[Message], now: float) -> None:
@@ -300,10 +304,8 @@ class KafkaSource:
         if code == KafkaError._PARTITION_EOF:
             return message.offset()
         if code == KafkaError._AUTO_OFFSET_RESET:
-            raise LogGapError(
-                f"{place[0]}/{place[1]}: the position {self._next.get(place)} lies outside what the topic still holds: {error.str()}",
-                "see what would be skipped and accept it with: stream-monitor reset",
-            )
+            # Only the committed offset says whether this is a gap: what is replayed lies before it, a late riser has been overtaken.
+            raise Aborted(f"{place[0]}/{place[1]}: the position {self._next.get(place)} lies outside what the topic holds: {error.str()}")
         _raise_fatal(error)
         if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             raise SetupError(f"kafka: {error.str()}", "create the topics: stream-monitor topics create")
@@ -352,7 +354,11 @@ def _last_time(client: Callable[[dict[str, Any]], Any], properties: Mapping[str,
 
 def records_below(reader: Any, place: Place, end: int) -> list[StateRecord]:
     """What a consumer that was assigned one partition reads of it below `end`."""
-    found: list[StateRecord] = []
+    return [StateRecord(m.key() or b"", m.value(), m.headers() or []) for m in messages_below(reader, place, end)]
+
+
+def messages_below(reader: Any, place: Place, end: int) -> Iterator[Any]:
+    """The same, as the client's messages."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         message = reader.poll(0.2)
@@ -365,12 +371,12 @@ def records_below(reader: Any, place: Place, end: int) -> list[StateRecord]:
             if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise SetupError(f"kafka: {error.str()}", "grant this client the rights of ARCHITECTURE.md, Operations")
             if error.code() == KafkaError._PARTITION_EOF and message.offset() >= end:
-                return found
+                return
             continue
         if message.offset() < end:
-            found.append(StateRecord(message.key() or b"", message.value(), message.headers() or []))
+            yield message
         if message.offset() + 1 >= end:
-            return found
+            return
         deadline = time.monotonic() + _PATIENCE
     raise FatalError(f"{place[0]}/{place[1]}: what lies below {end} could not be read within {_PATIENCE:.0f} s")
 
@@ -493,7 +499,7 @@ _FENCED = frozenset((KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID, KafkaErr
 def _failure(error: KafkaException) -> Exception:
     cause = error.args[0]
     if cause.txn_requires_abort() and cause.code() != KafkaError.FENCED_INSTANCE_ID:  # a twin's group membership does not come back
-        return Aborted(cause.str())
+        return Aborted(f"transaction aborted: {cause.str()}")
     if cause.code() in _FENCED:
         return FatalError(f"fenced: another process has taken over, or a transaction was open for too long ({cause.name()})", _TWIN)
     return FatalError(f"kafka: {cause.str()}", _AGAIN)

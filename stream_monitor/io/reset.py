@@ -1,14 +1,20 @@
 """Moves offsets that lie outside what a topic still holds, and drops snapshots beyond them: decisions that only an operator takes.
 
 `find` and `beyond` say what would be done, `drop` and `accept` do it. Nothing else in stream monitor skips records.
+
+Offsets of a group can be moved while it has no member. One that has just ended may still be one: a member with an instance id never leaves,
+so that its successor finds its partitions waiting, and one that was killed could not. Both are members until their session ends.
+`until_empty` waits for that long, and then calls those that are left alive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, MemberDescription
 
 from stream_monitor.core import snapshots
 from stream_monitor.errors import SetupError
@@ -16,6 +22,9 @@ from stream_monitor.io.kafka import records_below
 from stream_monitor.ports import Place
 
 _TIMEOUT = 30.0
+_SESSION_MS = 45_000  # the client's default for session.timeout.ms
+_MARGIN = 5.0  # seconds beyond the session for which a group may take to become empty
+_OCCUPIED = frozenset((KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS))
 _READER = {
     "group.id": "stream-monitor-reset",  # never joined
     "enable.auto.commit": False,
@@ -126,18 +135,59 @@ def drop(properties: Mapping[str, Any], stale: Sequence[Beyond]) -> None:
         raise SetupError(f"the snapshots on {stale[0].state[0]} could not be dropped: {why}", "see stream-monitor check")
 
 
-def accept(properties: Mapping[str, Any], gaps: Sequence[Gap]) -> None:
-    """Commits where reading goes on. The groups must be empty: stop every process of theirs first."""
+def accept(properties: Mapping[str, Any], gaps: Sequence[Gap], say: Callable[[str], None], margin: float = _MARGIN) -> None:
+    """Commits where reading goes on, as soon as each group is empty. Raises SetupError where one does not become so."""
     for group in sorted({gap.group for gap in gaps}):
         consumer = _consumer(properties, group)
+        offsets = [TopicPartition(g.topic, g.partition, g.to) for g in gaps if g.group == group]
+        deadline = time.monotonic() + _session(properties) + margin
         try:
-            consumer.commit(offsets=[TopicPartition(g.topic, g.partition, g.to) for g in gaps if g.group == group], asynchronous=False)
-        except KafkaException as error:
-            raise SetupError(
-                f"the offsets of {group} cannot be moved: {error.args[0].str()}", "stop every process of this group, then try again"
-            ) from error
+            while True:
+                until_empty(properties, [group], say, margin)
+                try:
+                    consumer.commit(offsets=offsets, asynchronous=False)
+                    break
+                except KafkaException as error:  # occupied: somebody has come since
+                    if error.args[0].code() not in _OCCUPIED or time.monotonic() > deadline:
+                        raise SetupError(f"the offsets of {group} cannot be moved: {error.args[0].str()}", _STOP) from error
+                time.sleep(0.2)
         finally:
             consumer.close()
+
+
+def until_empty(properties: Mapping[str, Any], groups: Iterable[str], say: Callable[[str], None], margin: float = _MARGIN) -> None:
+    """Waits until no group has a member any more, a session and `margin` seconds at most. Raises SetupError that names those that live."""
+    client = AdminClient({**properties, "log_level": 0})
+    patience = _session(properties) + margin
+    deadline = time.monotonic() + patience
+    for group in groups:
+        told = False
+        while members := _members(client, group):
+            who = ", ".join(sorted(f"{m.group_instance_id or m.client_id} on {m.host.lstrip('/')}" for m in members))
+            if time.monotonic() > deadline:
+                raise SetupError(f"the offsets of {group} cannot be moved: its members live: {who}", _STOP)
+            if not told:
+                say(f"waiting for the members of {group} to end: {who} (until their session is over, {patience:.0f} s at most)")
+                told = True
+            time.sleep(0.2)
+
+
+_STOP = "stop every process of this group, then try again"
+
+
+def _session(properties: Mapping[str, Any]) -> float:
+    """Seconds after which the broker gives up a member that is silent."""
+    return float(properties.get("session.timeout.ms", _SESSION_MS)) / 1000
+
+
+def _members(client: AdminClient, group: str) -> Sequence[MemberDescription]:
+    try:
+        found: Sequence[MemberDescription] = client.describe_consumer_groups([group], request_timeout=_TIMEOUT)[group].result().members
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return ()
+        raise SetupError(f"the members of {group} cannot be read: {error.args[0].str()}", "see stream-monitor check") from error
+    return found
 
 
 def _consumer(properties: Mapping[str, Any], group: str) -> Consumer:

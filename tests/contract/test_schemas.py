@@ -23,6 +23,7 @@ from stream_monitor.core import events
 from stream_monitor.core.codec import Accepted, Codec, Reason
 from stream_monitor.core.control import ACTIONS, decide
 from stream_monitor.core.joining import Applied, Call, Fold, Record, emit
+from stream_monitor.core.limits import parse
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.routing import MAX_DEAD_BYTES, route
@@ -305,7 +306,15 @@ def test_the_join_emits_every_record_but_the_operators() -> None:
 
 def alerts_of_a_drift() -> list[events.Alert]:
     """Alerts that fire and that are resolved: country DE goes wrong and recovers, then everything goes wrong and an operator resolves."""
-    monitor = MonitorSettings(detectors=(DetectorSettings("adwin"), DetectorSettings("page_hinkley")), metrics=("error",))
+    detectors = (DetectorSettings("adwin"), DetectorSettings("page_hinkley"))
+    limits = {
+        "limits": (parse("error <= 0.2"),),
+        "protected": ("country",),
+        "favourable": "yes",
+        "disparate_impact": 0.8,
+        "fairness_limit": 0.1,
+    }
+    monitor = MonitorSettings(detectors=detectors, metrics=("error",), **limits)  # type: ignore[arg-type]
     detect = DetectSettings(maturity_ms=0, warmup=300, default=monitor)
     log = judged(16_000, lambda i, country: 0.9 if (4_000 <= i < 8_000 and country == "DE") or i >= 13_000 else 0.1)
     state, alerts = run(detect, log)
@@ -328,6 +337,8 @@ def test_every_alert_is_published_as_the_schema_says_with_the_headers_of_the_top
     assert {alert.details["reason"] for alert in alerts if alert.status == events.Status.RESOLVED} == {"recovered", "operator"}
     assert any(alert.slice for alert in alerts)
     assert any(alert.slice is None for alert in alerts)
+    assert any("interval" in alert.details for alert in alerts)
+    assert any(alert.kind is events.Kind.FAIRNESS and "group" in alert.details for alert in alerts)
 
 
 def test_an_operators_record_is_an_observation() -> None:

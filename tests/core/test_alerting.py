@@ -12,7 +12,7 @@ from stream_monitor.core.alerting import TRANSITIONS, Event, State, Subject, saf
 from stream_monitor.core.events import Alert, Kind, Severity, Slice, Status
 from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
-from tests.support.observations import desk
+from tests.support.observations import begun_and_ended, desk
 
 ALL = DetectSettings().default.detectors
 START = 1_709_640_000_000
@@ -28,7 +28,7 @@ def feed(to: Stream, values: Iterable[float], start: int = 0) -> list[Alert]:
     for offset, x in enumerate(values, start):
         to.desk.move(START + offset * 1_000)
         to.push(x, random.Random(offset).getrandbits(64), START + offset * 1_000, offset)
-    return to.desk.out
+    return begun_and_ended(to.desk.out)
 
 
 def bits(count: int, p: float, seed: int = 1) -> list[float]:
@@ -118,6 +118,7 @@ def test_a_restored_stream_goes_on_as_the_saved_one(numeric: bool, cut: int) -> 
     other.restore(orjson.loads(orjson.dumps(one.state())))
     one.desk.out.clear()
     assert feed(other, values[cut:], cut) == feed(one, values[cut:], cut) != []
+    assert other.desk.out == one.desk.out
     assert other.state() == one.state()
 
 
@@ -127,7 +128,7 @@ def test_an_alert_ends_for_reasons_outside_its_values_and_the_new_level_stays_th
     feed(of, bits(5_000, 0.1) + bits(3_000, 0.3, 2))
     of.end(event, 8_000)
     of.end(event, 8_001)
-    fired, resolved = of.desk.out
+    fired, resolved = begun_and_ended(of.desk.out)
     assert (resolved.status, resolved.id, resolved.details) == (Status.RESOLVED, fired.id, {"reason": event.value})
     assert len(feed(of, bits(10_000, 0.3, 3), 9_000)) == 2
 

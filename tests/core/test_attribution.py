@@ -132,20 +132,20 @@ def test_a_feature_that_moved_with_it_is_named_and_the_inputs_are_said_to_have_m
     assert (entry["feature"], entry["metric"]) == ("income", "feature:income")
     assert entry["effect"] == pytest.approx(1, abs=0.5)
     assert entry["after"]["value"] > entry["before"]["value"] + 0.5
-    assert alert.summary.endswith("; inputs moved too: income")
+    assert "; inputs moved too: income" in alert.summary
 
 
 def test_concept_drift_under_stable_inputs_says_so() -> None:
     _, alerts = run(INPUTS, log(lambda i, s: 0.4 if i >= CHANGE else 0.1, features=lambda i, rng: drifting(0, rng)))
     alert = last(alerts)
     assert (alert.details["inputs"], alert.details["attribution"]) == ("stable", [])
-    assert alert.summary.endswith("; inputs are stable")
+    assert "; inputs are stable" in alert.summary
 
 
 def test_an_alert_about_a_feature_is_not_explained_by_itself() -> None:
     _, alerts = run(INPUTS, log(lambda i, s: 0.1, features=drifting))
-    assert [alert.metric for alert in alerts] == ["feature:income"]
-    assert "attribution" not in alerts[0].details
+    assert {alert.metric for alert in alerts} == {"feature:income"}
+    assert not any("attribution" in alert.details for alert in alerts)
 
 
 def test_what_is_found_later_is_an_update_of_the_same_alert_and_only_once() -> None:
@@ -153,18 +153,18 @@ def test_what_is_found_later_is_an_update_of_the_same_alert_and_only_once() -> N
     updates = 0
     for share in (0.25, 0.3, 0.4):
         _, alerts = run(ERROR, log(lambda i, s, p=share: p if i >= CHANGE and s["country"] == "DE" else 0.1, 7_000))  # type: ignore[misc]
-        for alert in alerts:
-            if alert.status is Status.UPDATED:
-                updates += 1
-                fired = next(one for one in alerts if one.id == alert.id and one.status is Status.FIRING)
-                assert alert.event_id != fired.event_id
-                assert alert.position.offset > fired.position.offset
-                assert (alert.first_seen, alert.before, alert.incident) == (fired.first_seen, fired.before, fired.incident)
-                assert alert.after.count >= 3 * fired.after.count
-        assert len({alert.id for alert in alerts if alert.status is Status.UPDATED}) == sum(a.status is Status.UPDATED for a in alerts)
+        later = [alert for alert in alerts if alert.status is Status.UPDATED and "shape" not in alert.details]
+        for alert in later:
+            updates += 1
+            fired = next(one for one in alerts if one.id == alert.id and one.status is Status.FIRING)
+            assert alert.event_id != fired.event_id
+            assert alert.position.offset > fired.position.offset
+            assert (alert.first_seen, alert.before, alert.incident) == (fired.first_seen, fired.before, fired.incident)
+            assert alert.after.count >= 3 * fired.after.count
+        assert len({alert.id for alert in later}) == len(later)
     assert updates > 0
     _, alerts = run(settings, log(lambda i, s: 0.5 if i >= CHANGE else 0.1))
-    assert {alert.status for alert in alerts} == {Status.FIRING}, "nothing new was found"
+    assert all("shape" in alert.details for alert in alerts if alert.status is not Status.FIRING), "nothing new was found"
 
 
 def test_only_the_first_alerts_of_an_incident_are_explained() -> None:
@@ -268,10 +268,10 @@ def test_a_level_that_comes_back_is_said_to_be_a_known_one_once_it_is_known_well
     alerts = run(settings, records)[1]
     fired = [alert for alert in alerts if alert.status is Status.FIRING]
     first, other, second, third = ([one for one in alerts if one.id == alert.id and one.status is not Status.RESOLVED] for alert in fired)
-    assert [one.status for one in (*first, *other)] == [Status.FIRING] * 2, "neither was seen before"
+    assert not any("recurring" in one.details for one in (*first, *other)), "neither was seen before"
     since = fired[0].first_seen
-    assert [one.details.get("recurring") for one in second] == [None, {"since": since, "times": 2}]
-    assert [one.details.get("recurring") for one in third] == [None, {"since": since, "times": 3}]
+    assert [second[i].details.get("recurring") for i in (0, -1)] == [None, {"since": since, "times": 2}]
+    assert [third[i].details.get("recurring") for i in (0, -1)] == [None, {"since": since, "times": 3}]
     assert "; a level it had before, 3 times since 2024-03-05" in third[-1].summary
 
 

@@ -231,3 +231,11 @@ def test_thresholds_follow_the_share_of_the_budget_anew_each_day() -> None:
         [detector] = next(monitor._versions["credit", "v3"].whole.streams()).detectors
         thresholds.append(float(detector.parameters["threshold"]))
     assert thresholds[3] == pytest.approx(thresholds[0] + 2 * 2.303, abs=0.6), "a threshold grows by log(10) / (2 k)"
+
+
+def test_where_nobody_is_budgeted_the_statement_shares_out_nothing() -> None:
+    own = DetectorSettings("page_hinkley", {"threshold": 50.0})
+    settings = DetectSettings(maturity_ms=0, warmup=100, default=MonitorSettings(metrics=("error",), slices=(), detectors=(own,)))
+    monitor, _ = run(settings, judged(300, lambda i, _: 0.1))
+    [owner] = monitor.budget()["owners"]
+    assert (owner["judged"], owner["share"], owner["received"]) == (1, 0.0, 0.0)

@@ -53,7 +53,9 @@ def test_who_acknowledged_is_said_from_then_on_and_the_alert_goes_on() -> None:
     assert (said.status, said.id, said.position.offset) == (Status.ACKNOWLEDGED, alert.id, 1_200)
     assert said.details["acknowledged"] == {"at": START, "by": "ann", "comment": "looking"}
     assert said.summary == f"{alert.summary}; acknowledged by ann (looking)"
-    assert statuses(go_on(monitor, 1_200, 4_000)) == ["resolved"]
+    later = go_on(monitor, 1_200, 4_000)
+    assert statuses(later) == ["updated", "resolved"]
+    assert "; acknowledged by ann (looking)" in later[0].summary
 
 
 def test_a_silenced_alert_is_not_heard_of_again_but_for_its_end() -> None:

@@ -9,6 +9,9 @@ import orjson
 import pytest
 
 from stream_monitor.core.dependence import Past, Probe
+from stream_monitor.core.detectors.adwin import Adwin
+from stream_monitor.core.settings import DetectorSettings, DetectSettings, MonitorSettings
+from tests.support.observations import outcome, prediction, run
 
 
 def regressive(count: int, rho: float, seed: int = 1) -> list[float]:
@@ -80,3 +83,18 @@ def test_both_survive_being_saved() -> None:
         assert past.unexplained(x) == other.unexplained(x)  # type: ignore[union-attr]
         assert past.bit(x > 0) == other.bit(x > 0)  # type: ignore[union-attr]
     assert probe.autocorrelation() == again.autocorrelation()  # type: ignore[union-attr]
+
+
+def test_a_monitor_with_adwin_alone_draws_ranks_for_bits_that_depend_on_each_other() -> None:
+    alone = MonitorSettings(metrics=("error",), slices=(), detectors=(DetectorSettings("adwin"),))
+    rng, wrong, records = random.Random(4), 0, []
+    for i in range(3_000):
+        wrong = wrong if rng.random() < 0.5 else int(rng.random() < 0.2)
+        records.append(outcome(prediction(i), "no" if wrong else "yes"))
+    monitor, _ = run(DetectSettings(maturity_ms=0, default=alone), records)
+    [version] = monitor._versions.values()
+    [stream] = version.whole.streams()
+    assert stream.past is not None, "it was seen to depend"
+    [adwin] = stream.detectors
+    assert isinstance(adwin, Adwin)
+    assert adwin._helper.variance_in_window == pytest.approx(1, abs=0.2)

@@ -1,6 +1,6 @@
 """The stable hashes are pinned: a change here re-partitions journals and renames alerts."""
 
-from stream_monitor.core.hashing import digest_of, label_digest, partition_of, unit_of
+from stream_monitor.core.hashing import digest_of, label_digest, partition_of, scatter, unit_of
 
 
 def test_the_hashes_have_not_changed_since_the_first_release() -> None:
@@ -8,6 +8,7 @@ def test_the_hashes_have_not_changed_since_the_first_release() -> None:
     assert digest_of("credit", "v3", "country=DE", "error") == "a15da6a4d7be6cb91afd456d48565e94"
     assert label_digest("fraud").hex() == "3447b296cf90cc7c"
     assert unit_of(b"r-000000000001") == 1451087625030631700
+    assert scatter(1) == 0xE220A8397B1DCDAF
 
 
 def test_partitions_spread_evenly() -> None:

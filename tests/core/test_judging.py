@@ -14,7 +14,7 @@ from stream_monitor.core.judging import Judged, Judging, losses
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.streams import Stream
-from tests.support.observations import outcome, prediction, run
+from tests.support.observations import outcome, prediction, run, story
 
 SETTINGS = DetectSettings(maturity_ms=0, warmup=200, default=MonitorSettings(slices=()))
 
@@ -59,7 +59,7 @@ def test_a_rare_class_that_is_failed_is_noticed_where_the_error_hardly_moves() -
             caught = rng.random() < (0.85 if i < 40_000 else 0.3)
             yield outcome(prediction(i, prediction="fraud" if fraud and caught else "fine"), "fraud" if fraud else "fine")
 
-    _, alerts = run(SETTINGS, records())
+    _, alerts = story(SETTINGS, records())
     noticed = [alert for alert in alerts if alert.metric == "recall=fraud"]
     assert [(a.status, a.direction, a.kind) for a in noticed] == [(Status.FIRING, "down", "performance")]
     assert noticed[0].summary.startswith("credit v3: recall of fraud fell from 0.8")

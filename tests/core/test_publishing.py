@@ -45,7 +45,7 @@ def test_the_value_holds_every_field_in_the_order_of_the_event() -> None:
     assert list(body) == [field.name for field in fields(Alert)]
     assert body["slice"] == {"key": "country", "value": "DE"}
     assert body["position"] == {"topic": "observations", "partition": 0, "offset": 5_180}
-    assert body["before"] == {"value": 0.12, "count": 5_000}
+    assert body["before"] == {"value": 0.12, "count": 5_000, "low": None, "high": None}
     assert (body["status"], body["kind"], body["severity"]) == ("firing", "concept_drift", "critical")
 
 

@@ -56,7 +56,7 @@ def messages(draw: st.DrawFn) -> bytes:
     return raw
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(messages())
 def test_what_the_fast_way_accepts_the_slow_way_accepts_with_the_same_record(raw: bytes) -> None:
     for fast, slow in ((CODEC.predictions, CODEC.prediction), (CODEC.feedbacks, CODEC.feedback)):

@@ -69,8 +69,8 @@ def test_rare_categories_are_pooled() -> None:
     assert sorted(metrics(of)) == ["feature:town=A", "feature:town=B", "feature:town=G", "feature:town=other"]
 
 
-def test_an_unseen_category_opens_the_pool() -> None:
-    of = scope()
+def test_an_unseen_category_opens_the_pool_where_nobody_asks_for_new_ones() -> None:
+    of = scope(MonitorSettings(metrics=("feature:*",)))
     feed(of, [{"features": {"town": "A"}}] * 150)
     assert metrics(of) == []
     feed(of, [{"features": {"town": "Z"}}])
@@ -82,11 +82,17 @@ def test_an_unseen_category_opens_the_pool() -> None:
 @pytest.mark.parametrize("gap", [{}, {"age": None}, {"age": "old"}, {"age": True}])
 def test_a_missing_value_opens_its_signal(gap: dict[str, Any]) -> None:
     of = scope()
-    feed(of, [{"features": {"age": i}} for i in range(150)] + [{"features": gap}] + [{"features": {"age": 1}}] * 2)
+    feed(of, [{"features": {"age": i % 50}} for i in range(150)] + [{"features": gap}] + [{"features": {"age": 1}}] * 2)
     assert metrics(of) == ["feature:age", "missing:age"]
     age, missing = of.streams()
     assert age.count == 152
     assert (missing.count, missing.total) == (153, 1)
+
+
+def test_a_missing_value_is_noticed_where_nothing_else_is_asked_of_a_feature() -> None:
+    of = scope(MonitorSettings(metrics=("missing:*",)))
+    feed(of, [{"features": {"age": i, "town": "A"}} for i in range(150)] + [{"features": {}}])
+    assert metrics(of) == ["missing:age", "missing:town"]
 
 
 def test_features_that_were_never_there_are_not_missing() -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,7 +98,11 @@ class Setting:
         assert producer.flush(60) == 0
 
     def read(self, role: str, settled: bool = True) -> list[Read]:
-        """Every committed record of a topic, partition by partition.
+        """Every committed record of a topic, partition by partition; `settled` as for `stream`."""
+        return sorted(self.stream(role, settled), key=lambda one: one[:2])
+
+    def stream(self, role: str, settled: bool = True) -> Iterator[Read]:
+        """Every committed record of a topic as it comes, each partition's in order.
 
         `settled`: waits for open transactions, which a killed process leaves until they time out; they hide what was committed behind them.
         """
@@ -118,13 +122,12 @@ class Setting:
                 ends = {p: other.get_watermark_offsets(TopicPartition(topic, p), 30)[1] for p in partitions}
                 other.close()
             consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
-            found = []
             while partitions:
                 for message in consumer.consume(10_000, 1):
                     error = message.error()
                     if error is None:
                         headers = dict(message.headers() or [])
-                        found.append(Read(message.partition(), message.offset(), message.key(), message.value(), headers))  # type: ignore[arg-type]
+                        yield Read(message.partition(), message.offset(), message.key(), message.value(), headers)  # type: ignore[arg-type]
                     elif error.code() == KafkaError._PARTITION_EOF:
                         if message.offset() >= ends[message.partition()]:  # type: ignore[operator]
                             partitions.discard(message.partition())
@@ -132,4 +135,3 @@ class Setting:
                         raise AssertionError(error)
         finally:
             consumer.close()
-        return sorted(found, key=lambda one: one[:2])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.integration.command import Setting
+from tests.integration.workload import make
 from tests.support.servers import KafkaServer, RedisServer
 
 
@@ -105,3 +107,30 @@ def test_alerts_of_an_empty_topic_are_none_and_a_missing_topic_is_said(setting: 
     setting.run("topics", "create")
     empty = setting.run("alerts", "--json")
     assert (empty.returncode, empty.stdout) == (0, "")
+
+
+def test_status_says_what_is_missing_then_what_was_spent_and_read_without_asking_the_process(setting: Setting) -> None:
+    missing = setting.run("status")
+    assert missing.returncode == 3
+    assert "topics create" in missing.stderr
+    setting.create_topics()
+    empty = setting.run("status")
+    assert empty.returncode == 0, empty.stderr
+    assert "never read" in empty.stdout
+    setting.send(make(4_000, seed=5, large=False).messages)
+    for stage in ("route", "join"):
+        assert setting.run("run", "--stage", stage, "--until-end").returncode == 0
+    before = setting.run("status")
+    assert "there is no snapshot yet" in before.stdout
+    summary = setting.until_end()
+    data = json.loads(setting.run("status", "--json").stdout)
+    assert {(one["stage"], one["lag"], one["never_read"]) for one in data["lag"]} >= {("join", 0, 0), ("route", 0, 0)}
+    written = [one for one in data["partitions"] if one["offset"]]
+    assert written
+    assert all(one["age_ms"] < 120_000 and not one["problems"] for one in written)
+    assert data["counters"]["streams"] > 0
+    assert {version["model"] for version in data["versions"]} == {owner["model"] for owner in data["owners"]}
+    counters = summary["detect"]["counters"]
+    assert len(data["firing"]) == counters.get("firing", 0) - counters.get("resolved", 0)
+    assert "stream_monitor_lag_offsets" in setting.run("status", "--prometheus").stdout
+    assert "Budget by owner" in setting.run("status").stdout

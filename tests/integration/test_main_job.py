@@ -47,11 +47,10 @@ def assert_accounts(summary: dict[str, Any], workload: Workload) -> None:
     assert_adds_up(summary, expected)
 
 
-@pytest.mark.parametrize("batch", [300, 5_000, 40_000])
 def test_the_observations_are_the_plain_join_of_200_000_messages_of_every_oddity(
-    kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, workload: Workload, batch: int
+    kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, workload: Workload
 ) -> None:
-    setting = Setting(tmp_path, kafka, redis_server, namespace, f"[run]\nbatch = {batch}\ntransaction_messages = {4 * batch}\n")
+    setting = Setting(tmp_path, kafka, redis_server, namespace)
     setting.create_topics()
     setting.send(workload.messages)
     summary = setting.until_end()
@@ -63,6 +62,17 @@ def test_the_observations_are_the_plain_join_of_200_000_messages_of_every_oddity
     assert {(f"model-{i}", "DE") for i in range(3)} <= fired
     assert all(slice_ in ("DE", None) for _, slice_ in fired)
     assert all(abs(a["first_seen"] - drifted) < 600_000 for a in alerts if a["metric"] == "error")
+
+
+@pytest.mark.parametrize("batch", [300, 40_000])
+def test_the_size_of_batches_and_transactions_changes_nothing(
+    kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, small: Workload, batch: int
+) -> None:
+    setting = Setting(tmp_path, kafka, redis_server, namespace, f"[run]\nbatch = {batch}\ntransaction_messages = {4 * batch}\n")
+    setting.create_topics()
+    setting.send(small.messages)
+    assert_accounts(setting.until_end(), small)
+    assert_is_the_plain_join(setting, small)
 
 
 def test_the_same_observations_give_the_same_alerts_byte_for_byte(
@@ -88,6 +98,7 @@ def test_killed_again_and_again_nothing_is_lost_or_doubled(
 ) -> None:
     tables = (
         '[kafka.consumer]\n"session.timeout.ms" = 1000\n"heartbeat.interval.ms" = 300\n[run]\nbatch = 500\ntransaction_messages = 1000\n'
+        '[kafka.producer]\n"transaction.timeout.ms" = 5000\n'  # the next process has another name, and waits for the broker to roll back
     )
     setting = Setting(tmp_path, kafka, redis_server, namespace, tables)
     setting.create_topics()

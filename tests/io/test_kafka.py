@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream_monitor.core.snapshots import StateRecord
-from stream_monitor.errors import FatalError, LogGapError, SetupError
+from stream_monitor.errors import FatalError, SetupError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
 from stream_monitor.ports import Aborted, Chunk, Out, Place
 from tests.support.servers import KafkaServer
@@ -248,12 +248,12 @@ def test_a_reader_waits_for_an_open_transaction_to_be_resolved(topic: str, sourc
     later.join()
 
 
-def test_a_position_that_the_topic_no_longer_holds_is_an_operators_decision(topic: str, kafka: KafkaServer, source: Any) -> None:
+def test_at_a_position_that_the_topic_does_not_hold_the_place_is_to_be_found_again(topic: str, kafka: KafkaServer, source: Any) -> None:
     reader = source(topic)
     while not reader.owned():
         reader.poll(10, 0.1)
     reader.seek((topic, 0), 99)
-    with pytest.raises(LogGapError, match="reset"):
+    with pytest.raises(Aborted, match="position 99 lies outside"):
         read(reader, lambda chunks: False, seconds=10)
 
 

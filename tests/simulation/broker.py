@@ -2,7 +2,8 @@
 
 What it must get right is what the proof leans on: markers and aborted records leave holes in the offsets; a reader of
 committed records sees nothing at or above the last stable offset; offsets in an open transaction are pending, and who asks
-for them has to wait; an older producer of a transactional id is fenced.
+for them has to wait; an older producer of a transactional id is fenced; retention takes records from the head of a log. What it took
+stays in `entries`, so that `check` can judge all that ever was; clients see what lies from `low` on.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Partition:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.low = 0
         self.open: dict[Transaction, int] = {}
 
     def stable(self) -> int:

@@ -5,7 +5,7 @@ Errors are the client's own: `txn_requires_abort` for what a new transaction rep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, TopicPartition
@@ -61,6 +61,7 @@ class Message:
 
 
 _EOF = KafkaError(KafkaError._PARTITION_EOF)
+_OUTSIDE = KafkaError(KafkaError._AUTO_OFFSET_RESET, "fetch failed due to requested offset not available on the broker")
 
 
 class Metadata(NamedTuple):
@@ -72,10 +73,12 @@ class Metadata(NamedTuple):
 
 
 class Consumer:
-    """A member of a group, or with `assign` alone a plain reader; `uncommitted`: told the ends of open transactions."""
+    """A member of a group, or with `assign` alone a plain reader. `instance`: its name as a static member of the group, or ""."""
 
-    def __init__(self, broker: Broker, group: Group, actor: Actor, uncommitted: bool = False) -> None:
-        self._uncommitted = uncommitted
+    def __init__(self, broker: Broker, group: Group, actor: Actor, properties: Mapping[str, Any], instance: str = "") -> None:
+        self._uncommitted = properties["isolation.level"] == "read_uncommitted"  # told the ends of open transactions
+        self._from_start = properties["auto.offset.reset"] == "earliest"
+        self._instance = instance
         self.generation = -1
         self.beat = self.polled = broker.scheduler.now
         self.positions: dict[Place, int] = {}
@@ -95,7 +98,7 @@ class Consumer:
 
     def subscribe(self, topics: Sequence[str], on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
         self._on_assign, self._on_revoke = on_assign, on_revoke
-        self._member = self._group.enter(self)
+        self._member = self._group.enter(self, self._instance)
 
     def consumer_group_metadata(self) -> Any:
         """As in the real client, whose background thread forgets the member's name as soon as it hears that it is out."""
@@ -128,7 +131,7 @@ class Consumer:
             self._scheduler.note("lost its membership")
             self.generation = -1
             self._give_up(frozenset(self.positions))
-            self._member = group.enter(self)
+            self._member = group.enter(self, self._instance)
         elif member.target is not None:
             target, member.target = member.target, None
             lost = frozenset(self.positions) - target
@@ -170,7 +173,8 @@ class Consumer:
     def close(self) -> None:
         if self._member and self._group.knows(self._member):
             self._give_up(frozenset(self.positions))
-            self._group.leave(self._member, "closed")
+            if not self._instance:
+                self._group.leave(self._member, "closed")
         self.dead = True
 
     # -- the log --------------------------------------------------------------------------------------------------------
@@ -182,6 +186,10 @@ class Consumer:
         for place in places:
             partition = self._broker.partition(place)
             stable, entries, at = partition.stable(), partition.entries, self.positions[place]
+            if at < partition.low and not self._from_start:
+                out.append(Message(place, at, 0, None, None, None, _OUTSIDE))
+                continue
+            at = max(at, partition.low)
             while at < stable and len(out) < most:
                 entry = entries[at]
                 if entry.visible:
@@ -217,7 +225,7 @@ class Consumer:
     def get_watermark_offsets(self, at: TopicPartition, timeout: float) -> tuple[int, int]:
         self._scheduler.pause("ask for the ends of a log")
         partition = self._broker.partition((at.topic, at.partition))
-        found = 0, len(partition.entries) if self._uncommitted else partition.stable()
+        found = partition.low, len(partition.entries) if self._uncommitted else partition.stable()
         self._scheduler.pause("heard of the ends of a log")
         return found
 
@@ -227,7 +235,7 @@ class Consumer:
         for tp in asked:
             partition = self._broker.partition((tp.topic, tp.partition))
             stable = partition.stable()
-            offset = next((o for o, e in enumerate(partition.entries) if o < stable and e.time >= tp.offset), -1)
+            offset = next((o for o in range(partition.low, stable) if partition.entries[o].time >= tp.offset), -1)
             found.append(TopicPartition(tp.topic, tp.partition, offset))
         return found
 

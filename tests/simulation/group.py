@@ -2,7 +2,8 @@
 
 A rebalance waits until every member has joined, or drops those that do not within a time-out, then raises the generation and
 hands out the partitions anew. Eager members have given theirs up before they join; cooperative ones keep them, give up
-what was taken, and join once more.
+what was taken, and join once more. A member with an instance id does not leave; who comes with the same id takes its place without a
+rebalance.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Member:
     joined: bool = True
     owned: frozenset[Place] = frozenset()  # what it claimed when it joined
     target: frozenset[Place] | None = None  # handed out, the client's callbacks have not run yet
+    instance: str = ""
+    assigned: frozenset[Place] = frozenset()  # handed out last
 
 
 @dataclass
@@ -42,12 +45,22 @@ class Group:
     preparing_since: int | None = None
     born: int = 0
 
-    def enter(self, consumer: Consumer) -> str:
-        """A new member; a rebalance begins."""
+    def enter(self, consumer: Consumer, instance: str = "") -> str:
+        """A new member, and a rebalance begins; or one that takes the place of its predecessor, without one where there is none already."""
         self.born += 1
         name = f"{self.name}-{self.born}"
-        self.members[name] = Member(consumer)
-        self.prepare()
+        older = next((name for name, member in self.members.items() if instance and member.instance == instance), None)
+        before = self.members.pop(older) if older is not None else None
+        self.members[name] = Member(consumer, instance=instance)
+        if older is not None:
+            self.scheduler.note(f"{name} takes the place of {older}")
+        # A member that died after it had given partitions up, and before it joined again, leaves them to nobody; so its successor joins.
+        owned = {place for member in self.members.values() for place in member.assigned} | (before.assigned if before else frozenset())
+        if before is None or self.preparing_since is not None or consumer.generation >= 0 or owned != set(self.places):
+            self.prepare()
+        else:
+            consumer.generation = self.generation
+            self.members[name].target = self.members[name].assigned = before.assigned
         return name
 
     def prepare(self) -> None:
@@ -98,6 +111,6 @@ class Group:
         taken = {place for member in members for place in member.owned}
         for i, member in enumerate(members):
             wanted = {place for j, place in enumerate(self.places) if j % len(members) == i}
-            member.target = frozenset(wanted & (member.owned | (set(self.places) - taken)))
+            member.target = member.assigned = frozenset(wanted & (member.owned | (set(self.places) - taken)))
             member.consumer.generation = self.generation
         self.scheduler.note(f"generation {self.generation} of {self.name}: {[sorted(m.target or ()) for m in members]}")

@@ -13,7 +13,6 @@ from zlib import crc32
 from stream_monitor.core.alerting import from_plain, to_plain
 from stream_monitor.core.events import Alert, Kind, Level, Position, Severity, Status
 
-EVERY = 3
 WAIT = 4  # records that come after an outcome before it counts
 
 _ALERT = Alert(
@@ -47,6 +46,8 @@ _ALERT = Alert(
 class CountingMonitor:
     """An event each third record that counts: an alert fires, or the one of this model that fires is resolved."""
 
+    EVERY = 3
+
     def __init__(self, topic: str, partition: int) -> None:
         self.at = 0
         self.firing: dict[str, Alert] = {}  # by fingerprint
@@ -72,7 +73,7 @@ class CountingMonitor:
     def _counts(self, born: int, value: bytes, offset: int) -> list[Alert]:
         self._count += 1
         self._past = crc32(value + b"@%d" % born, self._past)
-        if self._count % EVERY:
+        if self._count % self.EVERY:
             return []
         event, model = f"{self._past:08x}", f"m{self._past % 5}"
         position = Position(self._topic, self._partition, offset)
@@ -116,3 +117,9 @@ class CountingMonitor:
             else:
                 out.append(replace(alert, event_id=f"carried {alert.id}", status=Status.RESOLVED))
         return out
+
+
+class OtherMonitor(CountingMonitor):
+    """The same under settings that decide otherwise."""
+
+    EVERY = 2

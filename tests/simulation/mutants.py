@@ -91,6 +91,13 @@ class _HalfTheWindow(Join):
             self._settings = window
 
 
+class _BlindToItsLag(Join):
+    """Trusts the store however far it is behind."""
+
+    def _look_at_the_lag(self, read: Any) -> None:
+        pass
+
+
 class _FreshMetadata(Worker):
     """Commits as the member it is now, not as the one that read the records."""
 
@@ -148,6 +155,22 @@ class _ForgetsWhatFires(Detect):
         held.outbox.pop()
 
 
+class _CarriesNothingOver(Detect):
+    """Leaves what fires to itself when the state is built anew under other settings."""
+
+    def _rebuild(self, *args: Any) -> Any:
+        held = super()._rebuild(*args)
+        held.firing = []
+        return held
+
+
+class _FirstGapCounts(Worker):
+    """Takes the first contradiction between offset and log for a gap."""
+
+    def _resume(self, place: Place, committed: int | None) -> tuple[int, int]:
+        return self.stage.resume(place, committed, self.source)
+
+
 def _every_piece_begins(call: Call) -> list[Call]:
     return [piece._replace(epoch=call.epoch) for piece in cut(call)]
 
@@ -160,6 +183,15 @@ def _emit_below_the_commit() -> AbstractContextManager[Any]:
     return patch("stream_monitor.stages.emit", _loud)
 
 
+# The search begins here: the seeds before find nothing with these.
+FIRST = {
+    "a rebuild reads one life of an entry": 258,
+    "a snapshot ahead of the committed offset": 118,
+    "every piece of a call may begin it": 154,
+    "metadata taken afresh at the commit": 102,
+    "every call of a rebuild may begin it": 61,
+}
+
 MUTANTS = {
     "no gap check": Program(fold=_NoGapCheck),
     "no outbox": Program(fold=_NoOutbox),
@@ -170,10 +202,13 @@ MUTANTS = {
     "every call of a rebuild may begin it": Program(join=_EpochOnEveryCall),
     "every piece of a call may begin it": Program(cut=_every_piece_begins),
     "a rebuild reads one life of an entry": Program(join=_HalfTheWindow),
+    "entries that outlived their TTL": Program(join=_BlindToItsLag),
     "metadata taken afresh at the commit": Program(worker=_FreshMetadata),
     "a snapshot ahead of the committed offset": Program(detect=_SnapshotAhead),
     "a snapshot in a transaction of its own": Program(worker=_SnapshotOutside),
     "waiting outcomes not put back": Program(detect=_NotRefilled),
     "chunks of a longer snapshot left": Program(detect=_LeavesChunks),
     "what fires not repeated after an abort": Program(detect=_ForgetsWhatFires),
+    "what fires not carried over": Program(detect=_CarriesNothingOver),
+    "a gap told at the first look": Program(worker=_FirstGapCounts),
 }

@@ -1,7 +1,7 @@
 """A Redis that forgets: masters with lagging replicas, lost answers, calls that arrive after their sender was declared dead.
 
-A bucket is a `core.joining.Fold`. A fail-over replaces the current master by what its replica knew of one bucket or of all;
-clients may go on talking to the old master for a while, and what it then accepts is lost.
+A bucket is a `core.joining.Fold` whose entries die of age, by the server's clock. A fail-over replaces the current master by what its
+replica knew of one bucket or of all; clients may go on talking to the old master for a while, and what it then accepts is lost.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def cut(call: Call) -> list[Call]:
 class Redis:
     """The current master, its replica, and what is still under way to any of them."""
 
-    def __init__(self, scheduler: Scheduler, new: Callable[[], Fold], trouble: Callable[[str], bool]) -> None:
-        self.scheduler, self.trouble = scheduler, trouble
+    def __init__(self, scheduler: Scheduler, new: Callable[[], Fold], trouble: Callable[[str], bool], ttl: int) -> None:
+        self.scheduler, self.trouble, self.ttl = scheduler, trouble, ttl
         self._new = new
         self.master = Master(new)
         self.replica: dict[int, Fold] = {}
@@ -68,7 +68,12 @@ class Redis:
 
     def apply(self, master: Master, call: Call) -> Applied | Behind:
         fold = master.bucket(call.bucket)
+        now, written = self.scheduler.now, fold.__dict__.setdefault("written", {})
+        for key in [key for key in fold.entries if now - written.get(key, now) >= self.ttl]:
+            del fold.entries[key]
+        before = {record.key: fold.entries.get(record.key) for record in call.records}
         answer = fold.apply(call)
+        written.update((key, now) for key, entry in before.items() if fold.entries.get(key) is not entry)
         if master is self.master and self.scheduler.random.random() < 0.4:
             self.replica[call.bucket] = copy(fold)
         if self.scheduler.trace is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
 from typing import Any
@@ -14,20 +15,24 @@ from unittest.mock import patch
 from stream_monitor.core.codec import Codec
 from stream_monitor.core.joining import Call, Fold
 from stream_monitor.core.settings import EventSettings, JoinSettings
+from stream_monitor.core.snapshots import StateRecord, assemble
 from stream_monitor.detect import Detect, Monitors
-from stream_monitor.errors import FatalError
+from stream_monitor.errors import FatalError, LogGapError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
 from stream_monitor.live import Pace, Worker
+from stream_monitor.ports import Place
 from stream_monitor.stages import Join, Route, Stage
 from tests.simulation.broker import Broker
 from tests.simulation.clients import Consumer, Producer
 from tests.simulation.group import Group
 from tests.simulation.inputs import inputs
-from tests.simulation.monitor import CountingMonitor
+from tests.simulation.monitor import CountingMonitor, OtherMonitor
 from tests.simulation.redis import Redis, SimulatedStore, cut
-from tests.simulation.scheduler import Actor, Crashed, Scheduler
+from tests.simulation.scheduler import Actor, Crashed, Scheduler, Violation
 
-SETTINGS = JoinSettings(window_ms=400, slack_ms=150, slot_ms=50, ttl_ms=10**9)
+WINDOW, SLACK = 400, 150
+SETTINGS = JoinSettings(window_ms=WINDOW, slack_ms=SLACK, slot_ms=50, ttl_ms=10**9)
+SHORT_LIVED = replace(SETTINGS, ttl_ms=WINDOW + SLACK + 1_000)
 FAULTS_END = 2_500  # the step from which on everything may drain
 CHUNK_BYTES = 60  # of a snapshot: most have several, and not always as many
 QUIET_CHECK = 25  # steps between two looks whether it has
@@ -53,7 +58,8 @@ class World:
         self.random = random = Random(seed)
         self.scheduler = Scheduler(random, self._tick, traced)
         self.broker = Broker(self.scheduler, timeout=random.choice((250, 600)))
-        self.redis = Redis(self.scheduler, lambda: program.fold(SETTINGS), self._trouble)
+        self.settings = SHORT_LIVED if random.random() < 0.25 else SETTINGS
+        self.redis = Redis(self.scheduler, lambda: program.fold(self.settings), self._trouble, self.settings.ttl_ms)
         self.partitions = {
             "predictions": random.randint(1, 2),
             "feedback": random.randint(1, 2),
@@ -72,6 +78,7 @@ class World:
         }
         workers = {"route": random.randint(1, 2), "join": random.randint(1, 3), "detect": random.randint(1, 2)}
         self._stable_ids = random.random() < 0.5
+        self._static = self._stable_ids and random.random() < 0.5
         self._names = count()
         for name, number in workers.items():
             for i in range(number):
@@ -87,13 +94,16 @@ class World:
             transaction_records=random.choice((3, 20)),
         )
         self.snapshot_s = random.choice((0.0, 0.05, 0.3))
-        self.changes_settings = random.random() < 0.3
+        self.changes_settings = random.choice(("", "", "", "name", "decisions"))
+        self.gaps: dict[str, LogGapError] = {}  # of groups that have stopped for an operator
+        self._living = Counter[str]()  # processes, by group
+        self.skipped: set[tuple[Place, int]] = set()  # what retention took unread, and the operator accepted
         # Each seed has some of the faults only, some of them often: faults hide each other.
         self._rates = {
             name: 0.0 if random.random() < 0.4 else most * random.random()
             for name, most in {
                 "loss": 0.006, "lost": 0.2, "delay": 0.2, "abort": 0.05, "unknown": 0.3, "rebalance": 0.01, "leave": 0.03,
-                "sleep": 0.02, "crash": 0.006, "jump": 0.004,
+                "sleep": 0.02, "crash": 0.006, "jump": 0.004, "trim": 0.05, "gap": 0.005,
             }.items()
         }  # fmt: skip
         self._faulty(True)
@@ -134,6 +144,10 @@ class World:
                 self.random.choice(list(self.groups.values())).prepare()
             if self._trouble("jump"):
                 self.broker.log_skew += self.random.choice((-30, 50, 300, 600))
+            if self._trouble("trim"):
+                self._trim()
+            if self._trouble("gap"):
+                self._trim_unread()
         if self._faults and scheduler.steps > FAULTS_END:
             scheduler.note("faults end here")
             self._faulty(False)
@@ -150,6 +164,65 @@ class World:
             for place in group.places
         )
 
+    # -- retention ------------------------------------------------------------------------------------------------------
+
+    def _trim(self) -> None:
+        """Retention takes what nobody needs any more, or a part of it."""
+        group, place = self.random.choice([(name, place) for name, group in self.groups.items() for place in group.places])
+        committed = self.broker.committed.get((group, place), 0)
+        most = {"route": lambda _: committed, "join": self._needed_of_journal, "detect": self._needed_of_observations}[group](place)
+        self._take(place, min(most, committed))
+
+    def _needed_of_journal(self, place: Place) -> int:
+        """Two lives of an entry before what is committed, and as much more as the clocks of the logs go back."""
+        entries = self.broker.partition(place).entries
+        committed = self.broker.committed.get(("join", place), 0)
+        horizon = min((e.time for e in entries[committed:]), default=self.broker.log_time()) - 2 * (WINDOW + SLACK) - 200
+        return next((offset for offset, e in enumerate(entries) if e.time >= horizon), 0)
+
+    def _needed_of_observations(self, place: Place) -> int:
+        """What lies behind the newest snapshot, and the outcomes that it left waiting; everything that is committed, where the alerts
+        need not be those of an undisturbed run."""
+        if self.changes_settings == "decisions":
+            return len(self.broker.partition(place).entries)
+        if self.changes_settings:
+            return 0
+        entries = self.broker.topics["state"][place[1]].visible()
+        snapshot = assemble(place, (StateRecord(e.key or b"", e.value, e.headers or []) for _, e in entries))
+        if snapshot is None:
+            return 0
+        refill = snapshot.state["refill_from"]
+        return snapshot.offset if refill is None else int(refill)
+
+    def _trim_unread(self) -> None:
+        """Retention takes of an input topic what was not read yet."""
+        place = self.random.choice(self.groups["route"].places)
+        if ("route", place) in self.broker.committed:
+            self._take(place, self.broker.partition(place).stable())
+
+    def _take(self, place: Place, most: int) -> None:
+        partition = self.broker.partition(place)
+        if most > partition.low:
+            partition.low = self.random.randint(partition.low, most)
+            self.scheduler.note(f"retention: {place} begins at {partition.low}")
+
+    def _reset(self, group: str) -> None:
+        """The operator's `reset`: waits until every process of the group has ended and its offsets are settled, then accepts the gaps."""
+        places = self.groups[group].places
+        if self._living[group] or any(self.broker.pending(group, place) for place in places):
+            self.scheduler.pause("wait for the group to end")
+            return
+        why, found = self.gaps.pop(group), False
+        for place in places:
+            low, committed = self.broker.partition(place).low, self.broker.committed.get((group, place))
+            if committed is not None and committed < low:
+                self.scheduler.note(f"reset: {place} goes on at {low}")
+                self.skipped |= {(place, offset) for offset in range(committed, low)}
+                self.broker.committed[group, place] = low
+                found = True
+        if not found:
+            raise Violation(f"a gap was told where there is none: {why}")
+
     def _places(self, *topics: str) -> list[tuple[str, int]]:
         return [(topic, p) for topic in topics for p in range(self.partitions[topic])]
 
@@ -158,7 +231,12 @@ class World:
     def _supervise(self, name: str, actor: Actor) -> None:
         """A supervisor that starts its process again, whatever it died of; a failure that asks for a person ends the run."""
         while not self.stopping:
+            if name in self.gaps:
+                with suppress(Crashed):  # nobody is there to crash
+                    self._reset(name)
+                continue
             process = _Process(self, name, actor)
+            self._living[name] += 1
             try:
                 process.live()
             except Crashed:
@@ -166,6 +244,12 @@ class World:
             except FatalError as why:
                 self.scheduler.note(f"ends: {why}")
                 process.die()
+            except LogGapError as why:
+                self.scheduler.note(f"ends: {why}")
+                process.die()
+                self.gaps[name] = why
+            finally:
+                self._living[name] -= 1
 
 
 class _Time:
@@ -203,7 +287,7 @@ class _Process:
             source.attach(stage.topics, worker, stage.time_of)
             try:
                 source.subscribe()
-                while not world.stopping and not world._trouble("leave"):
+                while not world.stopping and self.name not in world.gaps and not world._trouble("leave"):
                     worker.turn()
                 worker.finish()
             except Exception:
@@ -231,8 +315,8 @@ class _Process:
             self.store = None
 
     def _consumer(self, properties: dict[str, Any]) -> Consumer:
-        uncommitted = properties["isolation.level"] == "read_uncommitted"
-        consumer = Consumer(self.world.broker, self.world.groups[self.name], self.actor, uncommitted)
+        instance = self.actor.name if self.world._static else ""
+        consumer = Consumer(self.world.broker, self.world.groups[self.name], self.actor, properties, instance)
         self.consumers.append(consumer)
         return consumer
 
@@ -253,21 +337,23 @@ class _Process:
             self.store = SimulatedStore(world.redis, world.program.cut)
             return world.program.join(
                 self.store,
-                SETTINGS,
+                world.settings,
                 "journal",
                 "observations",
                 partitions["observations"],
                 lambda: f"e{next(world._names)}",
                 partitions["journal"],
+                world.broker.log_time,
             )
-        # Settings that decide the same, by another name now and then: what is rebuilt under them must give the same alerts.
+        # Settings that decide the same by another name must give the same alerts, those that decide otherwise may not.
         digest = world.random.choice(("these", "those")) if world.changes_settings else "these"
+        monitor = OtherMonitor if (world.changes_settings, digest) == ("decisions", "those") else CountingMonitor
         return world.program.detect(
             "observations",
             "alerts",
             partitions["alerts"],
             "state",
-            Monitors(digest, CountingMonitor, CountingMonitor.restore),
+            Monitors(digest, monitor, monitor.restore),
             world.snapshot_s,
             lambda: world.scheduler.now / 1000,
             world.scheduler.note,

@@ -18,7 +18,7 @@ from tests.soak.trial import Trial, advances, until
 from tests.support.process import Process as ServerProcess
 from tests.support.process import free_port
 from tests.support.proxy import Proxy
-from tests.support.redis import Migration, redis_binary
+from tests.support.redis import Migration, redis_binary, start_cluster_replica
 from tests.support.servers import RedisServer, start_redis_cluster
 
 HEALED = "healed from the journal without an operator; " + ONCE
@@ -34,17 +34,12 @@ def again_and_again(trial: Trial, what: Callable[[Any], Any], times: int, every_
     """Does something to Redis under load, and notes how long after it join goes on."""
     server = trial.redis()
     setting = trial.setting(redis=server)
-    with trial.feed(setting) as feed, server.client() as client:
-        process = trial.start(setting)
-        process.until_reading()
-        advances(setting)
+    with trial.under_load(setting), server.client() as client:
         for _ in range(times):
             time.sleep(every_s * trial.random.uniform(0.5, 1.5))
             what(client)
             trial.recoveries.append(advances(setting))
-        process.stop()
     trial.figures["times"] = times
-    trial.settle(setting, feed.sent)
 
 
 @fault("flushall", "FLUSHALL ten times under load", HEALED)
@@ -56,16 +51,12 @@ def flushall(trial: Trial) -> None:
 def script_flush(trial: Trial) -> None:
     server = trial.redis()
     setting = trial.setting(redis=server)
-    with trial.feed(setting) as feed, server.client() as client:
-        process = trial.start(setting)
-        process.until_reading()
+    with trial.under_load(setting), server.client() as client:
         for _ in range(100):
             time.sleep(0.1)
             client.script_flush()
         trial.recoveries.append(advances(setting))
-        process.stop()
     trial.figures["times"] = 100
-    trial.settle(setting, feed.sent)
 
 
 @fault(
@@ -76,9 +67,7 @@ def script_flush(trial: Trial) -> None:
 def restarted_empty(trial: Trial) -> None:
     server = trial.redis()
     setting = trial.setting(redis=server)
-    with trial.feed(setting) as feed:
-        process = trial.start(setting)
-        process.until_reading()
+    with trial.under_load(setting) as process:
         for _ in range(3):
             advances(setting)
             server.kill()
@@ -86,9 +75,7 @@ def restarted_empty(trial: Trial) -> None:
             server.restart()
             trial.recoveries.append(advances(setting))
         assert "join: Redis does not answer, waiting" in process.said()
-        process.stop()
     trial.figures["kills"] = 3
-    trial.settle(setting, feed.sent)
 
 
 @fault(
@@ -103,18 +90,13 @@ def redis_full(trial: Trial) -> None:
 def full(trial: Trial, seconds: float) -> None:
     server = trial.redis()
     setting = trial.setting(redis=server)
-    with trial.feed(setting) as feed, server.client() as client:
-        process = trial.start(setting)
-        process.until_reading()
-        advances(setting)
+    with trial.under_load(setting) as process, server.client() as client:
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
         process.until_said("OutOfMemoryError")
         time.sleep(seconds)
         client.config_set("maxmemory", 0)
         trial.recoveries.append(advances(setting))
         assert client.info("stats")["evicted_keys"] == 0
-        process.stop()
-    trial.settle(setting, feed.sent)
 
 
 @fault("redis-late-answer", "answers of Redis come after the time-out, again and again: executed, but nobody was told", ONCE)
@@ -123,9 +105,7 @@ def late_answer(trial: Trial) -> None:
     proxy = trial.own(Proxy(server.port))
     setting = trial.setting(redis=server)
     at(setting, f"redis://127.0.0.1:{proxy.port}/0", 'timeout = "300ms"\n')
-    with trial.feed(setting) as feed:
-        process = trial.start(setting)
-        process.until_reading()
+    with trial.under_load(setting) as process:
         for _ in range(10):
             advances(setting)
             proxy.hold = 0.6
@@ -134,8 +114,6 @@ def late_answer(trial: Trial) -> None:
         trial.recoveries.append(advances(setting))
         assert "TimeoutError" in process.said()
         trial.figures["unanswered"] = process.said().count("Redis does not answer")
-        process.stop()
-    trial.settle(setting, feed.sent)
 
 
 @fault(
@@ -148,17 +126,12 @@ def redis_cut_off(trial: Trial) -> None:
     proxy = trial.own(Proxy(server.port))
     setting = trial.setting(redis=server)
     at(setting, f"redis://127.0.0.1:{proxy.port}/0", 'timeout = "1s"\n')
-    with trial.feed(setting) as feed:
-        process = trial.start(setting)
-        process.until_reading()
-        advances(setting)
+    with trial.under_load(setting) as process:
         proxy.cut()
         process.until_said("join: Redis does not answer")
         time.sleep(trial.seconds(15, 60))
         proxy.heal()
         trial.recoveries.append(advances(setting))
-        process.stop()
-    trial.settle(setting, feed.sent)
 
 
 @fault("redis-failover-behind", "the primary is killed; a replica that has missed its last second takes over; three times", HEALED)
@@ -167,9 +140,7 @@ def failover_behind(trial: Trial) -> None:
     proxy = trial.own(Proxy(primary.port))
     setting = trial.setting(redis=primary)
     at(setting, f"redis://127.0.0.1:{proxy.port}/0")
-    with trial.feed(setting) as feed:
-        process = trial.start(setting)
-        process.until_reading()
+    with trial.under_load(setting) as process:
         for _ in range(3):
             replica: RedisServer = trial.redis(replicaof=f"127.0.0.1 {primary.port}", repl_diskless_sync_delay="0")
             with primary.client() as old, replica.client() as new:
@@ -184,8 +155,6 @@ def failover_behind(trial: Trial) -> None:
             trial.recoveries.append(advances(setting))
         assert "the store knows bucket" in process.said(), "the replica was not behind"
         trial.figures["rewinds"] = process.said().count("the store knows bucket")
-        process.stop()
-    trial.settle(setting, feed.sent)
 
 
 @fault("sentinel", "the primary that Sentinel watches is killed, with a replica that has missed its last 2 s", HEALED)
@@ -201,17 +170,31 @@ def sentinel(trial: Trial) -> None:
     until(lambda: watcher.replicas() == 1, 30, "Sentinel to find the replica")
     setting = trial.setting(redis=primary)
     at(setting, primary.url, f'mode = "sentinel"\nsentinels = ["127.0.0.1:{watcher.port}"]\ntimeout = "1s"\n')
-    with trial.feed(setting) as feed:
-        process = trial.start(setting)
-        process.until_reading()
-        advances(setting)
+    with trial.under_load(setting) as process:
         link.cut()
         time.sleep(2.0)
         primary.kill()
         trial.recoveries.append(advances(setting))
         trial.figures["rewinds"] = process.said().count("the store knows bucket")
-        process.stop()
-    trial.settle(setting, feed.sent)
+
+
+@fault(
+    "cluster-failover",
+    "a Cluster of three: the primary of a bucket is killed, its replica takes over",
+    "it waits and says so; " + HEALED,
+)
+def cluster_failover(trial: Trial) -> None:
+    servers = [trial.own(server) for server in start_redis_cluster(3)]
+    setting = trial.setting(redis=servers[0])
+    with servers[0].client() as client:
+        slot = int(client.execute_command("CLUSTER", "KEYSLOT", f"{{{setting.namespace}:{setting.topics['journal']}:0}}"))
+    primary = servers[slot * 3 // 16_384]
+    trial.own(start_cluster_replica(primary, 3))
+    at(setting, next(server for server in servers if server is not primary).url, 'mode = "cluster"\ntimeout = "1s"\n')
+    with trial.under_load(setting) as process:
+        primary.kill()
+        process.until_said("join: Redis does not answer")
+        trial.recoveries.append(advances(setting))
 
 
 class Sentinel:
@@ -251,10 +234,7 @@ def slot_migration(trial: Trial) -> None:
     setting = trial.setting(redis=servers[0])
     at(setting, servers[0].url, 'mode = "cluster"\n')
     moved = 0
-    with trial.feed(setting) as feed:
-        process = trial.start(setting)
-        process.until_reading()
-        advances(setting)
+    with trial.under_load(setting) as process:
         for _ in range(2):
             for bucket in range(4):
                 with Migration(servers, f"{{{setting.namespace}:{setting.topics['journal']}:{bucket}}}") as migration:
@@ -262,5 +242,3 @@ def slot_migration(trial: Trial) -> None:
             trial.recoveries.append(advances(setting))
         trial.figures["keys_moved"] = moved
         trial.figures["waits"] = process.said().count("Redis does not answer")
-        process.stop()
-    trial.settle(setting, feed.sent)

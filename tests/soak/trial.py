@@ -6,6 +6,9 @@
         ...                                         # the fault
     trial.settle(setting, feed.sent)                # all is read to the end; raises AssertionError unless it is the plain join
 
+    with trial.under_load(setting) as process:      # the same, around a process that outlives the fault
+        ...
+
 What a script notes in `trial.figures` is printed on its line.
 """
 
@@ -244,6 +247,17 @@ class Trial:
         supervised = Supervised(lambda: self.start(setting, *arguments, instance=instance, **environment))
         self._supervised.append(supervised)
         return supervised
+
+    @contextlib.contextmanager
+    def under_load(self, setting: Setting) -> Iterator[Process]:
+        """What is done in here is done to a process that is at work, which must end in order after it; then all is compared."""
+        with self.feed(setting) as feed:
+            process = self.start(setting)
+            process.until_reading()
+            advances(setting)
+            yield process
+            process.stop()
+        self.settle(setting, feed.sent)
 
     @contextlib.contextmanager
     def recovery(self, setting: Setting, stage: str = "join") -> Iterator[None]:

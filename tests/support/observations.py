@@ -10,7 +10,7 @@ import orjson
 
 from stream_monitor.core.alerting import Desk
 from stream_monitor.core.budget import Ledger
-from stream_monitor.core.events import Alert
+from stream_monitor.core.events import Alert, Status
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.settings import HOUR, AlertBudget, DetectSettings
 
@@ -74,3 +74,14 @@ def run(settings: DetectSettings, records: Iterable[bytes], monitor: Monitor | N
     for value in records:
         alerts += monitor.step(monitor.at, value)
     return monitor, alerts
+
+
+def story(settings: DetectSettings, records: Iterable[bytes], monitor: Monitor | None = None) -> tuple[Monitor, list[Alert]]:
+    """As `run`, with the events that begin and end an alert, but not those that say more about it in between."""
+    monitor, alerts = run(settings, records, monitor)
+    return monitor, begun_and_ended(alerts)
+
+
+def begun_and_ended(alerts: Iterable[Alert]) -> list[Alert]:
+    """Without the events that say more about an alert that fires."""
+    return [alert for alert in alerts if alert.status is not Status.UPDATED]

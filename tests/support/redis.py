@@ -140,6 +140,23 @@ def start_redis_cluster(nodes: int = 3, **options: str) -> list[RedisServer]:
     return servers
 
 
+def start_cluster_replica(primary: RedisServer, nodes: int, **options: str) -> RedisServer:
+    """A replica of one of the `nodes` masters of a Redis Cluster, in step with it; the Cluster fails over to it by itself."""
+    bus = free_port()
+    server = start_redis(**{"cluster_enabled": "yes", "cluster_node_timeout": "2000", "cluster_port": str(bus), **options})
+    with primary.client() as old, server.client() as new:
+        new.execute_command("CLUSTER", "MEET", "127.0.0.1", primary.port, old.config_get("cluster-port")["cluster-port"])
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            with contextlib.suppress(redis.RedisError):  # until it knows the primary
+                new.execute_command("CLUSTER", "REPLICATE", old.execute_command("CLUSTER", "MYID"))
+            if _knows(primary, nodes + 1) and new.info("replication").get("master_link_status") == "up":
+                return server
+            if time.monotonic() > deadline:
+                raise ServerError("the replica did not join the Redis Cluster")
+            time.sleep(0.05)
+
+
 class Migration:
     """The slot of `key` on its way from its node to the next, as an operator's tool moves it: key by key, or all that is left.
 

@@ -1,6 +1,7 @@
 """The detectors by name, one algorithm a file behind the contract of `base`.
 
-A new one is a class with that contract and a line in `_CLASSES`; `create` is the only way in.
+A new one is a class with that contract and a line in `_CLASSES`, or comes from outside by `register` (stream_monitor/plugins.py);
+`create` is the only way in.
 """
 
 from __future__ import annotations
@@ -12,13 +13,30 @@ from typing import Any
 
 from stream_monitor.core.detectors.adwin import Adwin
 from stream_monitor.core.detectors.base import Assurance, Detector, Evidence
+from stream_monitor.core.detectors.bits import Ddm, Eddm, HddmA, HddmW
 from stream_monitor.core.detectors.e_detector import EDetector
+from stream_monitor.core.detectors.kswin import Kswin
 from stream_monitor.core.detectors.page_hinkley import PageHinkley
 from stream_monitor.core.settings import DetectorSettings
 
 __all__ = ["Assurance", "Detector", "EDetector", "Evidence", "create", "names"]
 
-_CLASSES: dict[str, Callable[..., Detector]] = {"adwin": Adwin, "e_detector": EDetector, "page_hinkley": PageHinkley}
+_CLASSES: dict[str, Callable[..., Detector]] = {
+    "adwin": Adwin,
+    "ddm": Ddm,
+    "e_detector": EDetector,
+    "eddm": Eddm,
+    "hddm_a": HddmA,
+    "hddm_w": HddmW,
+    "kswin": Kswin,
+    "page_hinkley": PageHinkley,
+}
+
+
+def register(name: str, build: Callable[..., Detector]) -> None:
+    """Makes a detector known under a name. Raises ValueError where another one has it."""
+    if _CLASSES.setdefault(name, build) is not build:
+        raise ValueError(f"there is a detector {name!r} already: give yours another name")
 
 
 def names() -> list[str]:

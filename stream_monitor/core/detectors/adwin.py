@@ -10,7 +10,6 @@ steeply, at the slope that the longest simulations had: more careful than the li
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from math import exp, log, sqrt
 from struct import pack, unpack
@@ -18,6 +17,7 @@ from typing import Any
 
 from river.drift import ADWIN
 
+from stream_monitor.core.detectors import compiled
 from stream_monitor.core.detectors.base import Assurance, Evidence, Parameter, Reads
 from stream_monitor.core.events import Level
 from stream_monitor.errors import SetupError
@@ -125,18 +125,13 @@ class Adwin:
         return Evidence(abs(after.value - before.value), cut)
 
     def state(self) -> Any:
-        return b64encode(self._helper.__getstate__()).decode()
+        return compiled.save(self._helper)
 
     def restore(self, state: Any) -> None:
-        raw = b64decode(state, validate=True)
+        raw = compiled.load(state)
         if self.budgeted and len(raw) >= 16 and 0 < (delta := unpack("<d", raw[:8])[0]) < 1:
             self._delta = delta
         self.reset()
         if raw[:16] != self._helper.__getstate__()[:16]:  # delta and clock
             raise ValueError("adwin: the saved state is of other parameters")
-        try:
-            self._helper.__setstate__(raw)
-        except BaseException as error:  # river's Rust panics, which is no Exception
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            raise ValueError("adwin: the saved state can not be read") from error
+        compiled.take_up(self._helper, raw, self.name)

@@ -1,9 +1,12 @@
 """The contract of a detector: values in, `True` at the value that shows a change.
 
-A detector watches the mean of one standardised stream. Which of its two forms it reads is `reads`:
+A detector watches the mean of one standardised stream. Which of its three forms it reads is `reads`:
 
     value  a binary stream as it is, 0 or 1; a numeric stream as normal scores
     score  always normal scores: N(0, 1) as long as nothing changes
+    bit    always 0 or 1: a binary stream as it is; of a numeric stream, whether the score is above 0 (the value above the median so far)
+
+Normal scores lie within -8.3 and 8.3. A binary stream whose values depend on each other is read as scores by those that read values.
 
 After `True` its owner asks for `evidence` and calls `reset`; from then on the new level is what the detector knows.
 A detector is `budgeted` unless it was given a threshold of its own: then `retune` sets the threshold to one false alarm in so many values.
@@ -13,12 +16,12 @@ It never reads a clock, draws nothing at random without a seed, and after `resto
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from stream_monitor.core.events import Level
 
 Parameter = float | int | str | bool
-Reads = Literal["value", "score"]
+Reads = Literal["value", "score", "bit"]
 Assurance = Literal["guaranteed", "calibrated", "uncalibrated"]
 
 
@@ -60,3 +63,37 @@ class Detector(Protocol):
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave. Raises ValueError if it can not be that."""
+
+
+_METHODS = ("update", "evidence", "retune", "reset", "state", "restore")
+
+
+def unmet(detector: Any) -> list[str]:
+    """What an object lacks to be a detector, as far as that shows without a value; one sentence each."""
+    found = [f"it has no method {name}" for name in _METHODS if not callable(getattr(detector, name, None))]
+    said = {name: getattr(detector, name, None) for name in ("name", "reads", "assurance", "budgeted", "parameters")}
+    for name, known in (("reads", get_args(Reads)), ("assurance", get_args(Assurance)), ("budgeted", (True, False))):
+        if said[name] not in known:
+            found.append(f"its {name} is {said[name]!r}; {' or '.join(map(repr, known))} is expected")
+    if type(said["name"]) is not str or not said["name"]:
+        found.append(f"its name is {said['name']!r}; some text is expected")
+    parameters = said["parameters"]
+    if not isinstance(parameters, Mapping) or any(type(v) not in (int, float, str, bool) for v in parameters.values()):
+        found.append(f"its parameters are {parameters!r}; a mapping of names to numbers, texts and booleans is expected")
+    if (said["assurance"] == "uncalibrated") is (said["budgeted"] is True):
+        found.append(
+            f"it is {'' if said['budgeted'] else 'not '}budgeted and says {said['assurance']!r}: just what is not budgeted is uncalibrated"
+        )
+    return found
+
+
+def between(detector: str, parameter: str, value: Any, low: float, high: float) -> None:
+    """Raises ValueError unless `value` is a number between `low` and `high`, both excluded."""
+    if type(value) not in (int, float) or not low < value < high:
+        raise ValueError(f"{detector}: {parameter} is {value!r}; a number between {low} and {high} is expected")
+
+
+def whole(detector: str, parameter: str, value: Any, low: int) -> None:
+    """Raises ValueError unless `value` is a whole number from `low` on."""
+    if type(value) is not int or value < low:
+        raise ValueError(f"{detector}: {parameter} is {value!r}; a whole number from {low} on is expected")

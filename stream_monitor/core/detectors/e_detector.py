@@ -58,6 +58,7 @@ _Q1, _Q2 = ((1 - 1 / s**2) / 2 for s in SCALES)
 _S1, _S2 = (log(s) for s in SCALES)
 
 _NOTHING = (0.0,) * 8
+_FARTHEST = 9.0  # no normal score lies beyond it, and no exponential overflows within it
 
 
 class EDetector:
@@ -130,6 +131,7 @@ class EDetector:
 
     def update(self, x: float) -> bool:
         """A normal score."""
+        x = min(max(x, -_FARTHEST), _FARTHEST)
         self._count += 1
         self._sum += x
         self._squares += x * x

@@ -1,0 +1,307 @@
+"""`stream-monitor status`: what the log says about a stream monitor, as plain data, as tables, and as metrics.
+
+    committed offsets, newest snapshots, alerts that fire (io/status.py) --report--> plain data --tables | prometheus--> text
+
+A snapshot is restored as detect does it (core/monitor.py) and asked for its ledger; so budget, versions and streams are as of the
+snapshot, and how old that is, is said. Alerts that fire are as of now: they have records of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from stream_monitor.core import snapshots
+from stream_monitor.core.alerting import safe
+from stream_monitor.core.events import Alert
+from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.settings import DetectSettings
+from stream_monitor.io.status import Kept, Reach
+
+SHOWN = 20  # rows of a table for people; the plain data has all
+_LATE = 3  # snapshot intervals after which a snapshot that should be there is missed
+_COUNTED = ("streams", "slices", "versions", "streams_refused", "slices_evicted", "versions_evicted", "not_understood")
+_MONEY = ("came_in", "received", "alarms", "left")
+
+
+def report(
+    settings: DetectSettings, observations: str, interval_ms: int, kept: Sequence[Kept], reaches: Sequence[Reach], now: int
+) -> dict[str, Any]:
+    """Everything as plain data. `settings` with the number of partitions of `observations`; `now`: the time of the question (ms)."""
+    read = {reach.partition: reach for reach in reaches if reach.stage == "detect"}
+    partitions, versions, owners, firing = [], [], [], []
+    budget = dict.fromkeys(_MONEY, 0.0)
+    counters = dict.fromkeys(_COUNTED, 0)
+    for one in kept:
+        if one.partition not in read:
+            continue  # the state topic may have more partitions than the observations
+        place = observations, one.partition
+        monitor, waiting, said = _monitor(settings, place, one, read[one.partition], interval_ms, now)
+        partitions.append(said)
+        alerts, unreadable = snapshots.alerts(place, one.records)
+        firing += [_fires(alert) for alert in alerts]
+        if unreadable:
+            said["problems"].append(f"{len(unreadable)} records of alerts that fire can not be read: detect says so where it starts")
+        if monitor is None:
+            continue
+        statement = monitor.budget()
+        for name in _MONEY:
+            budget[name] += statement[name]
+        for name in _COUNTED:
+            counters[name] += monitor.counters.get(name, 0)
+        owners += [{"partition": one.partition, **owner} for owner in statement["owners"]]
+        versions += [
+            {"partition": one.partition, **version, "waiting": held} for version, held in zip(monitor.versions(), waiting, strict=True)
+        ]
+    allowed = {"alerts": settings.alert_budget.alerts, "period_ms": settings.alert_budget.period_ms}
+    return {
+        "now": now,
+        "lag": [_lag(stage, topic, reaches) for stage, topic in dict.fromkeys((reach.stage, reach.topic) for reach in reaches)],
+        "partitions": partitions,
+        "budget": allowed | budget,
+        "owners": owners,
+        "versions": versions,
+        "counters": counters,
+        "firing": sorted(firing, key=lambda alert: (alert["detected_at"], alert["id"])),
+    }
+
+
+def _monitor(
+    settings: DetectSettings, place: tuple[str, int], kept: Kept, reach: Reach, interval_ms: int, now: int
+) -> tuple[Monitor | None, list[int], dict[str, Any]]:
+    """The state of the newest snapshot, how many outcomes waited in each of its versions, and what there is to say of it."""
+    said: dict[str, Any] = {"partition": place[1], "offset": None, "written": None, "age_ms": None, "behind": reach.end - reach.low}
+    problems: list[str] = said.setdefault("problems", [])
+    if reach.gap:
+        problems.append(f"{reach.committed} is committed, the topic holds [{reach.low}, {reach.end}): see stream-monitor reset")
+    try:
+        snapshot = snapshots.assemble(place, kept.records)
+    except ValueError as why:
+        problems.append(f"the snapshot can not be read: {why}; detect will replay the observations at its next start")
+        return None, [], said
+    if snapshot is None:
+        if reach.end > reach.low:
+            problems.append(
+                "there is no snapshot yet: detect writes one every detect.snapshot_interval while it has new observations"
+                f" ({'it never read this partition' if reach.committed is None else f'its lag is {reach.lag}'}); is"
+                " `stream-monitor run` running?"
+            )
+        return None, [], said
+    age = None if kept.written is None else max(0, now - kept.written)
+    said |= {"offset": snapshot.offset, "written": kept.written, "age_ms": age, "behind": max(0, reach.end - snapshot.offset)}
+    if said["behind"] and age is not None and age > _LATE * interval_ms:
+        problems.append(f"the snapshot is {_span(age)} old and {said['behind']} offsets are behind it: is detect running?")
+    if snapshot.digest != settings.digest():
+        problems.append(
+            "the snapshot was made under other settings, so its budget is not shown: name the configuration that the running"
+            " process has, or wait for its next snapshot"
+        )
+        return None, [], said
+    try:
+        monitor = Monitor.restore(settings, *place, snapshot.state)
+        return monitor, list(snapshot.state["waiting"]), said
+    except Exception as why:  # whatever the data did to the code that reads it
+        problems.append(f"the snapshot can not be used: {type(why).__name__}: {why}; another release wrote it, perhaps")
+        return None, [], said
+
+
+def _lag(stage: str, topic: str, reaches: Iterable[Reach]) -> dict[str, Any]:
+    ours = [reach for reach in reaches if (reach.stage, reach.topic) == (stage, topic)]
+    return {
+        "stage": stage,
+        "topic": topic,
+        "partitions": len(ours),
+        "never_read": sum(reach.committed is None for reach in ours),
+        "gaps": sum(reach.gap for reach in ours),
+        "lag": sum(reach.lag for reach in ours),
+    }
+
+
+def _fires(alert: Alert) -> dict[str, Any]:
+    return {
+        "id": alert.id,
+        "model": alert.model,
+        "model_version": alert.model_version,
+        "slice": alert.slice and {"key": alert.slice.key, "value": alert.slice.value},
+        "metric": alert.metric,
+        "kind": alert.kind.value,
+        "severity": alert.severity.value,
+        "first_seen": alert.first_seen,
+        "detected_at": alert.detected_at,
+        "summary": alert.summary,
+    }
+
+
+# -- for people ---------------------------------------------------------------------------------------------------------
+
+
+def tables(data: Mapping[str, Any]) -> Iterator[Table | Text]:
+    """The report for a terminal."""
+    yield _table(
+        "Reading",
+        ("stage", "topic", "partitions", "lag"),
+        ((_c(x["stage"]), _c(x["topic"]), _n(x["partitions"]), _lagging(x)) for x in data["lag"]),
+    )
+    yield _table(
+        "Snapshots",
+        ("partition", "offset", "age", "behind it"),
+        ((_n(x["partition"]), _n(x["offset"]), _c(_span(x["age_ms"])), _n(x["behind"])) for x in data["partitions"]),
+    )
+    for one in data["partitions"]:
+        for problem in one["problems"]:
+            yield Text(f"partition {one['partition']}: {problem}", style="yellow")
+    budget = data["budget"]
+    yield Text(
+        f"\nAlert budget: {budget['alerts']:g} in {_span(budget['period_ms'])}. So far {_amount(budget['came_in'])} came in,"
+        f" {_amount(budget['received'])} was received, {budget['alarms']:.0f} spent, {_amount(budget['left'])} left",
+        style="bold",
+    )
+    yield _table(
+        "Budget by owner",
+        ("model", "version", "slice", "streams", "judged", "share", "received", "spent", "left"),
+        (_owner(o) for o in sorted(data["owners"], key=lambda o: (-o["alarms"], o["slice"] is not None, -o["received"]))),
+    )
+    yield _table(
+        "Versions",
+        ("model", "version", "last heard of", "slices", "streams", "waiting", "too late"),
+        (
+            (_c(v["model"]), _c(v["model_version"]), _c(_date(v["heard"])), *(_n(v[name]) for name in _OF_A_VERSION))
+            for v in sorted(data["versions"], key=lambda v: -v["heard"])
+        ),
+    )
+    counters = data["counters"]
+    if any(counters[name] for name in ("streams_refused", "slices_evicted", "versions_evicted")):
+        yield Text(
+            f"Not watched for want of room: {counters['streams_refused']:,} streams refused (detect.max_streams),"
+            f" {counters['slices_evicted']:,} slices (max_slices) and {counters['versions_evicted']:,} versions (max_versions) evicted",
+            style="yellow",
+        )
+    yield _table(
+        f"{len(data['firing'])} alerts fire" if data["firing"] else "No alert fires",
+        ("detected", "severity", "what", "alert"),
+        ((_c(_date(a["detected_at"])), _c(a["severity"]), Text(a["summary"]), _c(a["id"][:12])) for a in reversed(data["firing"])),
+    )
+
+
+_OF_A_VERSION = ("slices", "streams", "waiting", "too_late_for_maturity")
+
+
+def _owner(o: Mapping[str, Any]) -> tuple[Text, ...]:
+    whose = _c(o["model"]), _c(o["model_version"]), _c(_part(o["slice"]) or "all")
+    amounts = _r(f"{o['share']:.1%}"), _r(_amount(o["received"])), _n(o["alarms"]), _r(_amount(o["left"]))
+    return *whose, _n(o["streams"]), _n(o["judged"]), *amounts
+
+
+def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[Text]]) -> Table:
+    listed = list(rows)
+    more = f"and {len(listed) - SHOWN:,} more: --json has all" if len(listed) > SHOWN else None
+    table = Table(
+        title=title, title_justify="left", caption=more, caption_justify="left", box=None, pad_edge=False, show_header=bool(listed)
+    )
+    for head in heads:
+        table.add_column(head, justify="right" if listed and listed[0][heads.index(head)].justify == "right" else "left")
+    for row in listed[:SHOWN]:
+        table.add_row(*row)
+    return table
+
+
+def _c(text: str) -> Text:
+    return Text(safe(text))
+
+
+def _r(text: str) -> Text:
+    return Text(text, justify="right")
+
+
+def _n(number: int | None) -> Text:
+    return _r("-" if number is None else f"{number:,}")
+
+
+def _lagging(lag: Mapping[str, Any]) -> Text:
+    more = [f"{lag['never_read']} never read"] * bool(lag["never_read"]) + [f"{lag['gaps']} outside the log"] * bool(lag["gaps"])
+    return Text(f"{lag['lag']:,}" + (f" ({', '.join(more)})" if more else ""), justify="right", style="red" if lag["gaps"] else "")
+
+
+def _amount(value: float) -> str:
+    return f"{value:.3g}" if value else "0"
+
+
+def _part(slice_: Mapping[str, str] | None) -> str:
+    return "" if slice_ is None else f"{slice_['key']}={slice_['value']}"
+
+
+def _date(ms: int) -> str:
+    return f"{datetime.fromtimestamp(min(max(ms, 0), 253_402_300_799_999) / 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def _span(ms: int | None) -> str:
+    if ms is None:
+        return "-"
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
+        if ms >= 2 * size or (ms >= size and ms % size == 0):
+            return f"{ms // size} {unit}"
+    return f"{ms // 1000} s"
+
+
+# -- for Prometheus -----------------------------------------------------------------------------------------------------
+
+_Samples = list[tuple[dict[str, Any], float]]
+
+
+def prometheus(data: Mapping[str, Any]) -> str:
+    """The report in Prometheus' text format (version 0.0.4), for node_exporter's textfile collector or a cron job."""
+    owners, versions, partitions, budget, counters = (data[part] for part in ("owners", "versions", "partitions", "budget", "counters"))
+    ages: _Samples = [({"partition": p["partition"]}, p["age_ms"] / 1000) for p in partitions if p["age_ms"] is not None]
+    lags: _Samples = [({"stage": x["stage"], "topic": x["topic"]}, x["lag"]) for x in data["lag"]]
+    firing: _Samples = [(_labels(a) | {name: a[name] for name in ("metric", "kind", "severity")}, 1) for a in data["firing"]]
+    families: list[tuple[str, str, _Samples]] = [
+        ("lag_offsets", "offsets that a stage has still to read", lags),
+        ("snapshot_age_seconds", "age of the newest snapshot", ages),
+        ("snapshot_in_order", "1 if nothing is wrong with the newest snapshot", [_sound(p) for p in partitions]),
+        ("budget_allowed_per_day", "false alerts allowed in a day", _one(budget["alerts"] * 86_400_000 / budget["period_ms"])),
+        ("budget_came_in", "false alerts of the budget that came in", _one(budget["came_in"])),
+        ("budget_received", "false alerts of the budget that streams received", _each(owners, "received")),
+        ("budget_alarms", "alarms that were charged to it", _each(owners, "alarms")),
+        ("budget_share", "part of what comes in to a partition from now on", _each(owners, "share")),
+        ("streams", "signals that are watched", _each(owners, "streams")),
+        ("streams_judged", "those past their warm-up", _each(owners, "judged")),
+        ("outcomes_waiting", "outcomes that wait for maturity", _each(versions, "waiting")),
+        ("last_heard_ms", "event time at which a version was last heard of", _each(versions, "heard")),
+        ("streams_refused", "streams not watched for want of room", _one(counters["streams_refused"])),
+        ("slices_evicted", "slices that others took the place of", _one(counters["slices_evicted"])),
+        ("versions_evicted", "versions that others took the place of", _one(counters["versions_evicted"])),
+        ("alerts_firing", "alerts that fire", _one(len(firing))),
+        ("alert_firing", "an alert that fires", firing),
+    ]
+    lines = []
+    for name, what, samples in families:
+        lines += [f"# HELP stream_monitor_{name} {what}", f"# TYPE stream_monitor_{name} gauge"]
+        for labels, value in samples:
+            said = ",".join(f'{key}="{_escaped(str(text))}"' for key, text in labels.items())
+            lines.append(f"stream_monitor_{name}{'{' + said + '}' if said else ''} {float(value)!r}")
+    return "\n".join(lines) + "\n"
+
+
+def _one(value: float) -> _Samples:
+    return [({}, value)]
+
+
+def _each(rows: Iterable[Mapping[str, Any]], name: str) -> _Samples:
+    return [(_labels(row), row[name]) for row in rows]
+
+
+def _sound(partition: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    return {"partition": partition["partition"]}, not partition["problems"]
+
+
+def _labels(of: Mapping[str, Any]) -> dict[str, Any]:
+    labels = {"model": of["model"], "model_version": of["model_version"]}
+    return labels | {"slice": _part(of["slice"])} if "slice" in of else labels
+
+
+def _escaped(text: str) -> str:
+    return text.encode("utf-8", "replace").decode().replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

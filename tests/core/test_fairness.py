@@ -1,0 +1,253 @@
+"""Fairness as a specification: which differences between a protected group and the rest are alerts, and what these say."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from stream_monitor.core.events import Alert, Kind, Slice, Status
+from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.publishing import publish
+from stream_monitor.core.settings import AlertBudget, DetectSettings, MonitorSettings
+from tests.support.observations import START, STEP, outcome, predicted, prediction, run
+
+DAY = 86_400_000
+
+
+def settings(*metrics: str, **fields: Any) -> DetectSettings:
+    """Nothing but fairness, in these metrics; three false alarms a day."""
+    asked = {"protected": ("gender",), "favourable": "approve", "fairness_metrics": metrics or ("selection_rate",), **fields}
+    monitor = MonitorSettings(metrics=(), slices=(), **asked)
+    return DetectSettings(maturity_ms=0, alert_budget=AlertBudget(3, DAY), monitors=(monitor,))
+
+
+def answers(count: int, share: Callable[[int, str], float], seed: int = 1, groups: str = "fm", weights: Any = None) -> Iterator[bytes]:
+    """Predictions; `share(i, group)` is the probability of approval."""
+    rng = random.Random(seed)
+    for i in range(count):
+        [group] = rng.choices(groups, weights)
+        answer = "approve" if rng.random() < share(i, group) else "decline"
+        yield predicted(prediction(i, prediction=answer, slices={"gender": group, "country": "DE"}))
+
+
+def outcomes(count: int, right: Callable[[int, str, str], float], seed: int = 1) -> Iterator[bytes]:
+    """Outcomes; half of the labels are favourable, `right(i, group, label)` is the probability of the right answer."""
+    rng = random.Random(seed)
+    other = {"approve": "decline", "decline": "approve"}
+    for i in range(count):
+        group, label = rng.choice("fm"), rng.choice(("approve", "decline"))
+        answer = label if rng.random() < right(i, group, label) else other[label]
+        yield outcome(prediction(i, prediction=answer, slices={"gender": group}), label)
+
+
+def unequal(i: int, group: str) -> float:
+    return 0.15 if group == "f" and i >= 4_000 else 0.35
+
+
+def firing(alerts: list[Alert]) -> list[Alert]:
+    return [alert for alert in alerts if alert.status is Status.FIRING]
+
+
+def test_a_group_that_is_selected_less_often_is_one_alert_about_that_group() -> None:
+    _, alerts = run(settings(fairness_limit=0.1), answers(7_000, unequal))
+    [alert] = [a for a in firing(alerts) if "limit" in a.details]
+    assert (alert.kind, alert.metric, alert.slice, alert.direction) == (Kind.FAIRNESS, "selection_rate_gap", Slice("gender", "f"), "down")
+    assert (alert.assurance, alert.detector, alert.parameters) == ("guaranteed", "limit", {"limit": "selection_rate_gap >= -0.1"})
+    assert 4_000 < alert.position.offset < 7_000
+    assert alert.first_position.offset == pytest.approx(4_000, abs=700)
+    assert alert.before.value == pytest.approx(0, abs=0.05)
+    details = alert.details
+    assert details["group"]["value"] == pytest.approx(0.15, abs=0.06)
+    assert details["rest"]["value"] == pytest.approx(0.35, abs=0.06)
+    assert details["group"]["count"] == details["rest"]["count"] == alert.after.count
+    assert details["difference"] == pytest.approx(alert.after.value, abs=1e-6)
+    assert details["ratio"] == pytest.approx(details["group"]["value"] / details["rest"]["value"], abs=1e-5)
+    low, high = details["interval"]
+    assert low < -0.2 < high < 0
+    assert (details["limit"], details["rule"]) == (-0.1, "selection_rate_gap >= -0.1")
+    assert alert.summary.startswith(
+        f"credit v3: group gender=f is selected at {details['group']['value']:.3g}, the rest at {details['rest']['value']:.3g}"
+        f" (difference {alert.after.value:.3g} [{low:.3g}, {high:.3g}], limit -0.1; {alert.after.count} pairs since 2024-03-05 12:0"
+    )
+    assert orjson.loads(publish(alert)[1])["details"] == details
+
+
+def test_the_four_fifths_rule_is_a_limit_of_the_ratio() -> None:
+    _, alerts = run(settings(disparate_impact=0.8), answers(7_000, unequal))
+    [alert] = [a for a in firing(alerts) if "limit" in a.details]
+    assert (alert.metric, alert.slice) == ("selection_rate_ratio", Slice("gender", "f"))
+    assert alert.after.value == pytest.approx(0.43, abs=0.15)
+    low, high = alert.details["interval"]
+    assert 0 < low < 0.43 < high < 0.9  # wider than what the alarm goes by: two intervals of 97.5% make one
+    assert "group gender=f is selected at 0.1" in alert.summary
+    assert f"(ratio {alert.after.value:.3g} [{low:.3g}, {high:.3g}], limit 0.8; " in alert.summary
+
+
+def test_a_gap_that_changes_is_drift_without_any_limit() -> None:
+    _, alerts = run(settings(), answers(8_000, lambda i, group: 0.35 - 0.3 * (group == "f" and i >= 4_000)))
+    fired = firing(alerts)
+    assert {(a.metric, a.kind, a.slice) for a in fired} == {
+        ("selection_rate_gap", Kind.FAIRNESS, Slice("gender", "f")),
+        ("selection_rate_gap", Kind.FAIRNESS, Slice("gender", "m")),
+    }
+    assert any(a.summary.startswith("credit v3: selection rate gap for gender=f fell from ") for a in fired)
+
+
+def test_what_changes_for_all_alike_is_no_unfairness() -> None:
+    def share(i: int, group: str) -> float:
+        return 0.6 if 3_000 <= i < 6_000 else 0.2
+
+    assert run(settings(fairness_limit=0.05, disparate_impact=0.8), answers(8_000, share))[1] == []
+
+
+def test_a_gap_within_the_limit_is_none() -> None:
+    """0.05 below, 0.1 and a ratio of 0.8 are allowed."""
+    some = settings(fairness_limit=0.1, disparate_impact=0.8)
+    assert run(some, answers(8_000, lambda i, group: 0.35 if group == "f" else 0.4))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "label", "said"),
+    [("true_positive_rate", "approve", "true positive rate is 0."), ("false_positive_rate", "decline", "false positive rate is 0.")],
+)
+def test_rates_among_the_labelled_are_watched_for_themselves(metric: str, label: str, said: str) -> None:
+    """Women get the favourable answer less often than men, among those alone who deserve it, or do not."""
+
+    def right(i: int, group: str, of: str) -> float:
+        worse = 0.5 if label == "approve" else 0.95
+        return worse if group == "f" and of == label else 0.8 if label == "approve" else 0.6
+
+    every = ("true_positive_rate", "false_positive_rate")
+    _, alerts = run(settings(*every, fairness_limit=0.1), outcomes(6_000, right))
+    [alert] = firing(alerts)
+    assert (alert.metric, alert.slice, alert.kind) == (f"{metric}_gap", Slice("gender", "f"), Kind.FAIRNESS)
+    assert f"credit v3: group gender=f: {said}" in alert.summary
+    assert ", that of the rest 0." in alert.summary
+
+
+def test_errors_are_worse_where_they_are_more() -> None:
+    _, alerts = run(
+        settings("error", fairness_limit=0.1, favourable=None), outcomes(5_000, lambda i, group, of: 0.6 if group == "f" else 0.9)
+    )
+    [alert] = firing(alerts)
+    assert (alert.metric, alert.slice, alert.direction) == ("error_gap", Slice("gender", "f"), "up")
+    assert "group gender=f: error is 0." in alert.summary
+
+
+def test_it_resolves_when_the_gap_is_within_the_limit_again() -> None:
+    def share(i: int, group: str) -> float:
+        return 0.1 if group == "f" and 1_000 <= i < 4_000 else 0.35
+
+    _, alerts = run(settings(fairness_limit=0.1), answers(9_000, share))
+    limit = [a for a in alerts if a.fingerprint == next(a for a in alerts if "limit" in a.details).fingerprint]
+    assert [a.status for a in limit] == [Status.FIRING, Status.RESOLVED]
+    assert limit[1].position.offset > 4_000
+    assert limit[1].summary.startswith("credit v3: selection rate gap for gender=f is back at ")
+    assert limit[1].summary.endswith(", within the limit of -0.1")
+
+
+def test_a_small_group_is_not_judged_but_a_rare_one_is_in_time() -> None:
+    """One in forty: 200 of them in 8,000."""
+
+    def share(i: int, group: str) -> float:
+        return 0.0 if group == "x" else 0.5
+
+    log = list(answers(8_000, share, groups="fmx", weights=(20, 20, 1), seed=2))
+    assert {a.slice for a in run(settings(fairness_limit=0.1), log)[1]} == {Slice("gender", "x")}
+    monitor, alerts = run(settings(fairness_limit=0.1, minimum_group=400), log)
+    assert alerts == []
+    assert {owner["slice"]["value"] for owner in monitor.budget()["owners"]} == {"f", "m"}, "nor has it a share of the budget"
+
+
+@pytest.mark.parametrize(
+    ("favourable", "yes", "no", "compared"),
+    [
+        (None, True, False, True),
+        (None, 1, 0, True),
+        (None, "approve", "decline", False),
+        ("a", "a", "b", True),
+        ("1", 1, 0, False),
+        (0, 0, 1, True),
+    ],
+)
+def test_the_favourable_class_is_said_or_is_true_or_1(favourable: Any, yes: Any, no: Any, compared: bool) -> None:
+    rng = random.Random(2)
+    log = []
+    for i in range(5_000):
+        group = rng.choice("fm")
+        answer = yes if rng.random() < (0.1 if group == "f" else 0.6) else no
+        log.append(predicted(prediction(i, prediction=answer, slices={"gender": group})))
+    _, alerts = run(settings(favourable=favourable, fairness_limit=0.1), log)
+    assert [a.slice for a in alerts] == ([Slice("gender", "f")] if compared else [])
+
+
+def test_groups_are_bounded_and_what_has_none_is_left_out() -> None:
+    rng = random.Random(3)
+
+    def group(i: int) -> Any:
+        return {"gender": f"{rng.random()}"} if i % 2 else rng.choice(({}, None, {"gender": "f" * 5_000}, {"country": "m"}))
+
+    log = [predicted(prediction(i, prediction="approve", slices=group(i))) for i in range(2_000)]
+    some = replace(settings(fairness_limit=0.1, minimum_group=1), max_categories=3)
+    monitor, alerts = run(some, log)
+    assert alerts == []
+    assert monitor.counters["streams"] == 6
+    assert len(orjson.dumps(monitor.snapshot())) < 40_000
+
+
+def test_slices_need_not_be_watched_for_a_protected_attribute_to_be() -> None:
+    some = settings("error", fairness_limit=0.1)
+    elsewhere = replace(some, monitors=(replace(some.monitors[0], slices=("country",), slice_metrics=("error",)),))
+    log = list(outcomes(3_000, lambda i, group, of: 0.6 if group == "f" else 0.9))
+    assert [a.metric for a in run(elsewhere, log)[1]] == ["error_gap"]
+    assert run(some, log)[0].counters["slices"] == 0
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1])
+def test_false_alerts_keep_to_the_budget_where_gaps_are_at_their_limit(p: float) -> None:
+    """25 attributes in which one group is exactly as much worse off as it may be, in a log with room for 8 false alerts."""
+    rng, keys, limit = random.Random(4), [f"k{k}" for k in range(25)], 0.05
+    some = settings(protected=tuple(keys), favourable=1, fairness_limit=limit)
+    some = replace(some, warmup=10**9, alert_budget=AlertBudget(8, 4_000 * STEP))
+    log = []
+    for i in range(4_000):
+        answer = 1 if rng.random() < p else 0
+        share = (p - limit / 2) / p if answer else (1 - p + limit / 2) / (1 - p)  # of group f among those who get this answer, times 2
+        log.append(predicted(prediction(i, prediction=answer, slices={k: "f" if rng.random() < share / 2 else "m" for k in keys})))
+    fired = firing(run(some, log)[1])
+    assert {alert.slice.value for alert in fired if alert.slice} <= {"f"}
+    assert len(fired) <= 8 + 2.5 * 8**0.5
+
+
+@pytest.mark.parametrize("cut", [0, 150, 4_100, 5_500])
+def test_a_restored_monitor_goes_on_as_the_saved_one(cut: int) -> None:
+    every = ("selection_rate", "true_positive_rate", "false_positive_rate", "error")
+    some = settings(*every, fairness_limit=0.1, disparate_impact=0.8)
+    log = [
+        record
+        for pair in zip(
+            answers(3_500, lambda i, g: unequal(2 * i, g)), outcomes(3_500, lambda i, g, of: 0.5 + 0.4 * (g == "f")), strict=True
+        )
+        for record in pair
+    ]
+    monitor, before = run(some, log[:cut])
+    data = orjson.loads(orjson.dumps(monitor.snapshot(), option=orjson.OPT_NON_STR_KEYS))
+    restored = Monitor.restore(some, "observations", 0, data)
+    assert restored.snapshot() == monitor.snapshot()
+    _, after = run(some, log[cut:], restored)
+    whole = run(some, log)[1]
+    assert [publish(alert) for alert in before + after] == [publish(alert) for alert in whole]
+    assert {alert.metric for alert in whole} >= {"selection_rate_ratio", "error_gap"}
+
+
+def test_a_limit_and_a_drift_of_one_gap_are_two_alerts() -> None:
+    _, alerts = run(settings(fairness_limit=0.1), answers(9_000, lambda i, group: 0.05 if group == "f" and i >= 4_000 else 0.4))
+    of_f = [a for a in firing(alerts) if a.slice == Slice("gender", "f")]
+    assert [a.metric for a in of_f] == ["selection_rate_gap"] * 2
+    assert len({a.fingerprint for a in of_f}) == 2
+    assert all(a.detected_at >= START for a in of_f)

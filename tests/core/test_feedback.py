@@ -1,0 +1,119 @@
+"""Labels that come too late or contradict each other: a share of the labels that come, per version, or per model where no more is known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from stream_monitor.core.events import Alert, Kind, Slice, Status
+from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.publishing import publish
+from stream_monitor.core.settings import DetectSettings, MonitorSettings
+from tests.support.observations import START, STEP, outcome, prediction, run
+
+METRICS = ("feedback_late", "feedback_conflicting")
+SETTINGS = DetectSettings(maturity_ms=0, warmup=200, default=MonitorSettings(metrics=METRICS, slices=("country",)))
+
+
+def issue(kind: str, i: int, event: dict[str, Any] | None = None, label: Any = "yes", **fields: Any) -> bytes:
+    """The record of a label that did not count; of what contradicts only the model is known."""
+    feedback = {"request_id": f"req-{i}", "label": label, "timestamp": START + i * STEP}
+    return orjson.dumps({"record": "feedback_issue", "issue": kind, "model": "credit", "prediction": event, "feedback": feedback} | fields)
+
+
+def labels(count: int, kind: str, seed: int = 1, before: float = 0.01, after: float = 0.2) -> Iterator[bytes]:
+    """Outcomes of two versions and issues, whose share changes after half of the labels, in one country if they are late."""
+    rng = random.Random(seed)
+    for i in range(count):
+        country = rng.choice(("DE", "FR"))
+        event = prediction(i, model_version=rng.choice(("v3", "v4")), slices={"country": country})
+        bad = rng.random() < (after if i >= count // 2 and (kind != "late" or country == "DE") else before)
+        yield issue(kind, i, event if kind == "late" else None) if bad else outcome(event, "yes")
+
+
+def told(alerts: list[Alert]) -> set[Any]:
+    return {(a.metric, a.model_version, a.slice, a.direction, a.status, a.kind) for a in alerts if a.status is not Status.UPDATED}
+
+
+def test_labels_that_come_too_late_raise_an_alert_for_their_version() -> None:
+    _, alerts = run(SETTINGS, labels(12_000, "late"))
+    assert told(alerts) == {("feedback_late", version, None, "up", Status.FIRING, Kind.DATA_QUALITY) for version in ("v3", "v4")}
+    assert "share of labels that came too late to be joined rose from 0.0" in alerts[0].summary
+
+
+def test_and_for_a_slice_if_that_is_asked() -> None:
+    watched = MonitorSettings(metrics=("error", "feedback_late"), slices=("country",), slice_metrics=("error", "feedback_late"))
+    _, alerts = run(DetectSettings(maturity_ms=0, warmup=200, default=watched), labels(12_000, "late"))
+    slices = {alert.slice for alert in alerts}
+    assert slices >= {None, Slice("country", "DE")}
+    assert Slice("country", "FR") not in slices
+
+
+def test_labels_that_contradict_raise_an_alert_for_all_versions_together() -> None:
+    _, alerts = run(SETTINGS, labels(12_000, "conflicting"))
+    assert told(alerts) == {("feedback_conflicting", "*", None, "up", Status.FIRING, Kind.DATA_QUALITY)}
+    assert alerts[0].summary.startswith("credit all versions: share of labels that contradict an earlier one rose from 0.0")
+    assert publish(alerts[0])
+
+
+@pytest.mark.parametrize("kind", ["late", "conflicting"])
+def test_the_share_is_of_all_labels_that_found_their_prediction(kind: str) -> None:
+    records = list(labels(4_000, kind, before=0.05, after=0.05))
+    monitor, alerts = run(SETTINGS, records)
+    assert alerts == []
+    streams = [s for v in monitor._versions.values() for scope in v.scopes() for s in scope.streams()]
+    assert sum(stream.count for stream in streams) == 4_000
+    assert sum(stream.total for stream in streams) == monitor.counters[f"feedback_{kind}"] > 100
+
+
+def test_where_all_labels_are_of_use_there_is_no_stream() -> None:
+    monitor, _ = run(SETTINGS, labels(2_000, "late", before=0, after=0))
+    assert (monitor.counters["streams"], monitor.counters["versions"]) == (0, 2)
+
+
+def test_a_contradiction_makes_no_version_go() -> None:
+    settings = DetectSettings(maturity_ms=0, max_versions=2, default=SETTINGS.default)
+    monitor, _ = run(settings, labels(2_000, "conflicting"))
+    assert monitor.counters["versions"] == 2
+    assert "versions_evicted" not in monitor.counters
+
+
+def test_nothing_is_made_of_contradictions_that_nobody_asks_for() -> None:
+    settings = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("error",), slices=()))
+    monitor, _ = run(settings, labels(2_000, "conflicting"))
+    assert monitor.counters["versions"] == monitor.counters["streams"] == 2
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        issue("late", 0),
+        issue("late", 0, prediction(0, model=7)),
+        issue("late", 0, prediction(0), label=[]),
+        issue("late", 0, prediction(0), feedback={"label": "yes", "timestamp": "now"}),
+        issue("conflicting", 0, model=None),
+        issue("conflicting", 0, feedback=[]),
+    ],
+)
+def test_an_issue_that_does_not_say_whose_it_is_is_counted_only(record: bytes) -> None:
+    monitor, alerts = run(SETTINGS, [record])
+    assert alerts == []
+    assert monitor.counters["versions"] == 0
+    assert sum(monitor.counters.get(metric, 0) for metric in METRICS) == 1
+
+
+@pytest.mark.parametrize("kind", ["late", "conflicting"])
+def test_what_was_saved_goes_on_the_same(kind: str) -> None:
+    records = list(labels(3_000, kind))
+    whole, alerts = run(SETTINGS, records)
+    monitor, again = Monitor(SETTINGS, "observations", 0), list[Alert]()
+    for offset, record in enumerate(records):
+        if offset % 200 == 7:
+            monitor = Monitor.restore(SETTINGS, "observations", 0, orjson.loads(orjson.dumps(monitor.snapshot())))
+        again += monitor.step(offset, record)
+    assert [publish(alert) for alert in again] == [publish(alert) for alert in alerts]
+    assert monitor.snapshot() == whole.snapshot()

@@ -1,0 +1,124 @@
+"""Whatever comes through the gate: a defined result, bounded memory, no crash. What is refused at the gate: test_codec.py."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.publishing import publish
+from stream_monitor.core.settings import DetectSettings, MonitorSettings
+from tests.support.observations import outcome, predicted, prediction, run
+
+EVERYTHING = MonitorSettings(slices=("*", "country x device"), slice_metrics=("*",))
+SETTINGS = DetectSettings(
+    maturity_ms=200, warmup=100, max_slices=20, max_streams=2_000, max_features=20, max_categories=5, default=EVERYTHING
+)
+
+
+def both(events: Iterator[tuple[dict[str, Any], Any]]) -> Iterator[bytes]:
+    """Each prediction, and its label at once."""
+    for event, label in events:
+        yield predicted(event)
+        yield outcome(event, label)
+
+
+def watch(make: Callable[[int, random.Random], tuple[dict[str, Any], Any]], count: int = 1_500) -> Monitor:
+    """A monitor of everything after so many predictions with labels; every alert on the way can be written, and all can be saved."""
+    rng = random.Random(1)
+    monitor, alerts = run(SETTINGS, both(make(i, rng) for i in range(count)))
+    for alert in alerts:
+        assert alert.summary.isprintable()
+        assert orjson.loads(publish(alert)[1])["id"] == alert.id
+    restored = Monitor.restore(SETTINGS, "observations", 0, orjson.loads(orjson.dumps(monitor.snapshot())))
+    assert restored.snapshot() == monitor.snapshot()
+    assert "not_understood" not in monitor.counters
+    assert monitor.counters["streams"] <= 2_000
+    assert monitor.counters["slices"] <= 20
+    return monitor
+
+
+def metrics(monitor: Monitor) -> set[str]:
+    return {stream.subject.metric for version in monitor._versions.values() for stream in version.whole.streams()}
+
+
+LABELS: dict[str, Callable[[int, random.Random], Any]] = {
+    "of another type, by turns": lambda i, rng: ("yes", 1, True, 1.0, "1", "true")[i % 6],
+    "a class that is never predicted": lambda i, rng: "martian" if i > 700 else "yes",
+    "another class each time": lambda i, rng: f"class {i}",
+    "empty, or with control characters": lambda i, rng: ("", "\x00", "\x1b[2J", "\u202e", "=", "a=b")[i % 6],
+    "of 10 kB": lambda i, rng: "x" * 10_000 + str(i % 3),
+    "huge numbers": lambda i, rng: (1e308, -1e308, 2**63 - 1, 5e-324)[i % 4],
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("answer", ["yes", 7, 1.5, True])
+def test_labels(kind: str, answer: Any) -> None:
+    monitor = watch(lambda i, rng: (prediction(i, prediction=answer), LABELS[kind](i, rng)), 800)
+    assert len([metric for metric in metrics(monitor) if metric.startswith("recall=")]) <= 5
+    for version in monitor.confusion():
+        assert len({pair["label"] for table in version["tables"] for pair in table["pairs"]}) <= 6
+
+
+FEATURES: dict[str, Callable[[int, random.Random], Any]] = {
+    "constant": lambda i, rng: {"x": 7, "town": "A", "car": True},
+    "never there": lambda i, rng: (None, {}, {"x": None})[i % 3],
+    "there now and then": lambda i, rng: {"x": rng.random(), "town": "A"} if i % 7 == 0 else None,
+    "gone after the warm-up": lambda i, rng: {"x": rng.random()} if i < 300 else {},
+    "of another type each time": lambda i, rng: {"x": (1, "1", True, 1.5, None)[i % 5]},
+    "another one each time": lambda i, rng: {f"x{i}": i, f"town{i}": "A"},
+    "another category each time": lambda i, rng: {"town": f"t{i}" if i > 200 else "A"},
+    "numbers that grow without end": lambda i, rng: {"x": 2.0**i if i < 1_020 else -(2.0 ** (i % 1_020))},
+    "with hostile names": lambda i, rng: dict.fromkeys(("", "=", ":", "x\x00", "\u202e", "y" * 10000), i % 9),
+}
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+def test_features(kind: str) -> None:
+    monitor = watch(lambda i, rng: (prediction(i, features=FEATURES[kind](i, rng), slices={"country": "DE"}), "yes"))
+    assert len([metric for metric in metrics(monitor) if metric.startswith("feature:")]) <= 20
+
+
+WEIGHTS: dict[str, Callable[[int], Any]] = {
+    "next to nothing": lambda i: 5e-324,
+    "beyond measure": lambda i: 1e300,
+    "one of each": lambda i: (5e-324, 1e300, 1)[i % 3],
+    "beyond measure once": lambda i: 1e300 if i == 600 else 1 + i % 2,
+    "now and then": lambda i: None if i % 2 else 3.5,
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("answer", ["yes", 1.5])
+def test_weights(kind: str, answer: Any) -> None:
+    watch(lambda i, rng: (prediction(i, prediction=answer, weight=WEIGHTS[kind](i)), rng.choice((answer, 2.5))))
+
+
+SLICES: dict[str, Callable[[int, random.Random], Any]] = {
+    "of control characters": lambda i, rng: {"\x00\n": "\x1b[31m", "country": "\u202e\x07", "device": "\r\n"},
+    "of 10 kB": lambda i, rng: {"k" * 10_000: "v" * 10_000 + str(i % 3), "country": "c" * 10_000, "device": "d" * 10_000},
+    "another one each time": lambda i, rng: {"user": f"u{i}", "country": f"c{i}", "device": "phone"},
+    "another key each time": lambda i, rng: {f"k{i}": "v"},
+    "that look like crosses": lambda i, rng: {"country x device": "DE x phone", "country": "DE", "device": "phone", " x ": " x "},
+    "that are none": lambda i, rng: (None, {}, {"": ""})[i % 3],
+}
+
+
+@pytest.mark.parametrize("kind", SLICES)
+def test_slices(kind: str) -> None:
+    watch(lambda i, rng: (prediction(i, slices=SLICES[kind](i, rng), features={"x": rng.random()}), rng.choice(("yes", "no"))), 600)
+
+
+def test_what_a_slice_keeps_does_not_grow_with_the_number_of_its_values() -> None:
+    settings = DetectSettings(maturity_ms=0, max_slices=50, default=MonitorSettings(metrics=("error",)))
+
+    def saved(count: int) -> int:
+        events = ((prediction(i, slices={"user": f"{i:09d}"}), "yes") for i in range(count))
+        return len(orjson.dumps(run(settings, (outcome(*event) for event in events))[0].snapshot()))
+
+    assert saved(15_000) < 1.1 * saved(2_000)

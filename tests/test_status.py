@@ -1,0 +1,175 @@
+"""What `status` makes of the topics: the ledger of the newest snapshots, how old they are, and what to do where there are none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import orjson
+import pytest
+from rich.console import Console
+
+from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.settings import DetectSettings, MonitorSettings
+from stream_monitor.core.snapshots import Snapshot, StateRecord, cut, firing
+from stream_monitor.io.status import Kept, Reach
+from stream_monitor.status import SHOWN, prometheus, report, tables
+from tests.support.observations import judged, outcome, prediction, run
+
+SETTINGS = DetectSettings(
+    maturity_ms=60_000, partitions=2, warmup=500, monitors=(MonitorSettings(metrics=("error",), slices=("country",)),)
+)
+MINUTE = 60_000
+NOW = 1_800_000_000_000
+
+
+def drifted() -> tuple[Monitor, list[StateRecord]]:
+    """A monitor in which an alert fires, and the records of what does."""
+    monitor, alerts = run(SETTINGS, judged(6_000, lambda i, country: 0.6 if i >= 4_000 and country == "DE" else 0.1))
+    return monitor, [firing(("observations", 0), alert) for alert in alerts]
+
+
+def kept(monitor: Monitor, more: Sequence[StateRecord] = (), settings: DetectSettings = SETTINGS, age: int = 30_000) -> Kept:
+    snapshot = Snapshot(monitor.at, settings.digest(), monitor.snapshot(waiting=False))
+    return Kept(0, [*cut(("observations", 0), snapshot), *more], NOW - age)
+
+
+def reach(partition: int, committed: int | None, end: int, low: int = 0, stage: str = "detect") -> Reach:
+    return Reach(stage, "observations" if stage == "detect" else "journal", partition, committed, low, end)
+
+
+def asked(kept: Sequence[Kept], reaches: Sequence[Reach], settings: DetectSettings = SETTINGS) -> dict[str, Any]:
+    data = report(settings, "observations", MINUTE, kept, reaches, NOW)
+    assert orjson.loads(orjson.dumps(data)) == data, "plain data"
+    return data
+
+
+def shown(data: dict[str, Any]) -> str:
+    console = Console(file=StringIO(), width=160, highlight=False, markup=False)
+    for part in tables(data):
+        console.print(part)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def problems(data: dict[str, Any]) -> list[str]:
+    return [problem for one in data["partitions"] for problem in one["problems"]]
+
+
+def test_the_ledger_of_the_snapshot_is_shown_by_model_and_slice() -> None:
+    monitor, records = drifted()
+    data = asked([kept(monitor, records)], [reach(0, 6_000, 6_100)])
+    statement = monitor.budget()
+    assert data["owners"] == [{"partition": 0, **owner} for owner in statement["owners"]]
+    assert {name: data["budget"][name] for name in ("came_in", "received", "alarms", "left")} == {
+        name: statement[name] for name in ("came_in", "received", "alarms", "left")
+    }
+    assert data["budget"]["alarms"] >= 1
+    assert (data["budget"]["alerts"], data["budget"]["period_ms"]) == (1.0, 7 * 86_400_000)
+    text = shown(data)
+    assert "Alert budget: 1 in 7 d." in text
+    assert re.search(r"credit +v3 +country=DE +1 +[01] ", text)
+
+
+def test_versions_say_how_much_waits_although_a_snapshot_holds_none_of_it() -> None:
+    monitor, _ = drifted()
+    waiting = monitor.counters["waiting"]
+    assert waiting > 0
+    [version] = asked([kept(monitor)], [reach(0, 6_000, 6_000)])["versions"]
+    assert (version["model"], version["model_version"], version["waiting"]) == ("credit", "v3", waiting)
+    assert version["streams"] == monitor.counters["streams"]
+    assert version["heard"] == monitor.versions()[0]["heard"] > 0
+
+
+def test_what_fires_is_told_even_where_the_snapshot_can_not_be_used() -> None:
+    monitor, records = drifted()
+    other = replace(SETTINGS, warmup=700)
+    for settings in (SETTINGS, other):
+        data = asked([kept(monitor, records)], [reach(0, 6_000, 6_000)], settings)
+        [alert] = [alert for alert in data["firing"] if alert["slice"]]
+        assert (alert["slice"], alert["metric"]) == ({"key": "country", "value": "DE"}, "error")
+        assert alert["summary"].partition(";")[0] in shown(data)
+    assert data["versions"] == []
+    assert "made under other settings" in problems(data)[0]
+
+
+def test_an_alert_that_was_resolved_does_not_fire() -> None:
+    monitor, records = drifted()
+    over = [StateRecord(record.key, None, []) for record in records]
+    assert asked([kept(monitor, over)], [reach(0, 6_000, 6_000)])["firing"] == []
+
+
+def test_without_a_snapshot_it_is_said_what_to_do() -> None:
+    data = asked([Kept(0, [], None), Kept(1, [], None)], [reach(0, None, 500), reach(1, None, 0)])
+    [problem] = problems(data)
+    assert "no snapshot yet" in problem
+    assert "stream-monitor run" in problem
+    assert problem in " ".join(shown(data).split())
+
+
+@pytest.mark.parametrize(("age", "end", "missed"), [(30_000, 9_000, False), (5 * MINUTE, 6_000, False), (5 * MINUTE, 9_000, True)])
+def test_a_snapshot_that_is_old_while_there_is_something_to_read_is_missed(age: int, end: int, missed: bool) -> None:
+    monitor, _ = drifted()
+    data = asked([kept(monitor, age=age)], [reach(0, 6_000, end)])
+    assert data["partitions"][0]["age_ms"] == age
+    assert data["partitions"][0]["behind"] == end - 6_000
+    assert [("is detect running?" in problem) for problem in problems(data)] == [True] * missed
+
+
+def test_a_damaged_snapshot_or_one_of_another_format_is_a_problem_and_no_crash() -> None:
+    monitor, _ = drifted()
+    good = kept(monitor)
+    damaged = good._replace(records=[good.records[0]._replace(value=b"x")])
+    old = cut(("observations", 0), Snapshot(10, SETTINGS.digest(), monitor.snapshot(waiting=False) | {"format": 1}))
+    odd = cut(("observations", 0), Snapshot(10, SETTINGS.digest(), {"format": 3}))
+    for one in (damaged, Kept(0, old, NOW), Kept(0, odd, NOW)):
+        data = asked([one], [reach(0, 6_000, 6_000)])
+        assert len(problems(data)) == 1
+        shown(data)
+        prometheus(data)
+
+
+def test_the_lag_of_each_group_adds_up_and_gaps_are_said() -> None:
+    reaches = [
+        Reach("route", "predictions", 0, 10, 0, 15),
+        Reach("route", "predictions", 1, None, 5, 9),
+        Reach("join", "journal", 0, 3, 7, 20),
+        reach(0, 6_000, 6_000),
+    ]
+    lag = {one["stage"]: one for one in asked([Kept(0, [], None)], reaches)["lag"]}
+    assert (lag["route"]["lag"], lag["route"]["never_read"], lag["route"]["gaps"]) == (9, 1, 0)
+    assert (lag["join"]["gaps"], lag["detect"]["lag"]) == (1, 0)
+    assert "17 (1 outside the log)" in shown(asked([], reaches))
+
+
+def test_partitions_add_up_and_a_long_table_is_cut() -> None:
+    settings = replace(SETTINGS, monitors=(MonitorSettings(metrics=("error",), slices=("shop",)),))
+    shops = [outcome(prediction(i, slices={"shop": f"s{i % 40}"}), "yes") for i in range(2_000)]
+    monitor, _ = run(settings, shops)
+    other = kept(monitor, settings=settings)
+    both = asked([other, other._replace(partition=1, records=[])], [reach(0, 2_000, 2_000), reach(1, None, 0)], settings)
+    assert len(both["owners"]) == 41
+    text = shown(both)
+    assert f"and {41 - SHOWN} more: --json has all" in text
+    assert both["counters"]["streams"] == 41
+
+
+def test_metrics_are_in_prometheus_format_whatever_names_come() -> None:
+    names = {"model": 'a"b\\c\nd', "model_version": "[red]1"}
+    monitor, _ = run(SETTINGS, [outcome(prediction(i, slices={"country": "D\x1bE"}, **names), "yes") for i in range(600)])
+    data = asked([kept(monitor)], [reach(0, 600, 700)])
+    assert "\x1b" not in shown(data)
+    text = prometheus(data)
+    sample = re.compile(r'stream_monitor_[a-z_]+(\{([a-z_]+="([^"\\\n]|\\["\\n])*",?)*\})? -?[0-9.e+-]+')
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(sample.fullmatch(line) for line in lines), [line for line in lines if not sample.fullmatch(line)]
+    assert 'stream_monitor_lag_offsets{stage="detect",topic="observations"} 100.0' in lines
+    assert 'stream_monitor_snapshot_age_seconds{partition="0"} 30.0' in lines
+    assert len({line.rpartition(" ")[0] for line in lines}) == len(lines), "a sample is told once"
+
+
+def test_an_empty_monitor_is_shown() -> None:
+    assert "No alert fires" in shown(asked([], []))
+    assert "stream_monitor_alerts_firing 0.0" in prometheus(asked([], []))
