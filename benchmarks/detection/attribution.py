@@ -1,4 +1,4 @@
-"""Whether alerts name what moved: `python -m benchmarks.detection.attribution [--seeds 20]`, about a minute.
+"""Whether alerts name what moved: `python -m benchmarks.detection.attribution [--seeds 10]`, about a minute.
 
 Each case is a log of 7,000 predictions with their labels, in which from the 4,000th on something changes; nobody tells the monitor what.
 Four countries (DE 40%, FR 30%, US 20%, BR 10%), eight segments, two devices, crosses of country and device; five features, one categorical.
@@ -122,7 +122,7 @@ def events(case: Case, seed: int) -> list[Alert]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--seeds", type=int, default=20)
+    arguments.add_argument("--seeds", type=int, default=10)
     seeds = range(1, arguments.parse_args().seeds + 1)
     began = monotonic()
     print("| what changes | alerts | named, first, wrong at the alarm | named, first, wrong in the last event |")

@@ -273,7 +273,7 @@ class Desk:
         self.silences = Silences()
         self.out: list[Alert] = []
         self.counts = {} if counts is None else counts
-        self.due: list[Any] = []  # streams whose alert is to be explained after this record
+        self.due: list[tuple[Any, bool]] = []  # streams whose alert is to be explained after this record, and whether it began with it
 
     def move(self, now: int) -> None:
         """Event time is `now`."""

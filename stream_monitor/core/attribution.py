@@ -8,15 +8,17 @@ of all traffic from B to A:
 
 so a slice explains p_s (a_s - b_s)/(A - B) of it: n_s (a_s - b_s) over n (A - B). What explains it is the fewest slices of one key that
 make up 80% of it, if they moved otherwise than the rest of the key did; of several keys the one that tells them apart from the rest
-most clearly, which neither a part of the truth does nor more than the truth. (Chance sets some slices apart as well, the more so the
-more could be chosen from: a bound over all choices accounts for it.) Where at least half of the change is a shift of the mix, that is
-said instead: no slice need have got worse (E. H. Simpson, 1951). Levels come from the marks that the slices' streams leave behind
-them (core/streams.py). A few values after an alarm are little to go by: what chance would explain is not named, and it is asked again
-once four times as many values came.
+most clearly for each slice, which neither a part of the truth does nor more than the truth. (Chance sets some slices apart as well, the
+more so the more could be chosen from: a bound over all choices accounts for it.) Where at least half of the change is a shift of the
+mix, that is said instead: no slice need have got worse (E. H. Simpson, 1951). Levels come from the marks that the slices' streams leave
+behind them (core/streams.py). A few values after an alarm are little to go by: what chance would explain is not named, and it is asked
+again once four times as many values came.
 
 **Features.** Those with an alert in the same incident; and by e-BH (R. Wang, A. Ramdas: False discovery rate control with e-values, JRSS B
 84, 2022) over the K streams of the version that are judged: with e = evidence over the budget received, the k streams with
 the largest e for the largest k with e_(k) >= K/(0.1 k). At most a tenth of those is named by chance, however they depend on each other.
+
+A change of the spread is not taken apart into slices, and an alert about a feature is not explained at all.
 
 Whether P(X) moved is the difference between data drift and concept drift: `inputs` is "moved" if a feature is named, "stable" if features
 are watched and none is, else "not watched".
@@ -25,7 +27,7 @@ are watched and none is, else "not watched".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import comb, log, sqrt
+from math import comb, isfinite, log, sqrt
 from typing import Any, NamedTuple
 
 from stream_monitor.core.events import Alert, Level
@@ -37,7 +39,6 @@ LEAST = 0.2  # of it: worth naming
 RATE = 0.1  # of e-BH's findings that may be false
 CHANCE = 2.5  # standard deviations that chance explains
 ODDS = 0.05  # that chance alone sets some slices apart from the rest, over all that could have been chosen
-FEWER = 3.0  # by how much a slice more has to make the evidence larger
 SLICES = FEATURES = 3  # named at most
 FEW = 20  # values of all traffic since the change, below which nothing is said of slices
 
@@ -162,7 +163,7 @@ def _slices(alert: Alert, streams: Iterable[Stream], moved: set[int]) -> list[di
     if mix := _mix(metric, parts, now.after.count):
         return [mix]
     found = [one for one in (_smallest(key, own, len(parts)) for key, own in parts.items()) if one is not None]
-    found.sort(key=lambda one: (FEWER * len(one.parts) - one.evidence, one.key))
+    found.sort(key=lambda one: (-one.evidence / len(one.parts), one.key))  # {DE} rather than {DE x phone, DE x desktop}
     return [
         {"slice": {"key": key, "value": part.value}, "metric": metric, "share": round(part.share, 4), "traffic": round(part.traffic, 4)}
         | {"before": _level(part.before), "after": _level(part.after)}
@@ -193,11 +194,8 @@ def _parts(time: int, streams: Iterable[Stream], before: Level, after: Level, ch
         mix = (part - was) * (old.value - before.value) if around is not None else part * (new.value - before.value)
         spread = sd or max(_sd(old, new), alike)
         sure = around is not None and (id(stream) in moved or _chance(old, new, spread) >= CHANCE)
-        parts.append(
-            Part(
-                stream.subject.slice.value, old, new, cover * within / change, cover * mix / change, cover * part, cover * was, spread, sure
-            )
-        )
+        share, shifted = _finite(cover * within / change), _finite(cover * mix / change)
+        parts.append(Part(stream.subject.slice.value, old, new, share, shifted, cover * part, cover * was, spread, sure))
     return parts
 
 
@@ -222,7 +220,8 @@ def _apart(named: Iterable[Part], rest: Iterable[Part]) -> float:
     one, other = _pooled(named), _pooled(rest)
     if one is None or other is None:
         return 0.0
-    return (one[0] - other[0]) ** 2 / (2 * (one[1] + other[1]))
+    apart, noise = one[0] - other[0], one[1] + other[1]
+    return _finite(apart * apart / noise / 2) if noise > 0 else 0.0
 
 
 def _pooled(parts: Iterable[Part]) -> tuple[float, float] | None:
@@ -232,8 +231,12 @@ def _pooled(parts: Iterable[Part]) -> tuple[float, float] | None:
     if not count:
         return None
     move = sum(part.after.count * (part.after.value - part.before.value) for part in known) / count
-    variance = sum((part.after.count / count) ** 2 * part.sd**2 * (1 / part.after.count + 1 / part.before.count) for part in known)
+    variance = sum((part.after.count / count * part.sd) * (part.after.count / count * part.sd) * _inverse(part) for part in known)
     return move, variance
+
+
+def _inverse(part: Part) -> float:
+    return 1 / part.after.count + 1 / part.before.count
 
 
 def _mix(metric: str, parts: Mapping[str, list[Part]], count: int) -> dict[str, Any] | None:
@@ -269,6 +272,11 @@ def _chance(before: Level, after: Level, sd: float) -> float:
     """The change in standard deviations of what chance does."""
     noise = sd * sqrt(1 / max(1, before.count) + 1 / max(1, after.count))
     return abs(after.value - before.value) / noise if noise > 0 else 0.0
+
+
+def _finite(share: float) -> float:
+    """0 for what a change that is next to nothing makes of it."""
+    return share if isfinite(share) else 0.0
 
 
 def _level(level: Level) -> dict[str, float | int]:

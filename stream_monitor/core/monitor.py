@@ -23,8 +23,9 @@ from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
 from stream_monitor.core.control import Decision
 from stream_monitor.core.detectors import create
-from stream_monitor.core.events import ALL_VERSIONS, Alert, Level, Slice, Status
+from stream_monitor.core.events import ALL_VERSIONS, Alert, Slice
 from stream_monitor.core.hashing import unit_of
+from stream_monitor.core.intervals import of_share
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, Scope, Watched, reads_predictions
@@ -98,15 +99,15 @@ class Monitor:
         """The events of this record, their alerts explained."""
         desk = self._desk
         due, desk.due = desk.due, []
-        for stream in due:
+        for stream, begins in due:
             if stream.episode is not None:
-                self._explain(stream, offset)
+                self._explain(stream, begins, offset)
         out, desk.out = desk.out, []
         for alert in out:
             self._count(f"alerts_{alert.status}")
         return out
 
-    def _explain(self, stream: Stream, offset: int) -> None:
+    def _explain(self, stream: Stream, begins: bool, offset: int) -> None:
         """Says what moved with an alert, at its alarm and once four times as many values came: then in an update, if there is news.
 
         In an incident the first few alerts say it for all.
@@ -116,7 +117,7 @@ class Monitor:
         alert = episode.alert
         version = self._versions[alert.model, alert.model_version]
         streams = (one for scope in version.scopes() for one in scope.streams())
-        if alert.status is Status.FIRING and alert.position.offset == offset:
+        if begins:
             episode.left = LATER * max(FEW, alert.after.count)
             incident = desk.incidents.get(alert.model, alert.incident)
             if incident is not None and incident.alerts <= EXPLAINED and (found := explain(alert, streams)):
@@ -128,12 +129,8 @@ class Monitor:
             found["recurring"] = recurring
         if found and differs(found, alert.details):
             count, raw = episode.since(stream.count, stream.raw)
-            desk.update(
-                episode,
-                offset,
-                found,
-                alert.after if episode.spread or not count or "shape" in alert.details else Level(raw / count, count),
-            )
+            known = stream.numeric or not count or "shape" in alert.details
+            desk.update(episode, offset, found, alert.after if known else of_share(raw, count))
 
     @property
     def counters(self) -> dict[str, int]:
@@ -288,8 +285,9 @@ class Monitor:
             desk.silences.until.pop(name, None)
             self._hear({name}, offset)
         elif desk.silences.add(name, decision.until):
-            for episode in meant:
-                desk.silence(episode, decision.note, offset)
+            for _, episode in self._firing():
+                if name in (episode.alert.fingerprint, episode.alert.incident):
+                    desk.silence(episode, decision.note, offset)
         else:
             self._count("silences_refused")
         self._wake = min(self._look, desk.silences.next_end)

@@ -324,7 +324,7 @@ class Stream:
             self.episode.counts = self._counting()
             self.old = self._put_aside(split)
             count, raw = count - int(self.marks[split]), raw - self.marks[split + 2]
-            self.desk.due.append(self)
+            self.desk.due.append((self, True))
         self._begin_again(split)
         if self.episode is not None:
             self.episode.let_go(count - self.count, raw - self.raw)
@@ -455,7 +455,7 @@ class Stream:
             self._look_at(episode, trail, offset)
         episode.left -= 1
         if not episode.left:
-            self.desk.due.append(self)
+            self.desk.due.append((self, False))
         if episode.follow(value, raw) < self.resolve_means:
             return
         shape = None if episode.trail is None else episode.trail.shape(ended=True)

@@ -139,6 +139,16 @@ def alert_line(noticed: Noticed) -> Text:
     return Text(f"ALERT at {noticed.number:,} [{truth}] {severity} {summary}", style="" if noticed.cause else "red")
 
 
+def incident_line(play: Play, incident: list[Noticed]) -> str:
+    """`incident 1a2b3c4d: 4 alerts, about error, ...: what its first alert came to say`."""
+    metrics = list(dict.fromkeys(safe(str(noticed.alert["metric"])) for noticed in incident))
+    about = ", ".join(metrics[:4]) + (" ..." if len(metrics) > 4 else "")
+    count = f"{len(incident)} alert{'s' * (len(incident) != 1)}"
+    first = incident[0].alert
+    says = "".join(c if c.isprintable() else "?" for c in str(play.latest.get(str(first.get("id")), first)["summary"]))
+    return f"incident {safe(str(first.get('incident')))[:8]}, {count} about {about}: {says}"
+
+
 def summarise(console: Console, play: Play) -> None:
     """What was injected, what was noticed, what was wrong, and what to do next."""
     lines = [
@@ -153,9 +163,8 @@ def summarise(console: Console, play: Play) -> None:
         mark = Text("noticed  ", style="bold green") if first else Text("MISSED   ", style="bold red")
         lines.append(mark + Text(f"{drift.name}, at prediction {drift.at:,}: {drift.what}"))
         if first is not None:
-            others = sum(n.cause is drift for n in play.noticed) - 1
-            follow = f"; {others} more alert{'s' * (others != 1)} it explains" if others else ""
-            lines.append(Text(f"         {after(play, drift, first)}{follow}"))
+            lines.append(Text(f"         {after(play, drift, first)}"))
+            lines += [Text(f"         {incident_line(play, incident)}") for incident in play.incidents(drift)]
     false = play.false_alerts
     lines.append(Text("false alerts: none" if not false else f"false alerts: {len(false)}", style="red" if false else "green"))
     lines += [Text("         ") + alert_line(noticed) for noticed in false]

@@ -46,6 +46,7 @@ class Play:
     waiting: int = 0
     dead: int = 0
     noticed: list[Noticed] = field(default_factory=list)
+    latest: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # the newest event about each alert, by its id
     resolved: int = 0
     seconds: float = 0.0
     note: str = "starting"
@@ -53,6 +54,14 @@ class Play:
     def first(self, drift: Drift) -> Noticed | None:
         """The first alert that names what a drift moved."""
         return next((n for n in self.noticed if n.cause is drift and drift.shown_by(n.alert)), None)
+
+    def incidents(self, drift: Drift) -> list[list[Noticed]]:
+        """The alerts that a drift explains, by incident."""
+        groups: dict[str, list[Noticed]] = {}
+        for noticed in self.noticed:
+            if noticed.cause is drift:
+                groups.setdefault(str(noticed.alert.get("incident")), []).append(noticed)
+        return list(groups.values())
 
     @property
     def false_alerts(self) -> list[Noticed]:
@@ -189,6 +198,8 @@ class _Player:
             if message.error() is not None:
                 continue
             alert = orjson.loads(message.value() or b"{}")
+            if alert.get("status") in ("firing", "updated"):
+                play.latest[str(alert.get("id"))] = alert
             if alert.get("status") == "firing":
                 play.noticed.append(Noticed(alert, play.scenario.cause(alert), play.scenario.number_at(alert["detected_at"])))
             elif alert.get("status") == "resolved":

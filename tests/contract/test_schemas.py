@@ -21,6 +21,7 @@ from jsonschema.validators import extend
 
 from stream_monitor.core import events
 from stream_monitor.core.codec import Accepted, Codec, Reason
+from stream_monitor.core.control import ACTIONS, decide
 from stream_monitor.core.joining import Applied, Call, Fold, Record, emit
 from stream_monitor.core.limits import parse
 from stream_monitor.core.monitor import Monitor
@@ -342,6 +343,24 @@ def test_every_alert_is_published_as_the_schema_says_with_the_headers_of_the_top
 
 def test_an_operators_record_is_an_observation() -> None:
     VALIDATORS["observation"].validate(json.loads(control("a" * 32)))
+    alert = json.loads(publish(alerts_of_a_drift()[0])[1])
+    for action in ACTIONS:
+        VALIDATORS["observation"].validate(json.loads(decide(action, alert, 1_000, until=2_000, by="ann", comment="known")))
+        VALIDATORS["observation"].validate(json.loads(decide(action, alert, 1_000, incident=True)))
+
+
+def test_what_operators_decide_is_published_as_the_schema_says() -> None:
+    detect = DetectSettings(maturity_ms=0, warmup=300, default=MonitorSettings(metrics=("error",)))
+    state, alerts = run(detect, judged(4_300, lambda i, country: 0.9 if i >= 4_000 and country == "DE" else 0.1))
+    told = json.loads(publish(alerts[0])[1])
+    records = [decide("acknowledge", told, 1_000, by="ann", comment="looking"), decide("silence", told, 1_000)]
+    records += [decide("silence", told, 1_000, until=0), decide("resolve", told, 1_000)]
+    _, events_ = run(detect, records, state)
+    assert [alert.status for alert in events_] == ["acknowledged", "silenced", "updated", "resolved"]
+    for alert in alerts + events_:
+        _, value, headers = publish(alert)
+        VALIDATORS["alert"].validate(json.loads(value))
+        validator(MESSAGES["alert"]["headers"]).validate({name: text.decode() for name, text in headers})
 
 
 @pytest.mark.parametrize(

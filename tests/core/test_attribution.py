@@ -12,12 +12,13 @@ import pytest
 from stream_monitor.core.attribution import discovered
 from stream_monitor.core.events import Alert, Status
 from stream_monitor.core.monitor import EXPLAINED, Monitor
+from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DetectorSettings, DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 from tests.core.test_alerting import START as STREAM_START
 from tests.core.test_alerting import bits, feed, stream
 from tests.support import observations
-from tests.support.observations import outcome, predicted, prediction, without_shapes
+from tests.support.observations import by_arrival, outcome, predicted, prediction, without_shapes
 
 BY = ("country", "device", "country x device")
 ERROR = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("error",), slices=BY))
@@ -67,6 +68,20 @@ def test_the_slice_that_makes_up_the_change_is_named_with_its_share_and_its_leve
     assert entry["before"]["count"] == pytest.approx(0.4 * CHANGE, rel=0.1)
     assert "country=DE explains " in alert.summary
     assert " of the change in all traffic; inputs are not watched" in alert.summary
+
+
+def test_outcomes_that_waited_for_maturity_are_explained_too() -> None:
+    settings = DetectSettings(maturity_sample=200, default=MonitorSettings(metrics=("error",), slices=BY))
+    rng = random.Random(5)
+    made = []
+    for i in range(6_000):
+        slices = {"country": rng.choice(("DE", "FR", "US")), "device": rng.choice(("phone", "desktop"))}
+        wrong = rng.random() < (0.5 if i >= CHANGE and slices["country"] == "DE" else 0.1)
+        made.append((prediction(i, slices=slices), "no" if wrong else "yes", rng.randrange(60_000)))
+    _, alerts = run(settings, by_arrival(made))
+    assert all("attribution" in alert.details for alert in alerts)
+    [entry] = last(alerts).details["attribution"]
+    assert entry["slice"] == {"key": "country", "value": "DE"}
 
 
 def test_of_slices_that_lie_in_each_other_the_one_that_moved_is_named() -> None:
@@ -265,3 +280,27 @@ def test_a_level_that_comes_back_is_said_to_be_a_known_one_once_it_is_known_well
     assert [second[i].details.get("recurring") for i in (0, -1)] == [None, {"since": since, "times": 2}]
     assert [third[i].details.get("recurring") for i in (0, -1)] == [None, {"since": since, "times": 3}]
     assert "; a level it had before, 3 times since 2024-03-05" in third[-1].summary
+
+
+@pytest.mark.parametrize("error", [1e300, 1e-300, 5.0])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_errors_of_numbers_are_explained_whatever_their_size(error: float, everywhere: bool) -> None:
+    settings = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("error",), slices=("country",)))
+    rng = random.Random(9)
+    records = []
+    for i in range(5_000):
+        country = rng.choice(("DE", "FR", "US"))
+        moved = i >= CHANGE and (everywhere or country == "DE")
+        noise = 0.0 if error != 5.0 else rng.gauss(0, 1)
+        records.append(outcome(prediction(i, prediction=0.0, slices={"country": country}), noise + (error if moved else 0.0)))
+    _, alerts = run(settings, records)
+    assert alerts
+    for alert in alerts:
+        body = orjson.loads(publish(alert)[1])
+        for entry in body["details"].get("attribution", []):
+            assert isinstance(entry["share"], float | int)
+    of_means = [alert for alert in alerts if "of" not in alert.details]
+    named = {entry["slice"]["value"] for alert in of_means for entry in alert.details.get("attribution", [])}
+    if error == 5.0:
+        assert of_means
+        assert named == (set() if everywhere else {"DE"})

@@ -39,8 +39,12 @@ def at(i: int) -> int:
     return START + i * STEP
 
 
+def heard(monitor: Monitor, start: int, stop: int, settings: DetectSettings = ERROR) -> list[Alert]:
+    return run(settings, judged(stop - start, error, seed=start, start=start), monitor)[1]
+
+
 def go_on(monitor: Monitor, start: int, stop: int, settings: DetectSettings = ERROR) -> list[Alert]:
-    return without_shapes(run(settings, judged(stop - start, error, seed=start, start=start), monitor)[1])
+    return without_shapes(heard(monitor, start, stop, settings))
 
 
 def statuses(alerts: list[Alert]) -> list[str]:
@@ -53,7 +57,7 @@ def test_who_acknowledged_is_said_from_then_on_and_the_alert_goes_on() -> None:
     assert (said.status, said.id, said.position.offset) == (Status.ACKNOWLEDGED, alert.id, 1_200)
     assert said.details["acknowledged"] == {"at": START, "by": "ann", "comment": "looking"}
     assert said.summary == f"{alert.summary}; acknowledged by ann (looking)"
-    later = go_on(monitor, 1_200, 4_000)
+    later = heard(monitor, 1_200, 4_000)
     assert statuses(later) == ["updated", "resolved"]
     assert "; acknowledged by ann (looking)" in later[0].summary
 
@@ -70,7 +74,7 @@ def test_a_silenced_alert_is_not_heard_of_again_but_for_its_end() -> None:
 def test_what_still_fires_when_its_silence_is_over_is_told_at_that_time() -> None:
     monitor, [alert] = fired()
     run(ERROR, [decision("silence", alert, until=at(1_500))], monitor)
-    [said] = go_on(monitor, 1_200, 1_600)
+    [said] = heard(monitor, 1_200, 1_600)
     assert (said.status, said.id, said.detected_at) == (Status.UPDATED, alert.id, at(1_500))
     assert "silenced" not in said.details
 
@@ -193,3 +197,11 @@ def test_what_is_written_is_what_is_read() -> None:
     assert one == ("silence", "a", False, "f", START + 1, {"at": START, "until": START + 1, "by": "ann", "comment": "known"})
     whole = Decision.of(orjson.loads(decide("resolve", alert, START, incident=True)))
     assert whole == ("resolve", "i", True, None, None, {"at": START, "by": None, "comment": None})
+
+
+def test_a_silence_by_the_id_of_an_alert_that_is_over_covers_the_one_that_fires_about_the_same() -> None:
+    monitor, [alert] = fired()
+    [again] = [one for one in go_on(monitor, 1_200, 4_500) if one.status is Status.FIRING]
+    assert again.fingerprint == alert.fingerprint
+    [said] = run(ERROR, [decision("silence", alert, fingerprint=alert.fingerprint)], monitor)[1]
+    assert (said.status, said.id) == (Status.SILENCED, again.id)

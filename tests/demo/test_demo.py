@@ -29,6 +29,8 @@ def scenario() -> Scenario:
 
 def noticed(scenario: Scenario, summary: str = "loans v1: error rose", **fields: Any) -> Noticed:
     alert: dict[str, Any] = {
+        "id": "a" * 32,
+        "incident": "a" * 32,
         "kind": "concept_drift",
         "metric": "error",
         "slice": {"key": "country", "value": "DE"},
@@ -54,6 +56,19 @@ def test_a_short_demo_notices_both_drifts_and_leaves_nothing_behind() -> None:
     assert "\x1b" not in text
     assert text.count("noticed  ") == 2
     assert "stream-monitor run --config monitor.toml" in text
+
+
+def test_the_summary_tells_incidents_each_in_the_words_of_its_first_alerts_newest_event(scenario: Scenario) -> None:
+    first = noticed(scenario)
+    second = noticed(scenario, id="b" * 32, metric="precision=repaid", kind="performance", slice=None)
+    other = noticed(scenario, id="c" * 32, incident="c" * 32, summary="loans v1: again")
+    newest = {**first.alert, "status": "updated", "summary": "loans v1: error rose; country=DE explains 92% of it"}
+    play = Play(scenario, number=5_000, noticed=[first, second, other], latest={"a" * 32: newest})
+    console = Console(file=io.StringIO(), width=200)
+    summarise(console, play)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "incident aaaaaaaa, 2 alerts about error, precision=repaid: loans v1: error rose; country=DE explains 92% of it\n" in text
+    assert "incident cccccccc, 1 alert about error: loans v1: again\n" in text
 
 
 def test_a_drift_that_was_missed_is_said_and_fails(scenario: Scenario) -> None:
