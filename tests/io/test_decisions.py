@@ -78,7 +78,7 @@ def test_the_command_finds_the_alert_on_its_topic_and_says_where_it_wrote_the_de
         file = tmp_path / "monitor.toml"
         file.write_text(f'[kafka]\nbootstrap_servers = "{kafka.bootstrap}"\nproperties = {{ log_level = 0 }}\n')
         position = {"topic": "stream-monitor.observations", "partition": 1, "offset": 7}
-        producer = Producer({"bootstrap.servers": kafka.bootstrap})
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
         for topic in ("stream-monitor.alerts", "stream-monitor.observations"):
             producer.list_topics(topic, 20)
         producer.produce("stream-monitor.alerts", orjson.dumps(event("abc1" * 8, position=position)))
