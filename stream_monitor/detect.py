@@ -32,6 +32,7 @@ from stream_monitor.ports import Chunk, Log, Out, Place
 from stream_monitor.stages import start_of
 
 _offset = attrgetter("offset")
+_NEVER = 1 << 63  # an offset that no snapshot reaches
 _REACH = 64  # records of the state topic that are looked at first for the newest snapshot
 _SHARE = 20  # a snapshot may take one part in so many of the time
 
@@ -93,12 +94,14 @@ class Detect:
         snapshot_s: float,
         clock: Callable[[], float],
         log: Callable[[str], None],
+        state_partitions: int = 1 << 31,
     ) -> None:
         self.topics = (observations,)
         self.counters: dict[str, int] = {}
         self._alerts = alerts
         self._partitions = alert_partitions
         self._state = state
+        self._homes = state_partitions  # a partition that is added while we run has none, and nothing of ours in it
         self._monitors = monitors
         self._snapshot_s = snapshot_s
         self._clock = clock
@@ -157,7 +160,8 @@ class Detect:
     def _publish(self, place: Place, held: _Held, offset: int, alert: Alert, out: list[Out]) -> None:
         key, body, headers = publish(alert)
         published = Out(self._alerts, partition_of(key, self._partitions), key, body, headers)
-        for record in (published, self._kept(place, snapshots.firing(place, alert))):
+        kept = [self._kept(place, snapshots.firing(place, alert))] if place[1] < self._homes else []
+        for record in (published, *kept):
             held.outbox.append((offset, record))
             out.append(record)
 
@@ -212,15 +216,24 @@ class Detect:
         ours = self._held.get(place)
         held = ours or self._taken_back(place, commit)
         low = log.bounds(place)[0]
+        if place[1] >= self._homes:
+            held = held if held is not None and held.position >= low else self._homeless(place, commit, low)
+            held.committed = commit
         # Where the offset was moved by somebody else, their settings may have been others than ours, and what they told too.
         if held is None or held.position < low or commit != held.committed:
             commit, held = self._load(place, commit, log)
-        elif ours is None:  # nobody has moved the offset, but somebody may have written a snapshot
+        elif ours is None and place[1] < self._homes:  # nobody has moved the offset, but somebody may have written a snapshot
             held.chunks = snapshots.chunks(place, self._newest(place, log))
         self._held[place] = held
         held.cut = None  # whatever was under way is rolled back
         self.trim(place, commit)
         return min(held.position, commit), commit
+
+    def _homeless(self, place: Place, commit: int, low: int) -> _Held:
+        self._say(place, f"there is no such partition of {self._state}; state from the log, from offset {low}")
+        monitor = self._monitors.fresh(*place)
+        monitor.at = low
+        return _Held(monitor, commit, self._clock(), _NEVER, 0)
 
     def revoked(self, place: Place) -> None:
         held = self._held.pop(place, None)

@@ -209,6 +209,7 @@ class Run:
                 config.detect.snapshot_interval / 1000,
                 time.monotonic,
                 self._log,
+                source.partitions(topics.state),
             )
         raise SetupError(f"there is no stage {name}", f"the stages are {', '.join(STAGES)}")
 

@@ -508,3 +508,17 @@ def test_an_alert_that_fires_and_can_not_be_read_is_said() -> None:
     worker = Worker(kafka, "other")
     assert f"firing/{fires[0].fingerprint}" in worker.said[0]
     assert fires[0].status is Status.FIRING
+
+
+def test_a_partition_that_was_added_while_it_ran_has_no_place_for_snapshots_and_does_without() -> None:
+    kafka = Kafka(0, 40)
+    worker = Worker(kafka)
+    worker.stage._homes = 0
+    kafka.reads.clear()
+    worker.stage.revoked(HERE)
+    worker.stage.begin([], {})
+    worker.find()
+    worker.run(40)
+    assert kafka.reads == []
+    assert kafka.state == []
+    assert kafka.alerts == plain(40)
