@@ -12,7 +12,7 @@ from stream_monitor.core.events import Alert, Status
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.settings import HOUR, DetectSettings, MonitorSettings
 from stream_monitor.core.silences import MAX_SILENCES
-from tests.support.observations import START, STEP, judged, outcome, prediction, run, without_shapes
+from tests.support.observations import START, STEP, judged, outcome, prediction, run
 
 ERROR = DetectSettings(maturity_ms=0, warmup=300, default=MonitorSettings(metrics=("error",), slices=()))
 CLASSES = DetectSettings(maturity_ms=0, warmup=300, default=MonitorSettings(metrics=("error", "precision=*"), slices=()))
@@ -40,7 +40,7 @@ def at(i: int) -> int:
 
 
 def go_on(monitor: Monitor, start: int, stop: int, settings: DetectSettings = ERROR) -> list[Alert]:
-    return without_shapes(run(settings, judged(stop - start, error, seed=start, start=start), monitor)[1])
+    return run(settings, judged(stop - start, error, seed=start, start=start), monitor)[1]
 
 
 def statuses(alerts: list[Alert]) -> list[str]:
