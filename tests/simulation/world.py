@@ -32,7 +32,7 @@ from tests.simulation.scheduler import Actor, Crashed, Scheduler, Violation
 
 WINDOW, SLACK = 400, 150
 SETTINGS = JoinSettings(window_ms=WINDOW, slack_ms=SLACK, slot_ms=50, ttl_ms=10**9)
-SHORT_LIVED = replace(SETTINGS, ttl_ms=WINDOW + SLACK + 1_000)
+SHORT_LIVED = replace(SETTINGS, ttl_ms=WINDOW + SLACK + 2_000)  # shorter, and a rebuild that takes turns with others may outlast it
 FAULTS_END = 2_500  # the step from which on everything may drain
 CHUNK_BYTES = 60  # of a snapshot: most have several, and not always as many
 QUIET_CHECK = 25  # steps between two looks whether it has
