@@ -8,6 +8,7 @@ stage: a stage's ends are read once its predecessor here has finished.
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import uuid
@@ -71,6 +72,8 @@ class Run:
         # the time. What is loaded by now lives for ever and need not be walked at all.
         gc.freeze()
         gc.set_threshold(200_000, 20, 100)
+        # A thread that comes back from the network waits so long for one that computes, some dozen times a batch of the join.
+        sys.setswitchinterval(0.0005)
         before: StageRun | None = None
         for stage in self.stages:
             thread = threading.Thread(target=self._work, args=(stage, before), name=stage.name, daemon=True)

@@ -1,16 +1,19 @@
-"""The join's state in Redis: one script call a batch and bucket (`join.lua`), made on a thread of its own.
+"""The join's state in Redis: one script call a batch and bucket (`join.lua`), made on threads of its own.
 
-`submit` hands a batch of calls to that thread and returns at once, so that the next batch is read and the last one produced
-while Redis works; the GIL is free while the thread waits. Calls are idempotent (core.joining), so a call whose answer
-was lost is simply made again. What Redis must be: >= 7 (Valkey >= 8), `noeviction`; `io/checks.py` looks.
+`submit` hands a batch of calls to them and returns at once, so that the next batch is read and the last one produced while Redis
+works; the GIL is free while a thread waits. A bucket's calls are made one after the other, on one thread; those of other buckets
+beside them, so that Redis has work while the answers to the last call are read. Calls are idempotent (core.joining), so one whose
+answer was lost is simply made again. What Redis must be: >= 7 (Valkey >= 8), `noeviction`; `io/checks.py` looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files
 from itertools import chain, pairwise
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgpack
@@ -53,6 +56,7 @@ _UNANSWERED = (
 )
 _MOVING = "non local key"  # in the error of a script that met a slot of which its node has only a part: it passes with the migration
 _BORN = 8  # bytes of log time before the journal value in an entry
+_LANES = 2  # threads, each with a connection; buckets are dealt out to them
 _PIECE = 500  # records a script call: larger ones cost the server up to twice as much a record
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
 
@@ -97,6 +101,34 @@ class UnansweredError(Exception):
     """The caller asked to stop while Redis did not answer."""
 
 
+def _together(parts: Sequence[tuple[Sequence[int], Future[list[T]]]]) -> Future[list[T]]:
+    """One future of several, each with the places of its results in the whole; the first failure is the whole's."""
+    whole: Future[list[T]] = Future()
+    results: dict[int, T] = {}
+    lock, left = Lock(), len(parts)
+
+    def add(places: Sequence[int], part: Future[list[T]]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            if whole.done():
+                return
+            if part.cancelled():
+                whole.cancel()
+            elif (failure := part.exception()) is not None:
+                whole.set_exception(failure)
+            else:
+                results.update(zip(places, part.result(), strict=True))
+                if left == 0:
+                    whole.set_result([results[i] for i in range(len(results))])
+
+    for places, part in parts:
+        part.add_done_callback(partial(add, places))
+    if not parts:
+        whole.set_result([])
+    return whole
+
+
 class RedisStore:
     """The buckets of one journal. `client` is any redis-py client; `pause(seconds)` sleeps and returns True to give up."""
 
@@ -107,7 +139,7 @@ class RedisStore:
         settings: JoinSettings,
         pause: Callable[[float], bool],
         troubled: Callable[[str], None],
-        executor: Executor | None = None,
+        lanes: Sequence[Executor] = (),
     ) -> None:
         self._client = client
         self._prefix = prefix
@@ -115,11 +147,14 @@ class RedisStore:
         self._pause = pause
         self._troubled = troubled
         self._sha = ""
-        self._thread = executor or ThreadPoolExecutor(1, "redis")
+        self._lanes = lanes or [ThreadPoolExecutor(1, f"redis-{i}") for i in range(_LANES)]
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
-        """Makes the calls, in order; the future gives their answers."""
-        return self._thread.submit(self._make, calls)
+        """Makes the calls, each bucket's in order; the future gives the answers in the order of the calls."""
+        dealt: dict[int, list[int]] = {}
+        for i, call in enumerate(calls):
+            dealt.setdefault(call.bucket % len(self._lanes), []).append(i)
+        return _together([(part, self._lanes[lane].submit(self._make, [calls[i] for i in part])) for lane, part in dealt.items()])
 
     def status(self, bucket: int) -> Status:
         """How far a bucket is."""
@@ -140,28 +175,28 @@ class RedisStore:
         self._retry(lambda: self._client.delete(self._key(bucket)))
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        for lane in self._lanes:
+            lane.shutdown(wait=True, cancel_futures=True)
         self._client.close()
 
     def _make(self, calls: Sequence[Call]) -> list[Applied | Behind]:
         return self._retry(lambda: self._send(calls))
 
     def _send(self, calls: Sequence[Call]) -> list[Applied | Behind]:
-        if not self._sha:
-            self._sha = self._client.script_load(SCRIPT)
+        sha = self._sha = self._sha or self._client.script_load(SCRIPT)  # lanes may load it at the same time; it is the same
         try:
             parts = [_parts(call) for call in calls]
-            replies = iter(self._evaluate(list(chain.from_iterable(parts))))
+            replies = iter(self._evaluate(sha, list(chain.from_iterable(parts))))
             return [_merge([self._answer(next(replies)) for _ in group]) for group in parts]
         except NoScriptError:  # SCRIPT FLUSH, a restart, a new node: load it again and repeat
             self._sha = ""
             return self._send(calls)
 
-    def _evaluate(self, parts: Sequence[Call]) -> list[Any]:
+    def _evaluate(self, sha: str, parts: Sequence[Call]) -> list[Any]:
         """The script's replies. In one round trip, but on a Cluster, where redis-py pipelines no scripts: there in one each."""
         pipeline = None if isinstance(self._client, redis.RedisCluster) else self._client.pipeline(transaction=False)
         client = self._client if pipeline is None else pipeline
-        replies = [client.evalsha(self._sha, 1, self._key(part.bucket), *self._arguments(part)) for part in parts]
+        replies = [client.evalsha(sha, 1, self._key(part.bucket), *self._arguments(part)) for part in parts]
         return replies if pipeline is None else list(pipeline.execute())
 
     def _arguments(self, call: Call) -> list[bytes]:

@@ -99,6 +99,28 @@ def test_a_call_of_many_records_is_made_in_pieces_that_do_what_the_whole_does(st
     assert accounting(store) == fold.counters
 
 
+def test_calls_of_many_buckets_are_answered_in_the_order_of_the_calls_and_each_bucket_in_turn(store: RedisStore) -> None:
+    rng = random.Random(4)
+    folds = [Fold(SETTINGS) for _ in range(9)]
+    logs = [random_log(rng, 300) for _ in folds]
+    requests = []
+    for i in range(0, 300, 50):
+        for bucket in rng.sample(range(len(folds)), len(folds)):
+            part = logs[bucket][i : i + 50]
+            start = logs[bucket][i - 1].offset + 1 if i else 0
+            requests.append(Call(bucket, start, part[-1].offset + 1, 0, part, "" if i else "e1"))
+    submitted = [store.submit(requests[i : i + 12]) for i in range(0, len(requests), 12)]  # a bucket may come twice in one
+    found = [answer for future in submitted for answer in future.result()]
+    assert found == [folds[request.bucket].apply(request) for request in requests]
+    assert store.submit([]).result() == []
+
+
+def test_a_call_that_fails_fails_all_that_were_submitted_with_it(store: RedisStore, client: Any, namespace: str) -> None:
+    client.set(f"{{{namespace}:2}}", "no hash")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        store.submit([Call(bucket, 0, 1, 0, [], "e1") for bucket in range(4)]).result()
+
+
 def test_a_store_without_state_or_with_a_gap_refuses_and_changes_nothing(store: RedisStore, client: Any) -> None:
     records = random_log(random.Random(1), 10)
     assert call(store, Call(0, 5, 6, 5, records)) == Behind(None)
