@@ -10,6 +10,15 @@ import pytest
 
 from tests.support.servers import KafkaServer, RedisServer, shared_kafka, shared_redis
 
+_ON_SERVERS = {"integration", "io", "demo", "test_readme.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under `-n 2` whatever starts servers runs on one worker, one after the other, since timings are part of it; the rest beside it."""
+    for item in items:
+        if _ON_SERVERS & set(item.path.relative_to(item.config.rootpath).parts[1:2]):
+            item.add_marker(pytest.mark.xdist_group("servers"))
+
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaServer]:

@@ -31,7 +31,7 @@ def commands() -> list[str]:
 def test_the_first_two_commands_set_up_and_run_the_demo_and_the_tests() -> None:
     demo, tests = commands()[:2]
     assert demo.endswith("stream-monitor demo")
-    assert tests.endswith("pytest")
+    assert tests.endswith("pytest -n 2")
 
 
 def test_ci_calls_exactly_the_test_command() -> None:

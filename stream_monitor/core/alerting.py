@@ -468,8 +468,8 @@ def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
     features = [safe(one["feature"]) for one in entries if "feature" in one]
     if features:
         yield f"inputs moved too: {', '.join(features)}"
-    elif "inputs" in details:
-        yield {"stable": "inputs are stable", "not watched": "inputs are not watched"}.get(details["inputs"], "inputs moved too")
+    elif details.get("inputs", "not watched") != "not watched":
+        yield "inputs are stable" if details["inputs"] == "stable" else "inputs moved too"
     if "shape" in details:
         yield _looks(details["shape"], details.get("course", {}))
     if (recurring := details.get("recurring")) is not None:

@@ -185,10 +185,10 @@ def _emit_below_the_commit() -> AbstractContextManager[Any]:
 
 # The search begins here: the seeds before find nothing with these.
 FIRST = {
-    "a rebuild reads one life of an entry": 258,
+    "a rebuild reads one life of an entry": 528,
     "a snapshot ahead of the committed offset": 118,
     "every piece of a call may begin it": 154,
-    "metadata taken afresh at the commit": 102,
+    "metadata taken afresh at the commit": 118,
     "every call of a rebuild may begin it": 61,
 }
 
