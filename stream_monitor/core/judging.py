@@ -10,6 +10,8 @@
     brier            performance    classes with `scores`: squared distance of these from the truth    numeric
     label_delay      data quality   how long after the prediction the label is dated, ms               numeric
 
+There is no squared error: it ranks as the absolute one does, and numbers are judged by their ranks, so it would be the same stream twice.
+
 A rare class is watched by its recall and precision: an error share hides it. The classes are those met first, at most a set number.
 
 Where outcomes have weights, `weighted_error` takes each error with a probability that is its weight's share of the largest, so that what
