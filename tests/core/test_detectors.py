@@ -6,9 +6,11 @@ import random
 
 import orjson
 import pytest
+from river.drift import PageHinkley as River
 
 from stream_monitor.core.detectors import create, names
 from stream_monitor.core.detectors.base import Detector
+from stream_monitor.core.detectors.page_hinkley import PageHinkley
 from stream_monitor.core.events import Level
 from stream_monitor.core.settings import DetectorSettings
 
@@ -139,3 +141,25 @@ def test_an_unknown_name_or_parameter_is_refused_with_the_known_ones() -> None:
         create(DetectorSettings("adwim"))
     with pytest.raises(ValueError, match="delta, clock"):
         create(DetectorSettings("adwin", {"detla": 0.1}))
+
+
+@pytest.mark.parametrize("threshold", [3.0, 12.0, 40.0])
+def test_page_hinkley_is_rivers_to_the_last_bit(threshold: float) -> None:
+    ours, rivers = PageHinkley(0.25, threshold), River(min_instances=30, delta=0.25, threshold=threshold, alpha=1.0)
+    rng = random.Random(7)
+    alarms = 0
+    for i in range(20_000):
+        x = rng.gauss(0.5 * (i // 4_000 % 2), 1) if i % 997 else rng.choice((1e300, -1e9, 5e-324))
+        rivers.update(x)  # type: ignore[no-untyped-call]
+        assert ours.update(x) == rivers.drift_detected
+        alarms += rivers.drift_detected
+        known = (
+            rivers._x_mean.n,
+            rivers._x_mean._mean,
+            rivers._sum_increase,
+            rivers._sum_decrease,
+            rivers._min_increase,
+            rivers._max_decrease,
+        )
+        assert tuple(ours.state()[1:]) == known
+    assert alarms
