@@ -451,9 +451,7 @@ def _sentence(alert: Alert, said: str = "") -> str:
 
 
 def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
-    """What the details add to the sentence: what it looked like, what explains it, whether the inputs moved, whether it was seen before."""
-    if "shape" in details:
-        yield _looks(details["shape"], details.get("course", {}))
+    """What the details add to the sentence: what explains it, whether inputs moved, what it looked like, whether it was seen before."""
     entries = details.get("attribution", ())
     slices = [one for one in entries if "share" in one]
     if slices and "mix" in slices[0]:
