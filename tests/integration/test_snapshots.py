@@ -166,7 +166,7 @@ def test_under_other_settings_what_fires_is_carried_over_and_nothing_is_fired_tw
     assert firing
     assert open_ids(setting) == firing
     setting.send(workload.messages[end:])
-    done = setting.run("run", "--until-end", env={"STREAM_MONITOR__DETECT__DEFAULT__MINIMUM_EFFECT": "9.0"})
+    done = setting.run("run", "--until-end", env={"STREAM_MONITOR__DETECT__DEFAULT__MINIMUM_EFFECT": "1e9"})
     assert done.returncode == 0, done.stderr[-4000:]
     assert "was made under other settings" in done.stderr
     after = bodies(setting)
