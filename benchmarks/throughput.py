@@ -93,7 +93,8 @@ def run(count: int, stages: Sequence[str], run_table: dict[str, Any]) -> None:
         copy("warm-up")
         warm_up = setting.tables("warm-up", ONE_ADWIN, **more)
         setting.create(warm_up)
-        for stage in CHOICES[: 1 + max(CHOICES[:3].index("detect" if stage == "all" else stage) for stage in stages)]:
+        last = min(2, max(CHOICES.index(stage) for stage in stages))
+        for stage in CHOICES[: last + 1]:
             setting.measure([Job(warm_up, (stage,))])
         setting.drop(warm_up)
         rows.clear()

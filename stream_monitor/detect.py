@@ -29,7 +29,7 @@ from stream_monitor.core.joining import Record
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.snapshots import Snapshot, StateRecord
 from stream_monitor.ports import Chunk, Log, Out, Place
-from stream_monitor.stages import start_of
+from stream_monitor.stages import count, start_of
 
 _offset = attrgetter("offset")
 _NEVER = 1 << 63  # an offset that no snapshot reaches
@@ -134,14 +134,14 @@ class Detect:
             self._apply(place, held, records[split:] if split else records, committed, out)
             held.monitor.at = max(held.monitor.at, end)
             held.refilled = max(held.refilled, min(end, held.restored))
-            self._count("observations", len(records) - bisect_left(records, committed, key=_offset))
+            count(self.counters, "observations", len(records) - bisect_left(records, committed, key=_offset))
             if at < committed:
                 behind = bisect_left(records, at, key=_offset)
-                self._count("refilled", behind)
-                self._count("replayed", bisect_left(records, committed, key=_offset) - behind)
+                count(self.counters, "refilled", behind)
+                count(self.counters, "replayed", bisect_left(records, committed, key=_offset) - behind)
         for record in out:  # those from the outbox too: the transaction they were counted in was rolled back
             if record.topic == self._alerts:
-                self._count(_status(record))
+                count(self.counters, _status(record))
         return out
 
     def _apply(self, place: Place, held: _Held, records: Sequence[Record], committed: int, out: list[Out]) -> None:
@@ -189,9 +189,9 @@ class Detect:
         chunks = sum(record.value is not None for record in records)
         held.cut = at, chunks, now + max(self._snapshot_s, _SHARE * (now - began))
         held.chunks = max(held.chunks, chunks)
-        self._count("snapshots")
-        self._count("snapshot_bytes", sum(len(record.value or b"") for record in records))
-        self._count("snapshot_ms", round(1000 * (now - began)))
+        count(self.counters, "snapshots")
+        count(self.counters, "snapshot_bytes", sum(len(record.value or b"") for record in records))
+        count(self.counters, "snapshot_ms", round(1000 * (now - began)))
         return [self._kept(place, record) for record in records]
 
     def trim(self, place: Place, committed: int) -> None:
@@ -324,9 +324,6 @@ class Detect:
 
     def _say(self, place: Place, what: str) -> None:
         self._log(f"detect: {place[0]}/{place[1]}: {what}")
-
-    def _count(self, name: str, n: int = 1) -> None:
-        self.counters[name] = self.counters.get(name, 0) + n
 
 
 def _status(alert: Out) -> str:

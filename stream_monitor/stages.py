@@ -72,7 +72,8 @@ class Stage(Protocol):
     def revoked(self, place: Place) -> None: ...
 
 
-def _count(counters: dict[str, int], name: str, n: int = 1) -> None:
+def count(counters: dict[str, int], name: str, n: int = 1) -> None:
+    """`n` more of these."""
     counters[name] = counters.get(name, 0) + n
 
 
@@ -129,8 +130,8 @@ class Route:
             for letter in dead:
                 to = partition_of(letter.key or b"", self._dead_letter_partitions)
                 out.append(Out(self._dead_letter, to, letter.key, letter.value, letter.headers))
-                _count(self.counters, f"dead_letter:{letter.reason}")
-            _count(self.counters, kind, len(records))
+                count(self.counters, f"dead_letter:{letter.reason}")
+            count(self.counters, kind, len(records))
         return out
 
     def time_of(self, topic: str, record: Record) -> int:
@@ -160,9 +161,9 @@ def _account(counters: dict[str, int], call: Call, answers: Answers) -> None:
     # A repeated call is answered with all that the outbox holds, which may reach beyond the call.
     found = Counter([verdict for offset, (verdict, _) in answers.items() if first <= offset < end])
     for verdict, n in found.items():
-        _count(counters, _FOUND[Verdict(verdict)], n)
+        count(counters, _FOUND[Verdict(verdict)], n)
     if waiting := records - found.total():
-        _count(counters, "waiting", waiting)
+        count(counters, "waiting", waiting)
 
 
 class _Calls(NamedTuple):
@@ -255,7 +256,7 @@ class Join:
                 published[record] += 1
         for record, n in published.items():
             if n:
-                _count(self.counters, record.decode(), n)
+                count(self.counters, record.decode(), n)
         return out
 
     def _look_at_the_lag(self, read: Iterable[tuple[int, Sequence[Record]]]) -> None:

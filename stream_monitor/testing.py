@@ -51,12 +51,10 @@ def decides_by_the_values_alone(make: Factory) -> None:
     values = _changing(make().reads)
     random.seed(1)
     one = make()
-    expected = _alarms(one, values)
+    expected = alarms(one, values)
     random.seed(2)
     other = make()
-    assert _alarms(other, values) == expected, (
-        "the same values gave other alarms: is something drawn at random, shared or asked of a clock?"
-    )
+    assert alarms(other, values) == expected, "the same values gave other alarms: is something drawn at random, shared or asked of a clock?"
     assert other.state() == one.state(), "the same values left another state"
 
 
@@ -65,19 +63,19 @@ def goes_on_after_a_restart(make: Factory) -> None:
     values = _changing(make().reads)
     for cut in (0, 1, 7, 100, SETTLED, SETTLED + 5, len(values) - 300) if _is_quick(make) else (150, SETTLED + 5):
         one = _tuned(make)
-        _alarms(one, values[:cut])
+        alarms(one, values[:cut])
         saved = _packed(one)
         other = make()
         other.restore(msgpack.unpackb(saved, strict_map_key=False))
         assert _packed(other) == saved, f"the state of a detector that was restored after {cut} values is not the one that was saved"
-        assert _alarms(other, values[cut:]) == _alarms(one, values[cut:]), f"restored after {cut} values, it gave other alarms"
+        assert alarms(other, values[cut:]) == alarms(one, values[cut:]), f"restored after {cut} values, it gave other alarms"
         assert _packed(other) == _packed(one), f"restored after {cut} values, it ended in another state"
 
 
 def keeps_a_small_state(make: Factory) -> None:
     """Plain data of bounded size, however many values there were."""
     detector = _tuned(make)
-    _alarms(detector, _steady(detector.reads, 10_000 if _is_quick(make) else 2_000))
+    alarms(detector, _steady(detector.reads, 10_000 if _is_quick(make) else 2_000))
     size = len(_packed(detector))
     assert size <= LARGEST_STATE, f"its state has {size:,} bytes; {LARGEST_STATE:,} at most"
 
@@ -85,7 +83,7 @@ def keeps_a_small_state(make: Factory) -> None:
 def forgets_when_it_is_reset(make: Factory) -> None:
     """After `reset` nothing of the values is left; thresholds stay."""
     used, fresh = _tuned(make), _tuned(make)
-    _alarms(used, _changing(used.reads))
+    alarms(used, _changing(used.reads))
     used.reset()
     fresh.reset()
     assert _packed(used) == _packed(fresh), "after reset() its state is not that of a new one"
@@ -98,10 +96,10 @@ def is_quiet_while_nothing_changes(make: Factory) -> None:
     if detector.assurance == "uncalibrated":
         constants: Sequence[float] = (0, 1) if detector.reads == "bit" else (0.0,) if detector.reads == "score" else (0.0, 1.0)
         for constant in constants:
-            found = _alarms(_tuned(make), [constant] * 2_000)
+            found = alarms(_tuned(make), [constant] * 2_000)
             assert not found, f"it fires on a constant ({constant}), at value {found[0]}"
         return
-    found = _alarms(detector, _steady(detector.reads, 5_000))
+    found = alarms(detector, _steady(detector.reads, 5_000))
     assert not found, f"it says {detector.assurance!r}, was told one false alarm in {RUN_LENGTH:,.0f} values, and fires at value {found[0]}"
 
 
@@ -109,7 +107,7 @@ def sees_a_gross_change(make: Factory) -> None:
     """A share of ones that goes from 5% to 95%, or a mean that moves by three standard deviations."""
     detector = _tuned(make)
     values = _changing(detector.reads)
-    _alarms(detector, values[:SETTLED])
+    alarms(detector, values[:SETTLED])
     seen = any(detector.update(x) for x in values[SETTLED : SETTLED + SOON])
     assert seen, f"it did not see a gross change in {SOON} values"
 
@@ -118,7 +116,7 @@ def says_why_it_fired(make: Factory) -> None:
     """`evidence` gives finite numbers, and the statistic is not far below its threshold (some can only say about what it was)."""
     detector = _tuned(make)
     values = _changing(detector.reads)
-    _alarms(detector, values[:SETTLED])
+    alarms(detector, values[:SETTLED])
     at = next((i for i in range(SETTLED, len(values)) if detector.update(values[i])), None)
     assert at is not None, "it did not see a gross change"
     old, new = values[:SETTLED], values[SETTLED : at + 1]
@@ -144,7 +142,7 @@ def survives_hostile_values(make: Factory) -> None:
     fresh = _tuned(make)
     fresh.reset()
     values = _changing(detector.reads)
-    assert _alarms(detector, values) == _alarms(fresh, values), "after hostile values and reset() it is not what it was"
+    assert alarms(detector, values) == alarms(fresh, values), "after hostile values and reset() it is not what it was"
 
 
 def takes_any_run_length(make: Factory) -> None:
@@ -155,7 +153,7 @@ def takes_any_run_length(make: Factory) -> None:
     for run_length in (1.0, 30.0, 1e6, 1e15):
         for share in (None, 0.0, 1e-6, 0.3, 1.0):
             detector = make()
-            _alarms(detector, values)
+            alarms(detector, values)
             detector.retune(run_length, share)
             wrong = unmet(detector)
             assert not wrong, "; ".join(wrong)
@@ -210,7 +208,8 @@ def _tuned(make: Factory) -> Detector:
     return detector
 
 
-def _alarms(detector: Detector, values: Sequence[float]) -> list[int]:
+def alarms(detector: Detector, values: Sequence[float]) -> list[int]:
+    """At which of the values the detector fires; after each it begins anew, as it does in a stream."""
     found = []
     for i, x in enumerate(values):
         if detector.update(x):
@@ -250,7 +249,7 @@ def _cost(make: Factory) -> float:
     detector = _tuned(make)
     values = _steady(detector.reads, 1_000)
     began = time.process_time()
-    _alarms(detector, values)
+    alarms(detector, values)
     return (time.process_time() - began) / len(values)
 
 

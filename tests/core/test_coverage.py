@@ -18,7 +18,7 @@ from stream_monitor.core.maturity import LabelClock, Maturity
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.rare import Rare
 from stream_monitor.core.settings import HOUR, MINUTE, DetectSettings, MonitorSettings
-from tests.support.observations import START, STEP, desk, outcome, predicted, prediction, run
+from tests.support.observations import START, STEP, begun_and_ended, desk, outcome, predicted, prediction, run
 
 WATCHED = MonitorSettings(metrics=("unlabelled",), slices=("country",))
 SETTINGS = DetectSettings(maturity_ms=10 * MINUTE, silent_ms=20 * MINUTE, default=WATCHED)
@@ -48,7 +48,7 @@ def levels(monitor: Monitor) -> dict[Any, tuple[int, float]]:
 
 
 def told(alerts: list[Alert]) -> list[tuple[str, Status, str | None, Slice | None]]:
-    return [(a.metric, a.status, a.direction, a.slice) for a in alerts if a.status is not Status.UPDATED]
+    return [(a.metric, a.status, a.direction, a.slice) for a in begun_and_ended(alerts)]
 
 
 def test_the_share_of_predictions_that_never_get_a_label_is_what_it_says() -> None:

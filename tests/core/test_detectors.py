@@ -9,10 +9,10 @@ import pytest
 from river.drift import PageHinkley as River
 
 from stream_monitor.core.detectors import create, names
-from stream_monitor.core.detectors.base import Detector
 from stream_monitor.core.detectors.page_hinkley import PageHinkley
 from stream_monitor.core.events import Level
 from stream_monitor.core.settings import DetectorSettings
+from stream_monitor.testing import alarms
 
 ALL = "adwin", "e_detector", "page_hinkley"  # river's others: test_river_detectors.py
 WATCHES_MEANS = [name for name in ALL if name != "e_detector"]  # that one minds a variance that changes, too
@@ -55,14 +55,6 @@ def test_a_constant_raises_no_alarm(name: str) -> None:
 def test_a_restored_detector_goes_on_as_the_saved_one(name: str, cut: int) -> None:
     values = normal(3_000) + normal(1_000, 1.0, seed=2) + normal(2_000, -1.0, seed=3)
     one = create(DetectorSettings(name))
-
-    def alarms(detector: Detector, part: list[float]) -> list[int]:
-        found = []
-        for i, x in enumerate(part):
-            if detector.update(x):
-                found.append(i)
-                detector.reset()
-        return found
 
     alarms(one, values[:cut])
     other = create(DetectorSettings(name))

@@ -13,7 +13,7 @@ import pytest
 from stream_monitor.core.events import Alert, Status
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, MonitorSettings
-from tests.support.observations import outcome, predicted, prediction, run
+from tests.support.observations import begun_and_ended, outcome, predicted, prediction, run
 
 ERROR = MonitorSettings(metrics=("error",), slices=("country",), new_version="previous")
 FOLLOWING = DetectSettings(maturity_ms=0, warmup=500, default=ERROR)
@@ -162,7 +162,7 @@ def test_a_feature_that_was_never_missing_before_is_missed_at_once() -> None:
 def test_when_the_level_is_back_it_is_that_of_the_version_before_that_counts_again() -> None:
     settings = replace(FOLLOWING, alert_budget=AlertBudget(10, 86_400_000))
     _, alerts = run(settings, judged(("v1", CHANGE, 0.1), ("v2", 2_000, 0.4), ("v2", 3_000, 0.1), ("v2", 1_000, 0.4)))
-    alerts = [alert for alert in alerts if alert.status is not Status.UPDATED]
+    alerts = begun_and_ended(alerts)
     assert [alert.status.value for alert in alerts] == ["firing", "resolved", "firing"]
     assert alerts[2].details["reference"] == "version v1"
 

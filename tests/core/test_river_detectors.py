@@ -14,12 +14,12 @@ from river.drift import binary
 
 from stream_monitor.core.alerting import Subject
 from stream_monitor.core.detectors import create
-from stream_monitor.core.detectors.base import Detector
 from stream_monitor.core.events import Kind, Level
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.settings import DetectorSettings, DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream
+from stream_monitor.testing import alarms
 from tests.support.observations import desk, judged, run
 
 RIVERS: dict[str, Callable[[], Any]] = {"ddm": binary.DDM, "eddm": binary.EDDM, "hddm_a": binary.HDDMA, "hddm_w": binary.HDDMW}
@@ -39,15 +39,6 @@ def values(name: str) -> list[float]:
         return bits(3, (1_500, 0.1), (1_000, 0.4), (500, 0.1), (1_000, 0.5))
     rng = random.Random(3)
     return [rng.gauss(mean, 1) for mean in (0, 2, -1) for _ in range(150)]
-
-
-def alarms(detector: Detector, part: list[float]) -> list[int]:
-    found = []
-    for i, x in enumerate(part):
-        if detector.update(x):
-            found.append(i)
-            detector.reset()
-    return found
 
 
 @pytest.mark.parametrize("name", BITS)

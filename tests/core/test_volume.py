@@ -16,7 +16,7 @@ from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DAY, HOUR, MINUTE, WEEK, AlertBudget, DetectSettings, MonitorSettings
 from stream_monitor.core.signals import Plan, Room, Scope
 from stream_monitor.core.volume import GRACE, LEARN, TICK, Volume
-from tests.support.observations import START, desk, predicted, prediction, run
+from tests.support.observations import START, begun_and_ended, desk, predicted, prediction, run
 
 ASKED = MonitorSettings(metrics=("volume",), slices=())
 SETTINGS = DetectSettings(warmup=100, default=ASKED)
@@ -85,7 +85,7 @@ def test_an_outage_is_no_flood_a_week_later() -> None:
     feed(volume, place, office, 0, noon)
     feed(volume, place, lambda tick: 0.0, noon, noon + 180)
     feed(volume, place, office, noon + 180, 4 * A_WEEK)
-    told = [(a.metric, a.status) for a in place.out if a.status is not Status.UPDATED]
+    told = [(a.metric, a.status) for a in begun_and_ended(place.out)]
     assert told == [("volume=few", Status.FIRING), ("volume=few", Status.RESOLVED)]
 
 

@@ -18,18 +18,14 @@ from tests.support.servers import KafkaServer, start_kafka
 def broker_killed(trial: Trial) -> None:
     kafka: KafkaServer = trial.own(start_kafka())
     setting = trial.setting(kafka=kafka)
-    with trial.feed(setting) as feed:
-        process = trial.supervise(setting)
-        process.process.until_reading()
+    with trial.under_supervision(setting):
         for _ in range(5):
             time.sleep(trial.random.uniform(1.0, 3.0))
             kafka.kill()
             time.sleep(2.0)
             kafka.restart()
             trial.recoveries.append(advances(setting))
-        process.end()
-    trial.figures |= {"kills": 5, "exit_codes": str(process.codes)}
-    trial.settle(setting, feed.sent)
+    trial.figures["kills"] = 5
 
 
 def coordinator(kafka: KafkaServer, transactional_id: str) -> int:
@@ -46,9 +42,7 @@ def coordinator(kafka: KafkaServer, transactional_id: str) -> int:
 def coordinator_killed(trial: Trial) -> None:
     kafka: KafkaServer = trial.own(start_kafka(brokers=3))
     setting = trial.setting(kafka=kafka, replicas=3)
-    with trial.feed(setting, rate=800) as feed:
-        process = trial.supervise(setting)
-        process.process.until_reading()
+    with trial.under_supervision(setting, rate=800):
         for stage in ("join", "route", "join"):
             trial.recoveries.append(advances(setting))
             time.sleep(trial.random.uniform(1.0, 2.0))
@@ -58,9 +52,7 @@ def coordinator_killed(trial: Trial) -> None:
             time.sleep(2.0)
             kafka.restart(killed)
             time.sleep(3.0)
-        process.end()
-    trial.figures |= {"kills": 3, "exit_codes": str(process.codes)}
-    trial.settle(setting, feed.sent)
+    trial.figures["kills"] = 3
 
 
 def behind(trial: Trial) -> tuple[Setting, Proxy]:
@@ -77,33 +69,23 @@ def behind(trial: Trial) -> tuple[Setting, Proxy]:
 @fault("cut-off", "the client is cut off from all brokers for 20 s (--full: 60 s), nothing is refused, nothing arrives", ONCE)
 def cut_off(trial: Trial) -> None:
     setting, proxy = behind(trial)
-    with trial.feed(setting) as feed:
-        process = trial.supervise(setting)
-        process.process.until_reading()
+    with trial.under_supervision(setting):
         trial.recoveries.append(advances(setting))
         proxy.cut()
         time.sleep(trial.seconds(20, 60))
         proxy.heal()
         trial.recoveries.append(advances(setting))
-        process.end()
-    trial.figures["exit_codes"] = str(process.codes)
-    trial.settle(setting, feed.sent)
 
 
 @fault("brokers-away", "all brokers away for 25 s (--full: 3 minutes)", "it waits, or ends and is started again; " + ONCE)
 def brokers_away(trial: Trial) -> None:
     kafka: KafkaServer = trial.own(start_kafka())
     setting = trial.setting(kafka=kafka)
-    with trial.feed(setting) as feed:
-        process = trial.supervise(setting)
-        process.process.until_reading()
+    with trial.under_supervision(setting) as process:
         trial.recoveries.append(advances(setting))
         kafka.stop()
         time.sleep(trial.seconds(25, 180))
         kafka.restart()
         trial.recoveries.append(advances(setting))
-        process.end()
     codes = sorted(set(process.codes))
-    trial.figures["exit_codes"] = str(process.codes)
     assert set(codes) <= {3, 70}, f"exit codes {codes}"
-    trial.settle(setting, feed.sent)

@@ -111,19 +111,15 @@ def dead_letter_too_small(trial: Trial) -> None:
         for future in client.incremental_alter_configs([resource]).values():
             future.result(90)
 
-    with trial.feed(setting) as feed:
-        process = trial.supervise(setting)
-        process.process.until_reading()
+    with trial.under_supervision(setting) as process:
         advances(setting)
         limit(120)  # the markers of transactions fit, no dead letter does
         time.sleep(10.0)
         said = process.process.said()
         limit(1_000_000)
         trial.recoveries.append(advances(setting, "route"))
-        process.end()
-    trial.figures |= {"aborts": said.count("transaction aborted"), "exit_codes": str(process.codes)}
+    trial.figures["aborts"] = said.count("transaction aborted")
     assert "aborted" in said or process.codes, said[-3000:]
-    trial.settle(setting, feed.sent)
 
 
 @fault(
@@ -138,9 +134,7 @@ def dead_letter_denied(trial: Trial) -> None:
     setting = trial.setting(kafka=kafka)
     topic = setting.topics["dead_letter"]
     deny = ("User:ANONYMOUS", "*", AclOperation.WRITE, AclPermissionType.DENY)
-    with trial.feed(setting) as feed:
-        process = trial.supervise(setting)
-        process.process.until_reading()
+    with trial.under_supervision(setting) as process:
         advances(setting)
         client = admin(setting)
         for future in client.create_acls([AclBinding(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, *deny)]).values():
@@ -154,10 +148,7 @@ def dead_letter_denied(trial: Trial) -> None:
         for future in client.delete_acls([bindings]).values():
             future.result(90)
         trial.recoveries.append(advances(setting, "route"))
-        process.end()
-    trial.figures["exit_codes"] = str(process.codes)
     assert "uthoriz" in said, said[-3000:]
-    trial.settle(setting, feed.sent)
 
 
 @fault(

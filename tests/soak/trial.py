@@ -260,6 +260,17 @@ class Trial:
         self.settle(setting, feed.sent)
 
     @contextlib.contextmanager
+    def under_supervision(self, setting: Setting, rate: float = RATE) -> Iterator[Supervised]:
+        """As `under_load`, of a process that may end and is started again; tells its exit codes."""
+        with self.feed(setting, rate=rate) as feed:
+            supervised = self.supervise(setting)
+            supervised.process.until_reading()
+            yield supervised
+            supervised.end()
+        self.figures["exit_codes"] = str(supervised.codes)
+        self.settle(setting, feed.sent)
+
+    @contextlib.contextmanager
     def recovery(self, setting: Setting, stage: str = "join") -> Iterator[None]:
         """What is done in here is a fault; notes how long after it the stage commits something new."""
         yield
