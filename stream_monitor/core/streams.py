@@ -8,7 +8,7 @@ it from the share and the rate of values, anew each day of event time; values th
 past leaves open (core/dependence.py). When a detector fires, the change point is sought over marks that the stream leaves behind
 it every 25 values (thinned out with age), so it does not depend on the detector. A shift below the subject's `minimum_effect` only
 resets the detector. Otherwise an alert fires, the old reference is put aside and the new level becomes the reference; while the
-alert lasts, means of values are held against the old one, which comes back with the level.
+alert lasts, means of values are held against the old one, which comes back with the level (core/aftermath.py).
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 from stream_monitor.core.aftermath import FEW, Aftermath
-from stream_monitor.core.alerting import TRANSITIONS, Desk, Episode, Event, State, Subject
+from stream_monitor.core.alerting import TRANSITIONS, Case, Change, Desk, Episode, Event, State, Subject
 from stream_monitor.core.budget import Account
 from stream_monitor.core.dependence import Past, Probe
-from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
+from stream_monitor.core.detectors import Assurance, Detector, EDetector, Evidence, create
+from stream_monitor.core.early import Early
 from stream_monitor.core.effects import Counts
-from stream_monitor.core.events import Level
+from stream_monitor.core.events import Alert, Level
 from stream_monitor.core.history import WIDTH, History
 from stream_monitor.core.laws import BITS, SCORES, Law
 from stream_monitor.core.reference import Ranks, binary_score, mix
@@ -64,9 +65,9 @@ class Stream:
     law: Law
 
     __slots__ = (
-        "account", "aftermath", "compared", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares",
-        "held_sum", "judged", "left", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw", "renew_at",
-        "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "account", "aftermath", "compared", "count", "desk", "detectors", "e", "e_at", "early", "episode", "explain", "held",
+        "held_squares", "held_sum", "judged", "left", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe",
+        "raw", "renew_at", "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,7 @@ class Stream:
         self.judged = False
         self.e: EDetector | None = None
         self.e_at = next((i for i, d in enumerate(self.detectors) if isinstance(d, EDetector) and d.budgeted), None)
+        self.early = None if self.e_at is None else Early.of(settings, sum(d.budgeted for d in self.detectors))
         self.held = 0
         self.held_sum: float = 0
         self.held_squares = 0.0
@@ -103,18 +105,21 @@ class Stream:
         self.old: Any = None  # the reference that the episode moved away from
         self.aftermath = Aftermath(subject, self.law, settings, desk)
         self._bind()
+        self._attend()
 
     def push(self, x: float, unit: int, time: int, offset: int) -> None:
         """Takes the next value. `unit`: the record's hash; `time` (ms), `offset`: of its prediction and record."""
         raise NotImplementedError
 
     def end(self, event: Event, offset: int) -> None:
-        """Resolves the alert that fires, if there is one, for a reason that does not lie in the values."""
+        """Resolves the alert that fires or the warning, if there is one, for a reason that does not lie in the values."""
         episode = self.episode
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
             self._leave(episode)
             self.compared = None  # the new level is what is normal from now on
+        elif self.early is not None and self.early.case is not None:
+            self._lift(self.early, self.early.case, event, offset)
 
     def inherit(self, other: Stream, version: str) -> None:
         """Begins with what is normal for the same signal of another version, `version`, and what was found about its values: the
@@ -270,32 +275,33 @@ class Stream:
         self.marks = thinned
 
     def _alarm(self, fired: list[int], time: int, offset: int) -> None:
-        """Some detectors fired at this value."""
+        """Some detectors fired at this value, or the e-detector has something to say that is no alarm."""
+        if self.early is not None and self.e is not None and fired[0] == self.e_at and self.e.total() < 1.0:
+            fired = fired[1:]
+            if not fired:
+                self._notice(self.early, self.e, time, offset)
+                return
         detector = self.detectors[fired[0]]
         history = self._history()
-        spread = self.count >= self.warmup and self._is_spread(fired, history)
-        split = history.split(spread) if self.count >= self.warmup else None
+        place = self._place(fired, history)
         if self.judged:
             self.account.alarms += 1
-        change = None if split is None else history.change(split, spread, time, offset)
+        change = None if place is None else history.change(*place, time, offset)
         cooling = self.episode is None and self.aftermath.cooling
-        if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
+        if place is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
             if cooling and change is not None:
                 self.desk.counts["alerts_cooled_down"] = self.desk.counts.get("alerts_cooled_down", 0) + 1
             for i in fired:
                 self.detectors[i].reset()
             self._bind()
             return
+        split, spread = place
         episode = self.episode
         count, raw = self.count, self.raw  # of these, since the change that is told
         transition = TRANSITIONS[State.NONE if episode is None else episode.state, Event.DRIFT]
         if transition.publish:
-            rho = None if self.past is None else self.past.rho
-            more = {} if self.explain is None else dict(self.explain(change.time))
-            if self.compared is not None:
-                more["reference"] = f"version {self.compared}"
             evidence = detector.evidence(*(history.variances(split) if spread else history.means(split)))
-            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), evidence, offset, rho, more)
+            alert = self._tell(change, detector, evidence, offset)
             self.episode = self.aftermath.begin(alert, history, split, spread, self._counting())
             self.old = self._put_aside(split)
             count, raw = history.since(split)
@@ -304,6 +310,52 @@ class Stream:
         if self.episode is not None:
             self.episode.let_go(count - self.count, raw - self.raw)
         self._forget()
+
+    def _place(self, fired: list[int], history: History) -> tuple[int, bool] | None:
+        """The mark at which the change is that these detectors see, and whether it is the spread that changed."""
+        if self.count < self.warmup:
+            return None
+        spread = self._is_spread(fired, history)
+        split = history.split(spread)
+        return None if split is None else (split, spread)
+
+    def _tell(self, change: Change, detector: Detector, evidence: Evidence, offset: int, early: bool = False) -> Alert:
+        rho = None if self.past is None else self.past.rho
+        more = {} if self.explain is None else dict(self.explain(change.time))
+        if self.compared is not None:
+            more["reference"] = f"version {self.compared}"
+        said = self._assurance(detector), evidence, offset, rho, more
+        return self.desk.fire(self.subject, change, detector, *said, warning=self.warning, early=early)
+
+    @property
+    def warning(self) -> Case | None:
+        """The alert that may come to fire."""
+        return None if self.early is None else self.early.case
+
+    def _notice(self, early: Early, e: EDetector, time: int, offset: int) -> None:
+        """The e-detector has evidence that is no alarm: a warning begins, or is over."""
+        event = early.take(e.total())
+        if event is Event.FADED and early.case is not None:
+            self._lift(early, early.case, event, offset)
+        elif event is Event.SUSPECTED:
+            self.account.warnings += 1
+            history = self._history()
+            place = self._place([self.e_at], history)  # type: ignore[list-item]
+            change = None if place is None else history.change(*place, time, offset)
+            if change is not None and abs(change.effect) >= self.subject.minimum_effect and not self.aftermath.cooling:
+                early.case = Case(self._tell(change, e, Evidence(e.total(), early.warn), offset, early=True))
+        self._attend()
+
+    def _lift(self, early: Early, case: Case, event: Event, offset: int) -> None:
+        """The warning is over."""
+        now = None if "of" in case.alert.details else self.around(case.alert.first_seen)
+        self.desk.resolve(case, event, case.alert.after if now is None else now.after, offset)
+        early.case = None
+
+    def _attend(self) -> None:
+        """Lets the e-detector know from which evidence on it is listened to."""
+        if self.early is not None and self.e_at is not None:
+            self.detectors[self.e_at].heed = 1.0 if self.episode is not None else self.early.heed  # type: ignore[attr-defined]
 
     def _history(self) -> History:
         part = 1.0 if self.past is None else (1 - self.past.rho) / (1 + self.past.rho)
@@ -317,8 +369,11 @@ class Stream:
             detector.reset()
         if self.past is not None:
             self.past.forget()
+        if self.early is not None:
+            self.early.begin_again()
         self._pause()
         self._bind()
+        self._attend()
 
     def _assurance(self, detector: Detector) -> Assurance:
         """What backs this detector's rate of false alarms here."""
@@ -362,6 +417,7 @@ class Stream:
     def _leave(self, episode: Episode) -> None:
         self.aftermath.leave(episode)
         self.episode, self.old = None, None
+        self._attend()
 
     def _reference(self) -> Any:
         """The reference as it is, as `_take_up` takes it."""
@@ -387,7 +443,7 @@ class Stream:
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
             self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
-            *self.aftermath.state(),
+            self.early and self.early.state(), *self.aftermath.state(),
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
@@ -395,8 +451,10 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, *aftermath = rest
+        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, early, *aftermath = rest
         self.aftermath.restore(aftermath)
+        if self.early is not None:
+            self.early.restore(early)
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
@@ -407,6 +465,7 @@ class Stream:
         if self.judged and self.e_at is not None:
             self.e = self.detectors[self.e_at]  # type: ignore[assignment]
         self._bind()
+        self._attend()
 
 
 def _above(update: Callable[[float], bool]) -> Callable[[float], bool]:

@@ -141,9 +141,26 @@ def test_an_alert_that_fires_goes_on_by_more_drift_what_is_learned_and_operators
         Event.SILENCED: (State.FIRING, Status.SILENCED),
         Event.HEARD: (State.FIRING, Status.UPDATED),
     }
-    for event in Event:
+    for event in set(Event) - {Event.SUSPECTED, Event.FADED}:
         assert TRANSITIONS[State.FIRING, event] == stays.get(event, (State.RESOLVED, Status.RESOLVED))
-    assert {pair for pair in TRANSITIONS if pair[0] is not State.FIRING} == {(State.NONE, Event.DRIFT)}
+
+
+def test_a_warning_comes_to_fire_by_drift_stays_one_by_operators_and_every_other_event_resolves_it() -> None:
+    known = {
+        Event.DRIFT: (State.FIRING, Status.FIRING),
+        Event.ACKNOWLEDGED: (State.WARNING, Status.ACKNOWLEDGED),
+        Event.SILENCED: (State.WARNING, Status.SILENCED),
+        Event.HEARD: (State.WARNING, Status.WARNING),
+    }
+    for event in set(Event) - {Event.SUSPECTED, Event.LEARNED, Event.RECOVERED}:
+        assert TRANSITIONS[State.WARNING, event] == known.get(event, (State.RESOLVED, Status.RESOLVED))
+
+
+def test_nothing_else_can_happen_to_an_alert() -> None:
+    begins = {(State.NONE, Event.SUSPECTED), (State.NONE, Event.DRIFT)}
+    never = {(State.FIRING, Event.SUSPECTED), (State.FIRING, Event.FADED)}
+    never |= {(State.WARNING, event) for event in (Event.SUSPECTED, Event.LEARNED, Event.RECOVERED)}
+    assert set(TRANSITIONS) == begins | {(state, event) for state in (State.WARNING, State.FIRING) for event in Event} - never
 
 
 def test_fingerprints_tell_model_version_slice_and_metric_apart() -> None:
