@@ -72,10 +72,10 @@ def incidents(alerts: Iterable[Mapping[str, Any]]) -> list[Incident]:
     """Events by incident, in the order in which these began. What an older program wrote without one stands for itself; a warning goes
     where its alert went when it fired."""
     events = list(alerts)
-    homes = {str(event.get("id", "?")): incident_of(event) for event in sorted(events, key=_decided)}
+    homes = {str(event["id"]): incident_of(event) for event in sorted(events, key=_decided) if "id" in event}
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for event in events:
-        groups.setdefault(homes[str(event.get("id", "?"))], []).append(event)
+        groups.setdefault(homes.get(str(event.get("id")), incident_of(event)), []).append(event)
     found = []
     for id_, events in groups.items():
         events.sort(key=_decided)  # stable: the events of an alert lie in one partition
