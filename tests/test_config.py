@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"detect": {"warning_budget": "7 per week"}, "kafka": {}}, "kafka.bootstrap_servers: is required"),
         (
             {"detect": {"warning_budget": "1 per week"}},
-            "detect: warning_budget must allow more than alert_budget, since a warning asks for",
+            "detect: warning_budget must allow more than alert_budget, since a warning asks",
         ),
         ({"detect": {"warning_budget": "3 per month"}}, "make it several times as much, or leave it out for no warnings"),
         ({"detect": {"warning_budget": 10}}, "detect.warning_budget: a number above 0 per hour, day, week or month is expected, such as"),
