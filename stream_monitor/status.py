@@ -75,11 +75,11 @@ def report(
 
 
 def _allowed(settings: DetectSettings) -> dict[str, Any] | None:
-    """How many false warnings for each false alert that is allowed (`ratio`); None where there are none."""
+    """The budget for warnings, and how many of them there may be for each alert (`ratio`); None where there are none."""
     allowed = settings.warning_budget
     if allowed is None:
         return None
-    return {"warnings": allowed.alerts, "period_ms": allowed.period_ms, "ratio": allowed.rate / settings.alert_budget.rate}
+    return {"warnings": allowed.alerts, "period_ms": allowed.period_ms, "ratio": settings.warnings_per_alert}
 
 
 def _decided(alert: Mapping[str, Any]) -> tuple[int, str]:

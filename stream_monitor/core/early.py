@@ -50,8 +50,8 @@ class Early:
     @classmethod
     def of(cls, settings: DetectSettings, detectors: int) -> Early | None:
         """Of a stream that has so many budgeted detectors; None where nobody asks for warnings."""
-        allowed = settings.warning_budget
-        return None if allowed is None else cls(allowed.rate / settings.alert_budget.rate * detectors)
+        ratio = settings.warnings_per_alert
+        return None if ratio is None else cls(ratio * detectors)
 
     @property
     def heed(self) -> float:

@@ -171,6 +171,11 @@ class DetectSettings:
     monitors: tuple[MonitorSettings, ...] = ()
     default: MonitorSettings = field(default_factory=MonitorSettings)
 
+    @property
+    def warnings_per_alert(self) -> float | None:
+        """How many false warnings are allowed for each false alert; None where there are no warnings."""
+        return None if self.warning_budget is None else self.warning_budget.rate / max(self.alert_budget.rate, 1e-300)
+
     def digest(self) -> str:
         """32 hex digits: equal if and only if the decisions are made by equal settings."""
         data = asdict(self)

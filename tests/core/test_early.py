@@ -49,6 +49,16 @@ def test_the_way_from_fading_to_a_warning_is_what_the_budgets_allow_for_each_oth
     assert early.fade == FADE * early.warn
 
 
+@pytest.mark.parametrize("alerts", [5e-324, 1e-300, 1e300])
+def test_budgets_beyond_all_measure_make_few_warnings_or_none_and_no_trouble(alerts: float) -> None:
+    subject = Subject.of("m", "v", None, "error", Kind.CONCEPT_DRIFT, 0.1, 0.5)
+    allowed = AlertBudget(alerts)
+    asked = DetectSettings(alert_budget=allowed, warning_budget=AlertBudget(1e301))
+    of = BinaryStream(subject, ALL, asked, desk(allowed))
+    feed(of, bits(3_000, 0.1))
+    assert of.account.warnings <= 1
+
+
 def test_without_a_budget_for_warnings_there_are_none() -> None:
     of = stream(None)
     assert Status.WARNING not in [alert.status for alert in feed(of, DRIFT)]
