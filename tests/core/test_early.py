@@ -20,7 +20,7 @@ from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 from tests.core.test_alerting import ALL, bits, feed
 from tests.core.test_budget import numbers
 from tests.core.test_control import at, decision, statuses
-from tests.support.observations import desk, judged, run
+from tests.support.observations import desk, judged, outcome, prediction, run
 
 BUDGET = AlertBudget(1.0)
 WARNED = replace(BUDGET, alerts=20.0)
@@ -196,6 +196,14 @@ def test_a_monitor_counts_and_states_its_warnings() -> None:
     assert monitor.counters["alerts_warning"] == 2
     statement = monitor.budget()
     assert statement["warnings"] == sum(owner["warnings"] for owner in statement["owners"]) == 2
+
+
+def test_warnings_of_streams_that_are_gone_are_still_counted() -> None:
+    settings = replace(ERROR, max_versions=1)
+    monitor, alerts = run(settings, LOG[:CUT])
+    [ended] = run(settings, [outcome(prediction(9_000, model_version="v4"), "yes")], monitor)[1]
+    assert (ended.id, ended.details) == (alerts[-1].id, {"reason": "evicted", "early": True})
+    assert monitor.budget()["warnings"] == 2
 
 
 def test_the_incidents_of_alerts_do_not_know_of_warnings() -> None:
