@@ -106,6 +106,7 @@ class Status(NamedTuple):
 
     at: int | None
     trim: int
+    epoch: str
 
 
 class Store(Protocol):

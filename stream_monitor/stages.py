@@ -215,7 +215,7 @@ class Join:
         self._journal_partitions = journal_partitions
         self._epochs: dict[int, str] = {}  # of buckets that are to be rebuilt, until their first call is made
         self._wall_ms = wall_ms
-        self._begun: dict[int, int] = {}  # when we began a bucket anew: it holds nothing that is older
+        self._begun: dict[int, tuple[str, int]] = {}  # buckets that we began anew: under which epoch, of which nothing is older, and when
         self._outlived: set[int] = set()  # buckets that may miss what the TTL has freed
         self._headers = {kind: [("record", kind)] for kind in (b"prediction", b"outcome", b"feedback_issue")}
         self._homes = _Homes(observation_partitions)
@@ -244,6 +244,7 @@ class Join:
         for call, answer in zip(ticket.calls, ticket.answers.result(), strict=True):
             if isinstance(answer, Behind):
                 raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
+            self._belongs_to(call.bucket, answer.epoch)
             answers.append(answer.answers)
         self._look_at_the_lag((call.bucket, call.records) for call in ticket.calls)  # the store may have been away for long
         for call, found in zip(ticket.calls, answers, strict=True):
@@ -259,11 +260,16 @@ class Join:
                 count(self.counters, record.decode(), n)
         return out
 
+    def _belongs_to(self, bucket: int, epoch: str) -> None:
+        """What the store holds is of this epoch. If not of ours, it came back after a loss, and may be older than what we began."""
+        if bucket in self._begun and self._begun[bucket][0] != epoch:
+            del self._begun[bucket]
+
     def _look_at_the_lag(self, read: Iterable[tuple[int, Sequence[Record]]]) -> None:
         now, settings = self._wall_ms(), self._settings
         for bucket, records in read:
             lag = now - records[0].time if records else 0
-            if lag > settings.lag_ms and now - self._begun.get(bucket, 0) > settings.ttl_ms - settings.lag_ms:
+            if lag > settings.lag_ms and now - self._begun.get(bucket, ("", 0))[1] > settings.ttl_ms - settings.lag_ms:
                 self._outlived.add(bucket)
                 raise Rewind(f"bucket {bucket} is {lag // 1000} s behind: what it needs may have outlived its TTL; it is rebuilt")
 
@@ -284,13 +290,12 @@ class Join:
             )
         if status.at is not None and min(status.at, commit) >= low and bucket not in self._outlived:
             self._epochs.pop(bucket, None)  # of an earlier search, if no call was made since
-            if status.at < commit:
-                self._begun.pop(bucket, None)  # what came back after a loss may be older
+            self._belongs_to(bucket, status.epoch)
             return min(status.at, commit), commit
         if status.at is not None:
             self._store.forget(bucket)
-        self._epochs[bucket] = self._new_epoch()
-        self._begun[bucket] = self._wall_ms()
+        epoch = self._epochs[bucket] = self._new_epoch()
+        self._begun[bucket] = epoch, self._wall_ms()
         self._outlived.discard(bucket)
         return self._window_start(place, commit, low, log), commit
 

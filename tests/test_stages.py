@@ -61,7 +61,7 @@ class Store:
         return answers
 
     def status(self, bucket: int) -> Status:
-        return Status(self.fold.at, self.fold.trim)
+        return Status(self.fold.at, self.fold.trim, self.fold.epoch)
 
     def forget(self, bucket: int) -> None:
         self.fold = Fold(self.settings)
@@ -227,6 +227,30 @@ def test_a_bucket_that_was_begun_anew_is_not_begun_again_because_the_log_is_old(
     wall.now += SETTINGS.ttl_ms
     with pytest.raises(Rewind):
         stage.begin([chunk], {JOURNAL: 0})
+
+
+def test_a_bucket_that_was_not_begun_by_us_is_not_taken_for_it_when_it_comes_back() -> None:
+    store, wall = Store(), Wall()
+    wall.now = 10**12
+    stage = join(store, wall)
+    stage.resume(JOURNAL, 2, Log(0, 2))  # a server without state: to be begun anew ...
+    store.fold.at, store.fold.epoch = 2, "old"
+    assert stage.resume(JOURNAL, 2, Log(0, 2)) == (2, 2)  # ... and one that has it, and had it for long
+    with pytest.raises(Rewind, match="outlived"):
+        stage.begin([Chunk(JOURNAL, 2, 4, journal(prediction("a"), feedback("a")))], {JOURNAL: 2})
+
+
+def test_a_bucket_that_comes_back_between_two_calls_is_not_taken_for_the_one_that_was_begun() -> None:
+    store, wall = Store(), Wall()
+    wall.now = 10**12
+    stage = join(store, wall)
+    stage.resume(JOURNAL, 0, Log(0, 2))
+    records = journal(prediction("a"), feedback("a"))
+    stage.finish(stage.begin([Chunk(JOURNAL, 0, 1, records[:1])], {JOURNAL: 0}))
+    store.fold.epoch = "old"  # a replica takes over that is as far, with older entries
+    ticket = stage.begin([Chunk(JOURNAL, 1, 2, records[1:])], {JOURNAL: 0})
+    with pytest.raises(Rewind, match="outlived"):
+        stage.finish(ticket)
 
 
 def test_an_answer_that_came_after_the_ttl_is_not_believed() -> None:

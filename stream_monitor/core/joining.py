@@ -63,11 +63,12 @@ Answers = Mapping[int, tuple[int, bytes]]
 
 
 class Applied(NamedTuple):
-    """The store went to S(at); `trim` is the highest committed offset it was ever told."""
+    """The store went to S(at); `trim` is the highest committed offset it was ever told. `epoch`: which its entries are of."""
 
     at: int
     trim: int
     answers: Answers
+    epoch: str = ""
 
 
 class Behind(NamedTuple):
@@ -139,6 +140,7 @@ class Fold:
         self._settings = settings
         self.at: int | None = None
         self.trim = 0
+        self.epoch = ""
         self.clock = 0
         self.origin = 0
         self.entries: dict[bytes, tuple[int, bytes]] = {}
@@ -153,6 +155,7 @@ class Fold:
                 return Behind(None)
             self.__init__(self._settings)  # type: ignore[misc]  # whatever survived a loss belongs to another epoch
             self.at = self.origin = call.start
+            self.epoch = call.epoch
         if self.at < call.start:
             return Behind(self.at)
         answers: dict[int, tuple[int, bytes]] = {}
@@ -175,7 +178,7 @@ class Fold:
         if call.committed > self.trim:
             self.trim = call.committed
             self.outbox = [(end, noted) for end, noted in self.outbox if end > self.trim]
-        return Applied(self.at, self.trim, answers)
+        return Applied(self.at, self.trim, answers, self.epoch)
 
     def waiting(self) -> tuple[int, int]:
         """How many predictions, and how many feedbacks, wait for their other side."""

@@ -11,7 +11,7 @@
 --            :<epoch>:<id> an entry: 8 bytes of log time, then a journal value whose kind may be J (joined)
 -- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, offsets, times, keys, values}, the last
 --          four of each record; one argument, because thousands cost both sides more
--- Returns  {"OK", at, trim, {packed answers, ...}} or {"BEHIND", at or -1}; answers are flat triples of offset, verdict, the other side's entry.
+-- Returns  {"OK", at, trim, {packed answers, ...}, epoch} or {"BEHIND", at or -1}; answers are flat triples of offset, verdict, the other side's entry.
 local P, F, J = 80, 70, 74
 local JOINED, DUPLICATE, CONFLICT, LATE = 1, 2, 3, 4
 local CHUNK = 4000
@@ -148,4 +148,4 @@ if committed > trim then
   redis.call('XTRIM', bucket .. ':outbox', 'MINID', format('%.0f-0', trim + 1))
 end
 redis.call('HSET', bucket, 'at', at, 'trim', trim, 'clock', clock)
-return { 'OK', at, trim, answers }
+return { 'OK', at, trim, answers, epoch }

@@ -89,12 +89,17 @@ def _parts(call: Call) -> list[Call]:
 
 
 def _merge(answers: list[Applied | Behind]) -> Applied | Behind:
+    whole: Applied | None = None
     merged: dict[int, tuple[int, bytes]] = {}
     for answer in answers:
         if isinstance(answer, Behind):
             return answer
         merged.update(answer.answers)
-    return answer._replace(answers=merged)  # type: ignore[call-arg]  # the last is no Behind: that returned
+        if whole is not None and whole.epoch != answer.epoch:
+            answer = answer._replace(epoch="")  # of several epochs: another server took over in between, with what it had
+        whole = answer._replace(answers=merged)
+    assert whole is not None  # a call has one part at least
+    return whole
 
 
 class UnansweredError(Exception):
@@ -158,8 +163,8 @@ class RedisStore:
 
     def status(self, bucket: int) -> Status:
         """How far a bucket is."""
-        at, trim = self._retry(lambda: self._client.hmget(self._key(bucket), "at", "trim"))
-        return Status(None if at is None else int(at), int(trim or 0))
+        at, trim, epoch = self._retry(lambda: self._client.hmget(self._key(bucket), "at", "trim", "epoch"))
+        return Status(None if at is None else int(at), int(trim or 0), (epoch or b"").decode())
 
     def counters(self, bucket: int) -> dict[str, int]:
         """The join's accounting of one bucket since its origin (the journal offset its epoch began at)."""
@@ -228,7 +233,7 @@ class RedisStore:
             flat = msgpack.unpackb(blob, raw=True)
             others = [entry[_BORN:] for entry in flat[2::3]]
             answers.update(zip(flat[::3], zip(flat[1::3], others, strict=True), strict=True))
-        return Applied(reply[1], reply[2], answers)
+        return Applied(reply[1], reply[2], answers, reply[4].decode())
 
     def _key(self, bucket: int) -> bytes:
         return f"{{{self._prefix}:{bucket}}}".encode()

@@ -138,13 +138,14 @@ def test_a_rebuild_begins_from_nothing_although_the_old_entries_still_lie_there(
     store.forget(0)
     assert store.status(0).at is None
     again = call(store, request._replace(epoch="e2"))
-    assert again == first, "a leftover would have turned a record into a duplicate, that is, into a loss"
+    assert isinstance(first, Applied)
+    assert again == first._replace(epoch="e2"), "a leftover would have turned a record into a duplicate, that is, into a loss"
 
 
 def test_a_script_that_the_server_has_forgotten_is_loaded_again(store: RedisStore, client: Any) -> None:
     call(store, Call(0, 0, 1, 0, [], "e1"))
     client.script_flush()
-    assert call(store, Call(0, 1, 2, 0, [])) == Applied(2, 0, {})
+    assert call(store, Call(0, 1, 2, 0, [])) == Applied(2, 0, {}, "e1")
 
 
 def test_the_outbox_keeps_what_is_not_committed_and_no_more(store: RedisStore, client: Any, namespace: str) -> None:

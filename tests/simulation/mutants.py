@@ -98,6 +98,13 @@ class _BlindToItsLag(Join):
         pass
 
 
+class _TakesWhatComesBack(Join):
+    """Takes a bucket that comes back after a loss for the one that was begun anew."""
+
+    def _belongs_to(self, bucket: int, epoch: str) -> None:
+        pass
+
+
 class _FreshMetadata(Worker):
     """Commits as the member it is now, not as the one that read the records."""
 
@@ -203,6 +210,7 @@ def _emit_below_the_commit() -> AbstractContextManager[Any]:
 # The search begins here: the seeds before find nothing with these.
 FIRST = {
     "a rebuild reads one life of an entry": 528,
+    "a bucket that comes back is taken for a fresh one": 203_100,
     "a snapshot ahead of the committed offset": 118,
     "every piece of a call may begin it": 154,
     "metadata taken afresh at the commit": 118,
@@ -220,6 +228,7 @@ MUTANTS = {
     "every piece of a call may begin it": Program(cut=_every_piece_begins),
     "a rebuild reads one life of an entry": Program(join=_HalfTheWindow),
     "entries that outlived their TTL": Program(join=_BlindToItsLag),
+    "a bucket that comes back is taken for a fresh one": Program(join=_TakesWhatComesBack),
     "metadata taken afresh at the commit": Program(worker=_FreshMetadata),
     "a snapshot ahead of the committed offset": Program(detect=_SnapshotAhead),
     "a snapshot in a transaction of its own": Program(worker=_SnapshotOutside),

@@ -142,7 +142,7 @@ class SimulatedStore:
         self.redis.scheduler.pause("ask for a bucket's status")
         self._reconnect()
         fold = self.master.bucket(bucket)
-        status = Status(fold.at, fold.trim if fold.at is not None else 0)
+        status = Status(fold.at, fold.trim if fold.at is not None else 0, fold.epoch)
         self.redis.scheduler.note(f"redis: status of {bucket}: {status}{'' if self.master is self.redis.master else ' (old master)'}")
         self.redis.scheduler.pause("heard of a bucket's status")
         return status
@@ -211,5 +211,6 @@ def _whole(parts: list[Applied | Behind]) -> Applied | Behind:
     for part in parts:
         if isinstance(part, Behind):
             return part
-        whole = Applied(part.at, part.trim, {**whole.answers, **part.answers})
+        epoch = part.epoch if part.epoch == parts[0].epoch else ""  # type: ignore[union-attr]  # a Behind would have returned
+        whole = Applied(part.at, part.trim, {**whole.answers, **part.answers}, epoch)
     return whole
