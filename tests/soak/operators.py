@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Sequence
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -201,4 +202,37 @@ def state_lost(trial: Trial) -> None:
     summary = setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
     trial.figures["healed"] = summary["join"]["healed"]
     assert summary["join"]["healed"] == 4
+    trial.compare(setting, messages, summary)
+
+
+@fault(
+    "another-version",
+    "the detectors' state on the state topic is of another program version; one partition's is damaged",
+    "it is built from the log again, silently, and said; " + ONCE,
+)
+def another_version(trial: Trial) -> None:
+    setting = trial.setting()
+    messages = workload(trial.seed)[:40_000]
+    setting.send(messages[:20_000])
+    setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
+    producer = Producer({"bootstrap.servers": setting.kafka.bootstrap})
+    found = [record for record in setting.read("state") if record.value is not None and b"/firing/" not in (record.key or b"")]
+    newest = {record.key: record for record in found}.values()
+    partitions = sorted({record.partition for record in newest})  # models are few, and not every partition has one
+    assert len(partitions) > 1
+    for record in newest:
+        damaged = record.partition == partitions[-1]
+        headers = record.headers if damaged else record.headers | {"format": b"99"}
+        value = (record.value or b"")[::-1] if damaged else record.value
+        producer.produce(setting.topics["state"], value, record.key, record.partition, headers=list(headers.items()))
+    assert producer.flush(30) == 0
+    setting.send(messages[20_000:])
+    done = setting.run("run", "--until-end", env={"STREAM_MONITOR__INSTANCE_ID": "a"})
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stderr.count("it is of format 99, this program reads format 1; state from the log, from offset 0") == len(partitions) - 1, (
+        done.stderr[-4000:]
+    )
+    assert done.stderr.count("it is damaged") == 1, done.stderr[-4000:]
+    summary = json.loads(done.stdout)
+    trial.figures["replayed"] = summary["detect"]["counters"]["replayed"]
     trial.compare(setting, messages, summary)
