@@ -451,7 +451,10 @@ def _sentence(alert: Alert, said: str = "") -> str:
 
 
 def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
-    """What the details add to the sentence: what explains it, whether inputs moved, what it looked like, whether it was seen before."""
+    """What the details add to the sentence: the parts of a gap, what explains it, whether inputs moved, what it looked like, whether it was
+    seen before."""
+    if "before" in details.get("group", ()):
+        yield _both_rates(metric, details)
     entries = details.get("attribution", ())
     slices = [one for one in entries if "share" in one]
     if slices and "mix" in slices[0]:
@@ -475,6 +478,16 @@ def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
     for name in ("acknowledged", "silenced"):
         if name in details:
             yield _noted(name, details[name])
+
+
+def _both_rates(metric: str, details: Mapping[str, Any]) -> str:
+    """`selection rate of the group 0.35 -> 0.15, of the rest 0.36 -> 0.35 (ratio 0.97 -> 0.43)`."""
+    (group, rest) = (f"{_number(one['before']['value'])} -> {_number(one['value'])}" for one in (details["group"], details["rest"]))
+    said = f"{metric.removesuffix('_gap').replace('_', ' ')} of the group {group}, of the rest {rest}"
+    ratios = details["ratio_before"], details["ratio"]
+    if not metric.startswith("selection_rate") or None in ratios:
+        return said
+    return f"{said} (ratio {_number(ratios[0])} -> {_number(ratios[1])})"
 
 
 def _noted(what: str, note: Mapping[str, Any]) -> str:

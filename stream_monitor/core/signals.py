@@ -57,7 +57,8 @@ LABEL_METRICS = METRICS | {LATE, CONFLICTING}
 
 Task = Literal["classification", "regression"]
 
-S = TypeVar("S", BinaryStream, NumericStream)
+S = TypeVar("S", bound=Stream)
+N = TypeVar("N", bound=NumericStream)
 
 NUMBERS = frozenset((int, float))
 CATEGORIES = frozenset((str, bool))
@@ -119,9 +120,9 @@ class Plan:
         """A new stream, or None where there are too many."""
         return self._begun(BinaryStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
 
-    def numeric(self, slice_: Slice | None, metric: str, kind: Kind) -> NumericStream | None:
-        """A new stream, or None where there are too many."""
-        return self._begun(NumericStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
+    def numeric(self, slice_: Slice | None, metric: str, kind: Kind, of: type[N] = NumericStream) -> N | None:  # type: ignore[assignment]
+        """A new stream of this class, or None where there are too many."""
+        return self._begun(of(*self._parts(slice_, metric, kind))) if self.room.take() else None
 
     def _begun(self, stream: S) -> S:
         """With the reference of the same signal of the version before, where there is one to begin with."""

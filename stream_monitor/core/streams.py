@@ -272,6 +272,10 @@ class Stream:
         if self.count // MARK_EVERY % THIN_EVERY == 0:
             self._thin()
 
+    def _marked(self) -> list[int]:
+        """How many values there were at each mark."""
+        return [int(count) for count in self.marks[::_WIDTH]]
+
     def _thin(self) -> None:
         """Drops marks until their distance is about an eighth of their age: some 80 marks for a million values."""
         marks, now = self.marks, self.count
@@ -309,7 +313,7 @@ class Stream:
         if transition.publish:
             before, after = self._variances(split) if spread else self._means(split)
             rho = None if self.past is None else self.past.rho
-            more = {} if self.explain is None else dict(self.explain(change.time))
+            more = dict(self._more(split))
             if self.compared is not None:
                 more["reference"] = f"version {self.compared}"
             evidence = detector.evidence(before, after)
@@ -329,6 +333,14 @@ class Stream:
         if self.episode is not None:
             self.episode.let_go(count - self.count, raw - self.raw)
         self._forget()
+
+    def _more(self, split: int) -> Mapping[str, Any]:
+        """What else the alert about a change at the mark `split` says, as details."""
+        return {} if self.explain is None else self.explain(int(self.marks[split + 3]))
+
+    def _learned(self) -> Mapping[str, Any]:
+        """What it says once enough was seen after the alarm: of the values since then."""
+        return {}
 
     def _forget(self) -> None:
         """The reference is another one: marks and detectors begin anew."""
@@ -476,6 +488,7 @@ class Stream:
             mean = sum(block.total for block in shape.blocks) / sum(block.size for block in shape.blocks)
             details["effect"] = effect = self._effect(episode, mean)
             severity = max(self.subject.severity(effect), episode.alert.severity, key=list(Severity).index)
+            details |= self._learned()
             if self._compares() and (apart := self._apart(episode, after)) is not None:
                 details["effects"] = apart
         episode.trail = episode.counts = None

@@ -1,0 +1,95 @@
+"""A numeric stream whose values come with a tally: more numbers, whose sums before and since a change its alerts can tell.
+
+The gap of two rates comes with what the group counts (core/fairness.py), the distance of two mixes with how often each category came
+(core/mixes.py). Sums are kept for the reference and at each mark (core/streams.py), and nowhere else: they tell and decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from stream_monitor.core.alerting import Desk, Subject
+from stream_monitor.core.settings import DetectorSettings, DetectSettings
+from stream_monitor.core.streams import NumericStream
+
+
+class Tally(NamedTuple):
+    """Of `n` values: the sum in the signal's units, and the sums of what came with them."""
+
+    n: int
+    raw: float
+    sums: tuple[float, ...]
+
+
+class TalliedStream(NumericStream):
+    """`take` is the way in. `sums`: since the reference began; `at_mark`: the same at each mark, by its count of values."""
+
+    __slots__ = ("at_mark", "sums")
+
+    def __init__(
+        self, subject: Subject, detectors: tuple[DetectorSettings, ...], settings: DetectSettings, desk: Desk, weight: int = 1
+    ) -> None:
+        super().__init__(subject, detectors, settings, desk, weight)
+        self.sums: list[float] = []
+        self.at_mark: dict[int, tuple[float, ...]] = {}
+
+    def take(self, x: float, tally: Sequence[float], unit: int, time: int, offset: int) -> None:
+        """The next value with its tally, which is of the same length each time. Otherwise as `push`."""
+        if not self.left:
+            self._mark(time, offset)
+        self.sums = [a + b for a, b in zip(self.sums or [0] * len(tally), tally, strict=True)]
+        self.push(x, unit, time, offset)
+
+    def told(self, before: Tally, after: Tally) -> Mapping[str, Any]:
+        """What an alert says of a change from the one to the other, as details."""
+        raise NotImplementedError
+
+    def known_before(self, details: Mapping[str, Any]) -> Tally:
+        """The tally from before the change, as far as `told` needs it, from what it has told."""
+        raise NotImplementedError
+
+    def _more(self, split: int) -> Mapping[str, Any]:
+        count, raw = int(self.marks[split]), self.marks[split + 2]
+        sums = self.at_mark[count]
+        since = tuple(a - b for a, b in zip(self.sums, sums, strict=True))
+        return {**super()._more(split), **self.told(Tally(count, raw, sums), Tally(self.count - count, self.raw - raw, since))}
+
+    def _learned(self) -> Mapping[str, Any]:
+        assert self.episode is not None
+        before = self.known_before(self.episode.alert.details)
+        return {**super()._learned(), **self.told(before, Tally(self.count, self.raw, tuple(self.sums)))}
+
+    def _mark(self, time: int, offset: int) -> None:
+        super()._mark(time, offset)
+        self.at_mark[self.count] = tuple(self.sums)
+        kept = self._marked()
+        if len(kept) < len(self.at_mark):
+            self.at_mark = {count: self.at_mark[count] for count in kept}
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.at_mark = {}
+
+    def _reference(self) -> Any:
+        return [*super()._reference(), list(self.sums)]
+
+    def _begin_again(self, split: int) -> None:
+        super()._begin_again(split)
+        self.sums = [0] * len(self.sums)
+
+    def _take_up(self, old: Any) -> None:
+        *reference, self.sums = old
+        super()._take_up(reference)
+
+    def state(self) -> Any:
+        marks = [[count, list(sums)] for count, sums in self.at_mark.items()]
+        return [*super().state(), list(self.sums), marks, self.old and list(self.old[5])]
+
+    def restore(self, state: Any) -> None:
+        *plain, sums, marks, old = state
+        super().restore(plain)
+        self.sums = list(sums)
+        self.at_mark = {count: tuple(known) for count, known in marks}
+        if self.old:
+            self.old = [*self.old, list(old)]
