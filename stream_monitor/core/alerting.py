@@ -280,6 +280,10 @@ class Desk:
         self.clock = now
         self.ledger.move(now)
 
+    def cooled_down(self) -> None:
+        """There would have been an alert, had not one of the same fingerprint just ended (`cool_down`)."""
+        self.counts["alerts_cooled_down"] = self.counts.get("alerts_cooled_down", 0) + 1
+
     def fire(
         self,
         subject: Subject,

@@ -302,7 +302,7 @@ class Stream:
         cooling = self.episode is None and self.desk.clock < self.cool_until
         if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
             if cooling and change is not None:
-                self.desk.counts["alerts_cooled_down"] = self.desk.counts.get("alerts_cooled_down", 0) + 1
+                self.desk.cooled_down()
             for i in fired:
                 self.detectors[i].reset()
             self._bind()

@@ -192,6 +192,23 @@ def test_it_resolves_when_the_gap_is_within_the_limit_again() -> None:
     assert limit[1].summary.endswith(", within the limit of -0.1")
 
 
+def test_limits_of_fairness_have_the_cool_down_of_their_monitor() -> None:
+    def share(i: int, group: str) -> float:
+        return 0.1 if group == "f" and not 3_000 <= i < 5_500 else 0.35
+
+    log = list(answers(9_000, share))
+
+    def times(cool_down: int) -> list[int]:
+        _, alerts = run(settings(fairness_limit=0.1, cool_down_ms=cool_down), log)
+        return [alert.detected_at for alert in firing(alerts) if "limit" in alert.details]
+
+    first, second = times(0)
+    assert times(10_000 * STEP) == [first]
+    [same, later] = times(4_000 * STEP)
+    assert same == first
+    assert later > second
+
+
 def test_a_small_group_is_not_judged_but_a_rare_one_is_in_time() -> None:
     """One in forty: 200 of them in 8,000."""
 
