@@ -436,6 +436,7 @@ def _place(position: Position) -> str:
 
 
 _SHOWN = 80
+_MOVES = 3  # categories in a sentence
 
 
 def safe(text: str) -> str:
@@ -450,8 +451,16 @@ def _sentence(alert: Alert, said: str = "") -> str:
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
     against = f", compared with {safe(alert.details['reference'])}" if "reference" in alert.details else ""
-    said = said or f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(alert.first_seen)}{against})"
+    moved = f"{what}: shares moved: {_moves(alert.details)}" if "shares" in alert.details else ""
+    moved = moved or f"{what} {verb} from {_number(before)} to {_number(after)}"
+    said = said or f"{moved} (since {since(alert.first_seen)}{against})"
     return "; ".join([said, *_clauses(alert.metric, alert.details)])
+
+
+def _moves(details: Mapping[str, Any]) -> str:
+    """`ios 0.31 -> 0.22, web 0.4 -> 0.47`."""
+    shown = details["shares"][:_MOVES]
+    return ", ".join(f"{safe(one['category'])} {_number(one['before'])} -> {_number(one['after'])}" for one in shown)
 
 
 def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
@@ -529,6 +538,8 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
     what = _what(fired.model, fired.model_version, fired.metric, fired.slice, "of" in fired.details)
     if event is Event.RECOVERED and "limit" in fired.details:
         return f"{what} is back at {_number(level.value)}, within the limit of {_number(fired.details['limit'])}"
+    if event is Event.RECOVERED and "shares" in fired.details:
+        return f"{what}: shares are as they were before (had moved: {_moves(fired.details)})"
     if event is Event.RECOVERED:
         return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
     reasons = {

@@ -36,7 +36,7 @@ The favourable class is `favourable`; where it is not set, true and 1 are, and o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import sqrt
 from typing import Any
 
@@ -123,10 +123,6 @@ class GapStream(TalliedStream):
             "ratio": round(_ratio(g, r), 6) if r else None,
             "ratio_before": round(_ratio(was_g, was_r), 6) if was_r else None,
         }
-
-    def known_before(self, details: Mapping[str, Any]) -> Tally:
-        g, r = details["group"]["before"], details["rest"]["before"]
-        return Tally(g["count"], (g["value"] - r["value"]) * g["count"], (g["value"] * g["count"],))
 
 
 def _rates(tally: Tally) -> tuple[float, float]:

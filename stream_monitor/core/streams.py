@@ -68,6 +68,7 @@ class Stream:
     """
 
     numeric: bool
+    mark_every = MARK_EVERY
 
     __slots__ = (
         "account", "compared", "cool_until", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares",
@@ -268,8 +269,8 @@ class Stream:
             if account.ledger.age >= self.renew_at:
                 self._retune((account.ledger.level - self.since_level) * account.portion)
         self.marks.extend((self.count, self.total, self.raw, time, offset, self.squares))
-        self.left = MARK_EVERY
-        if self.count // MARK_EVERY % THIN_EVERY == 0:
+        self.left = self.mark_every
+        if self.count // self.mark_every % THIN_EVERY == 0:
             self._thin()
 
     def _marked(self) -> list[int]:

@@ -23,9 +23,10 @@ class Tally(NamedTuple):
 
 
 class TalliedStream(NumericStream):
-    """`take` is the way in. `sums`: since the reference began; `at_mark`: the same at each mark, by its count of values."""
+    """`take` is the way in. `sums`: since the reference began; `at_mark`: the same at each mark, by its count of values; `before`: the
+    tally from before the change of the last alert."""
 
-    __slots__ = ("at_mark", "sums")
+    __slots__ = ("at_mark", "before", "sums")
 
     def __init__(
         self, subject: Subject, detectors: tuple[DetectorSettings, ...], settings: DetectSettings, desk: Desk, weight: int = 1
@@ -33,6 +34,7 @@ class TalliedStream(NumericStream):
         super().__init__(subject, detectors, settings, desk, weight)
         self.sums: list[float] = []
         self.at_mark: dict[int, tuple[float, ...]] = {}
+        self.before = Tally(0, 0.0, ())
 
     def take(self, x: float, tally: Sequence[float], unit: int, time: int, offset: int) -> None:
         """The next value with its tally, which is of the same length each time. Otherwise as `push`."""
@@ -45,27 +47,22 @@ class TalliedStream(NumericStream):
         """What an alert says of a change from the one to the other, as details."""
         raise NotImplementedError
 
-    def known_before(self, details: Mapping[str, Any]) -> Tally:
-        """The tally from before the change, as far as `told` needs it, from what it has told."""
-        raise NotImplementedError
-
     def _more(self, split: int) -> Mapping[str, Any]:
         count, raw = int(self.marks[split]), self.marks[split + 2]
-        sums = self.at_mark[count]
-        since = tuple(a - b for a, b in zip(self.sums, sums, strict=True))
-        return {**super()._more(split), **self.told(Tally(count, raw, sums), Tally(self.count - count, self.raw - raw, since))}
+        self.before = Tally(count, raw, self.at_mark[count])
+        since = tuple(a - b for a, b in zip(self.sums, self.before.sums, strict=True))
+        return {**super()._more(split), **self.told(self.before, Tally(self.count - count, self.raw - raw, since))}
 
     def _learned(self) -> Mapping[str, Any]:
-        assert self.episode is not None
-        before = self.known_before(self.episode.alert.details)
-        return {**super()._learned(), **self.told(before, Tally(self.count, self.raw, tuple(self.sums)))}
+        return {**super()._learned(), **self.told(self.before, Tally(self.count, self.raw, tuple(self.sums)))}
 
     def _mark(self, time: int, offset: int) -> None:
-        super()._mark(time, offset)
         self.at_mark[self.count] = tuple(self.sums)
-        kept = self._marked()
-        if len(kept) < len(self.at_mark):
-            self.at_mark = {count: self.at_mark[count] for count in kept}
+        super()._mark(time, offset)
+
+    def _thin(self) -> None:
+        super()._thin()
+        self.at_mark = {count: self.at_mark[count] for count in self._marked()}
 
     def _forget(self) -> None:
         super()._forget()
@@ -84,12 +81,14 @@ class TalliedStream(NumericStream):
 
     def state(self) -> Any:
         marks = [[count, list(sums)] for count, sums in self.at_mark.items()]
-        return [*super().state(), list(self.sums), marks, self.old and list(self.old[5])]
+        n, raw, sums = self.before
+        return [*super().state(), list(self.sums), marks, [n, raw, list(sums)], self.old and list(self.old[5])]
 
     def restore(self, state: Any) -> None:
-        *plain, sums, marks, old = state
+        *plain, sums, marks, before, old = state
         super().restore(plain)
         self.sums = list(sums)
         self.at_mark = {count: tuple(known) for count, known in marks}
+        self.before = Tally(before[0], before[1], tuple(before[2]))
         if self.old:
             self.old = [*self.old, list(old)]
