@@ -18,16 +18,23 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf, log, sqrt
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_monitor.core.alerting import Desk
+from stream_monitor.core.budget import Ledger
 from stream_monitor.core.detectors import EDetector
-from stream_monitor.core.mixes import LEAST, MEMORY
+from stream_monitor.core.events import Kind, Status
+from stream_monitor.core.mixes import LEAST, MEMORY, Mix, MixStream
 from stream_monitor.core.reference import Ranks
+from stream_monitor.core.settings import HOUR, DetectSettings, MonitorSettings
+from stream_monitor.core.signals import Plan, Room
 
 WARMUP = 1_000
 LONG = 4_000  # records of a reference that stays
@@ -35,6 +42,7 @@ WINDOWS = 5_000  # records in windows until they are judged
 WATCHED = 20  # categories
 BEFORE = 10_000
 HORIZON = 10_000
+STEP = 100  # ms between records in the monitor
 BUDGET = 1e-5  # false alarms a record
 
 Shares = NDArray[np.float64]
@@ -231,6 +239,26 @@ def false_alarms(p: Shares, records: int, seed: int) -> dict[str, int]:
     return found
 
 
+def in_the_monitor(seed: int, quantities: int = 60, records: int = 100_000) -> tuple[int, float, int]:
+    """What is watched, by the default detectors on one ledger, without a change: alarms, the budget received, alerts."""
+    desk = Desk("observations", 0, Ledger(20 / (records * STEP), HOUR))
+    plan = Plan("model", "1", MonitorSettings(), DetectSettings(), desk, Room(quantities))
+    rng = random.Random(seed)
+    mixes, logs = [], []
+    for i in range(quantities):
+        names, steep = [f"c{j}" for j in range(rng.choice([3, 5, 10, 20, 40]))], i % 3
+        logs.append(random.Random(seed * 1_000 + i).choices(names, [1 / (1 + steep * j) for j in range(len(names))], k=records))
+        mixes.append(Mix(partial(plan.numeric, None, f"feature:{i}", Kind.DATA_DRIFT, MixStream)))
+        mixes[-1].settle(Counter(logs[-1][:WARMUP]), WARMUP)
+    for i in range(WARMUP, records):
+        desk.move(i * STEP)
+        for mix, codes in zip(mixes, logs, strict=True):
+            mix.take(codes[i], rng.getrandbits(53), i * STEP, i)
+    accounts = [stream.account for mix in mixes for stream in mix.streams()]
+    alerts = sum(alert.status is Status.FIRING for alert in desk.out)
+    return sum(one.alarms for one in accounts), sum(one.received for one in accounts), alerts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
@@ -251,6 +279,9 @@ def main() -> None:
             "|",
             flush=True,
         )
+
+    alarms, received, alerts = in_the_monitor(args.seed)
+    print(f"in the monitor, without a change: {alarms} alarms of {received:.1f} received; {alerts} were alerts")
 
 
 if __name__ == "__main__":
