@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, ClassVar
 
 from confluent_kafka import Producer, TopicPartition
@@ -26,7 +28,7 @@ from benchmarks.harness import INPUTS, ONE_ADWIN, Job, Setting, say
 from benchmarks.throughput import Row, row
 from benchmarks.workload import fill
 from stream_monitor.config import Config
-from stream_monitor.io.kafka import KafkaSource
+from stream_monitor.io.kafka import KafkaSource, on_a_thread
 from stream_monitor.ports import Out, Place
 from stream_monitor.run import Run
 
@@ -51,7 +53,6 @@ class PlainSink:
         del settings["transaction.timeout.ms"]
         self._producer = Producer(settings)
         self._consumer = _mine.consumer
-        self.open = False
 
     def start(self) -> None: ...
 
@@ -64,12 +65,15 @@ class PlainSink:
                 except BufferError:
                     self._producer.poll(0.05)
         self._producer.poll(0)
-        self.open = True
 
-    def commit(self, offsets: Mapping[Place, int], _: Any) -> None:
+    patience = 30.0
+
+    def commit(self, offsets: Mapping[Place, int], _: Any) -> Future[None]:
+        return on_a_thread(partial(self._commit, offsets))
+
+    def _commit(self, offsets: Mapping[Place, int]) -> None:
         self._producer.flush()
         self._consumer.commit(offsets=[TopicPartition(*place, offset) for place, offset in offsets.items()], asynchronous=False)
-        self.open = False
 
     def abort(self, seconds: float = 0.0) -> None: ...
     def close(self) -> None: ...

@@ -14,18 +14,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Self
 
 import orjson
 import psutil
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from stream_monitor.config import Config, parse
 from stream_monitor.io import topics as topics_of
-from stream_monitor.io.kafka import KafkaSink, KafkaSource
-from stream_monitor.live import Pace, Worker
+from stream_monitor.io.kafka import _CONSUMER, _CONSUMER_TUNING, _PRODUCER, _PRODUCER_TUNING, KafkaSink, KafkaSource
+from stream_monitor.live import Pace, Progress, Worker
 from stream_monitor.ports import Chunk, Log, Out, Place
-from stream_monitor.run import Run
+from stream_monitor.run import Run, StageRun
 from tests.support.process import Process
 from tests.support.servers import start_kafka, start_redis
 
@@ -36,6 +37,7 @@ OWN = ("journal", "observations", "alerts", "dead_letter", "state")
 ONE_ADWIN: Mapping[str, Any] = {"metrics": ["error"], "slices": ["country"], "slice_metrics": ["error"], "detectors": ["adwin"]}
 """One ADWIN per model and country on the error. ([detect.default])"""
 
+_COPY_BATCH = 500  # messages a call of the pass-through
 _ENOUGH = 600.0  # seconds without progress after which a job is given up
 
 
@@ -46,7 +48,9 @@ def say(line: str) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One process: the stages it runs under a configuration; `copy` is the pass-through. `follows` the process before it in the list.
+    """One process: the stages it runs under a configuration, or "copy", the pass-through, or "looped copy", the same under a stage's loop.
+
+    `follows`: begins with the process before it in the list, and ends after it.
 
     `made`: a kind of `Run` of its own, which may replace what it likes: the process is the job's.
     """
@@ -201,6 +205,8 @@ def _child(job: Job, servers: Sequence[int | None], parent: Any, stop: Any, ever
     lines: list[str] = []
     if job.stages == ("copy",):
         run: Run = CopyRun(config, lines.append)
+    elif job.stages == ("looped copy",):
+        run = LoopedCopyRun(config, lines.append)
     else:
         run = job.made(config, job.stages, until_end=not job.follows, log=lines.append)
     begin: tuple[float, list[float], float] | None = None
@@ -303,6 +309,58 @@ class Copy:
 
 
 class CopyRun(Run):
+    """The pass-through as a program of its own: the client's calls one after the other, and nothing that is ours."""
+
+    def __init__(self, config: Config, log: Callable[[str], None]) -> None:
+        super().__init__(config, ("route",), until_end=True, log=log)
+        self.stages[0].name = "copy"
+
+    def _loop(self, stage: StageRun, before: StageRun | None) -> None:  # noqa: ARG002
+        config, progress = self._config, Progress()
+        stage.worker = SimpleNamespace(progress=progress)  # type: ignore[assignment]  # what is looked at from outside
+        run, name = config.run, f"{config.kafka.group}-copy"
+        consumer = Consumer({**_CONSUMER_TUNING, **config.kafka_consumer(), **_CONSUMER, "group.id": name, "auto.offset.reset": "earliest"})
+        producer = Producer({**_PRODUCER_TUNING, **config.kafka_producer(), **_PRODUCER, "transactional.id": f"{name}-{os.getpid()}"})
+        topics = [config.topics.predictions, config.topics.feedback]
+        to, loads, produce = f"{config.kafka.group}.copy", orjson.loads, producer.produce
+        ended: set[Place] = set()
+        offsets: dict[Place, int] = {}
+        open_since: float | None = None
+        held = 0
+        producer.init_transactions(30)
+        consumer.subscribe(topics)
+        while len(ended) < PARTITIONS * len(topics):
+            for message in consumer.consume(_COPY_BATCH, run.poll / 1000):
+                place: Place = message.topic(), message.partition()  # type: ignore[assignment]  # what was consumed has both
+                if message.error() is not None:
+                    ended.add(place)  # the topics are filled: no other news is expected
+                    continue
+                if open_since is None:
+                    producer.begin_transaction()
+                    open_since = time.monotonic()
+                    progress.first = progress.first or open_since
+                value = message.value()
+                loads(value or b"")
+                produce(to, value, message.key(), place[1])
+                offsets[place] = message.offset() + 1  # type: ignore[operator]
+                held += 1
+            producer.poll(0)
+            last = len(ended) == PARTITIONS * len(topics)
+            if open_since is not None and (
+                last or held >= run.transaction_messages or time.monotonic() - open_since >= run.transaction_interval / 1000
+            ):
+                positions = [TopicPartition(*place, offset) for place, offset in offsets.items()]
+                producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), 30)
+                producer.commit_transaction(30)
+                progress.records += held
+                progress.committed += held
+                progress.transactions += 1
+                progress.last = time.monotonic()
+                open_since, held = None, 0
+        consumer.close()
+
+
+class LoopedCopyRun(Run):
     """The pass-through under the same loop, source, sink and pace as a stage."""
 
     def __init__(self, config: Config, log: Callable[[str], None]) -> None:

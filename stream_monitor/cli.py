@@ -310,10 +310,11 @@ def reset(
 
 
 _STYLES = {"critical": "bold red", "warning": "yellow"}
+_EARLY = {"warning": "early"}  # a status, told apart from the severity of an alert that fires
 
 
 def _style(alert: Mapping[str, Any]) -> str:
-    quiet = {"resolved": "green", "acknowledged": "dim", "silenced": "dim"}
+    quiet = {"resolved": "green", "acknowledged": "dim", "silenced": "dim", "warning": "cyan"}
     return quiet.get(str(alert["status"])) or _STYLES.get(str(alert.get("severity")), "")
 
 
@@ -321,7 +322,7 @@ def _line(alert: Mapping[str, Any]) -> str:
     """When it was decided, how grave it is or what happened to it, what it says, its id, and the incident that another alert began."""
     when = datetime.fromtimestamp(min(max(int(alert.get("detected_at", 0)), 0), 253_402_300_799_999) / 1000, UTC)
     status, id_, incident = safe(str(alert["status"])), safe(str(alert.get("id", "?"))), safe(alert_topic.incident_of(alert))
-    look = safe(str(alert.get("severity", ""))) if status == "firing" else status
+    look = safe(str(alert.get("severity", ""))) if status == "firing" else _EARLY.get(status, status)
     part = "" if incident == id_ else f"  part of incident {incident[:12]}"
     return f"{when:%Y-%m-%d %H:%M:%S}  {look:<8}  {alert['summary']!s}  [{id_[:12]}]{part}"
 

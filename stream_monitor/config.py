@@ -314,6 +314,10 @@ class MonitorConfig(_Table):
         return MonitorSettings(name=name, **everything | {"models": _MONITOR.models} | said)
 
 
+def _may_warn(monitor: MonitorSettings) -> bool:
+    return any(detector.name == "e_detector" and not detector.parameters for detector in monitor.detectors)
+
+
 def _maturity(value: Any) -> Any:
     return None if value == "auto" else value
 
@@ -325,6 +329,7 @@ class DetectConfig(_Table):
     """
 
     alert_budget: Rate = (_DETECT.alert_budget.alerts, _DETECT.alert_budget.period_ms)
+    warning_budget: Rate | None = None
     maturity: Annotated[Duration | None, BeforeValidator(_maturity)] = None
     maturity_quantile: float = Field(_DETECT.maturity_quantile, gt=0, lt=1)
     maturity_sample: int = Field(_DETECT.maturity_sample, ge=1)
@@ -341,6 +346,15 @@ class DetectConfig(_Table):
     silent_after: Duration = Field(_DETECT.silent_ms, ge=1)
     snapshot_interval: Duration = Field(60_000, ge=1)
     default: MonitorConfig = MonitorConfig()
+
+    @model_validator(mode="after")
+    def _warns_more(self) -> Self:
+        if self.warning_budget is not None and AlertBudget(*self.warning_budget).rate <= AlertBudget(*self.alert_budget).rate:
+            raise ValueError(
+                "warning_budget must allow more than alert_budget, since a warning asks for less evidence than an alert: make it"
+                " several times as much, or leave it out for no warnings"
+            )
+        return self
 
 
 class Config(_Table):
@@ -363,6 +377,11 @@ class Config(_Table):
                 "topics.journal_retention is shorter than twice join.window + join.slack; what Redis forgets could not be rebuilt"
                 " from the journal: make it at least that, plus the longest outage to survive"
             )
+        if self.detect.warning_budget is not None and not any(map(_may_warn, self._watching())):
+            raise ValueError(
+                "detect.warning_budget: only the e_detector without a threshold of its own gives warnings, and no monitor has it: add"
+                ' "e_detector" to the detectors, or leave warning_budget out'
+            )
         for name, monitor in self.monitors.items():
             merged = monitor.settings(name, self.detect.default.settings("default"))
             for key in ("fairness_limit", "disparate_impact"):
@@ -372,6 +391,11 @@ class Config(_Table):
                 raise ValueError(f"monitors.{name}.disparate_impact is about the selection_rate, which fairness_metrics leave out")
         return self
 
+    def _watching(self) -> tuple[MonitorSettings, ...]:
+        """What is watched, by monitor, the default last."""
+        default = self.detect.default.settings("default")
+        return *(monitor.settings(name, default) for name, monitor in self.monitors.items()), default
+
     @property
     def rebuild_ms(self) -> int:
         """How much of the journal a rebuild reads: an entry may be as old as the horizon, and what it met as old again."""
@@ -379,9 +403,10 @@ class Config(_Table):
 
     def detect_settings(self) -> DetectSettings:
         d = self.detect
-        default = d.default.settings("default")
+        *monitors, default = self._watching()
         return DetectSettings(
             alert_budget=AlertBudget(*d.alert_budget),
+            warning_budget=None if d.warning_budget is None else AlertBudget(*d.warning_budget),
             maturity_ms=d.maturity,
             maturity_quantile=d.maturity_quantile,
             maturity_sample=d.maturity_sample,
@@ -396,7 +421,7 @@ class Config(_Table):
             resolve_means=d.resolve_means,
             resolve_width=d.resolve_width,
             silent_ms=d.silent_after,
-            monitors=tuple(monitor.settings(name, default) for name, monitor in self.monitors.items()),
+            monitors=tuple(monitors),
             default=default,
         )
 

@@ -6,6 +6,9 @@ forgot is a `BEHIND` (core.joining). An exception here means a person or a super
 
 from __future__ import annotations
 
+AGAIN = "the process ends so that a supervisor starts a fresh one"
+"""The hint where nobody has to do anything."""
+
 
 class StreamMonitorError(Exception):
     """A failure with a sentence for the operator. `hint` says what to do next."""

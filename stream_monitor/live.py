@@ -2,9 +2,11 @@
 
     chunks --stage.begin--> ticket --stage.finish--> records --sink--> transaction with the offsets of what was processed
 
-One ticket is in flight at a time: while the store works on a batch, the next one is read and the last one produced. A rebalance,
-an abort or a store that forgot all lead to the same place, `_restart`: drop what is in flight, roll the transaction back, and let
-the stage say where to read from. What was processed but not committed is answered again from the stage's cache.
+One ticket is in flight at a time: while the store works on a batch, the next one is read and the last one produced. One commit is
+under way at a time, too: meanwhile the next batches are read and processed, and what they give waits for the next transaction, since a
+producer has only one. Whatever asks what is committed first waits for it (`_settle`). A rebalance, an abort or a store that forgot all
+lead to the same place, `_restart`: drop what is in flight, roll the transaction back, and let the stage say where to read from.
+What was processed but not committed is answered again from the stage's cache.
 
 Counting follows the transactions: what a stage counts belongs to the open one, is added to `Progress.counters` when it commits and
 dropped when it is rolled back. So each committed record is counted once, by the process that committed it, however often it was
@@ -14,11 +16,13 @@ read; a commit of which the process never heard, because it was killed or fenced
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from stream_monitor.errors import FatalError, LogGapError
-from stream_monitor.ports import Aborted, Chunk, Place, Sink, Source
+from stream_monitor.errors import AGAIN, FatalError, LogGapError
+from stream_monitor.ports import Aborted, Chunk, Out, Place, Sink, Source
 from stream_monitor.stages import Rewind, Stage
 
 _PATIENCE = 1.0  # seconds for which an open transaction waits for the store
@@ -69,6 +73,16 @@ class _Flight:
     metadata: Any
 
 
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """A transaction on its way: what it commits, of how many fresh records, and what became of these."""
+
+    offsets: dict[Place, int]
+    fresh: int
+    counters: dict[str, int]
+    done: Future[None]
+
+
 class Worker:
     """One stage, one consumer, one producer. `turn` is one step; `clock` is monotonic seconds."""
 
@@ -91,6 +105,8 @@ class Worker:
         self._cursors: dict[Place, _Cursor] = {}
         self._committed: dict[Place, int] = {}  # the view of `_cursors` that stages read
         self._flight: _Flight | None = None
+        self._under_way: _Commit | None = None
+        self._unsent: list[Out] = []  # processed while a commit is under way
         self._metadata: Any = None
         self._pending = 0  # records processed since the last commit
         self._fresh = 0  # of these, not committed before: what the open transaction stands for
@@ -129,6 +145,8 @@ class Worker:
             if self._due(idle=not chunks):
                 self._land()
                 self._commit()
+            if not chunks or self._is_done():
+                self._settle()  # at once where it is done, or there is nothing to do meanwhile
             return bool(chunks)
         except (Aborted, Rewind) as why:
             self._restart(str(why))
@@ -139,6 +157,7 @@ class Worker:
         try:
             self._land()
             self._commit(last=True)
+            self._settle()
         except (Aborted, Rewind) as why:
             self._log(f"{self.stage.name}: the last transaction was rolled back: {why}")
             self._drop()
@@ -147,6 +166,8 @@ class Worker:
         """Ends after a failure: the open transaction is rolled back, if that is still possible."""
         self._flight = None
         try:
+            with suppress(Aborted):
+                self._settle(_PARTING)
             self._sink.abort(_PARTING)
         except (Aborted, FatalError) as error:
             self._log(f"{self.stage.name}: the transaction could not be rolled back and will time out: {error}")
@@ -182,11 +203,11 @@ class Worker:
         flight, self._flight = self._flight, None
         if flight is None:
             return
-        if self._sink.open and not self.stage.ready(flight.ticket, _PATIENCE):
+        if not self.stage.ready(flight.ticket, _PATIENCE):
             self._commit()  # what is produced does not wait with it: the broker rolls back what stays open for long, and fences us
-        out = self.stage.finish(flight.ticket)
-        if out:
-            self._sink.produce(out)
+        self._unsent += self.stage.finish(flight.ticket)
+        if self._under_way is None or self._is_done():
+            self._produce()
         for place, end in flight.ends.items():
             self._cursors[place].done = end
         self._metadata = flight.metadata
@@ -202,7 +223,16 @@ class Worker:
         full = self._pending >= self._pace.transaction_records
         return full or self._clock() - self._since >= self._pace.transaction_s or (idle and self._flight is None)
 
+    def _produce(self) -> None:
+        """Hands over what was processed, to a transaction that follows the one that is being committed."""
+        self._settle()
+        out, self._unsent = self._unsent, []
+        if out:
+            self._sink.produce(out)
+
     def _commit(self, last: bool = False) -> None:
+        """Starts the commit of what was processed."""
+        self._produce()
         self._since, self._pending = None, 0
         fresh, self._fresh = self._fresh, 0
         if self._metadata is None:
@@ -215,17 +245,31 @@ class Worker:
             offsets = reached  # an offset that stands still is said again: whose partition is another's by now must not write about it
         if not offsets:
             return
-        self._sink.commit(offsets, self._metadata)
-        for place, offset in offsets.items():
+        self._under_way = _Commit(offsets, fresh, dict(self.stage.counters), self._sink.commit(offsets, self._metadata))
+        self.stage.counters.clear()
+
+    def _is_done(self) -> bool:
+        return self._under_way is not None and self._under_way.done.done()
+
+    def _settle(self, seconds: float | None = None) -> None:
+        """Waits for the commit that is under way, if there is one, and notes what it changed. Raises what it failed of."""
+        commit, self._under_way = self._under_way, None
+        if commit is None:
+            return
+        patience = self._sink.patience if seconds is None else seconds
+        try:
+            commit.done.result(patience)
+        except TimeoutError:
+            raise FatalError(f"kafka: a commit did not come back within {patience:.0f} s", AGAIN) from None
+        for place, offset in commit.offsets.items():
             self._cursors[place].committed = self._committed[place] = offset
             self.stage.trim(place, offset)
         self.progress.transactions += 1
-        self.progress.committed += fresh
+        self.progress.committed += commit.fresh
         self.progress.last = self._clock()
-        total, counted = self.progress.counters, self.stage.counters
-        for name, n in counted.items():
+        total = self.progress.counters
+        for name, n in commit.counters.items():
             total[name] = total.get(name, 0) + n
-        counted.clear()
 
     # -- finding the place ------------------------------------------------------------------------------------------
 
@@ -253,6 +297,9 @@ class Worker:
                     raise
 
     def _drop(self) -> None:
+        with suppress(Aborted):  # it is rolled back with the rest
+            self._settle()
+        self._unsent = []
         self._flight = self._metadata = None
         self._since, self._pending, self._fresh = None, 0, 0
         self.stage.counters.clear()

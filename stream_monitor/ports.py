@@ -89,12 +89,14 @@ class Source(Log, Protocol):
 
 
 class Sink(Protocol):
-    """A producer of transactions."""
+    """A producer of transactions. `patience`: seconds after which a commit that is still under way will never be done."""
 
-    open: bool
+    patience: float
 
     def produce(self, records: Iterable[Out]) -> None: ...
-    def commit(self, offsets: Mapping[Place, int], metadata: Any) -> None: ...
+    def commit(self, offsets: Mapping[Place, int], metadata: Any) -> Future[None]:
+        """Starts the commit; nothing else may be asked of the sink until it is done. Fails as `produce` and `abort` raise."""
+
     def abort(self, seconds: float = ...) -> None: ...
     def close(self) -> None: ...
 

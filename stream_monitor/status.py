@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stream_monitor.core import snapshots
-from stream_monitor.core.alerting import safe
+from stream_monitor.core.alerting import is_early, safe
 from stream_monitor.core.events import Alert
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.settings import DetectSettings
@@ -25,7 +25,7 @@ from stream_monitor.io.status import Kept, Reach
 SHOWN = 20  # rows of a table for people; the plain data has all
 _LATE = 3  # snapshot intervals after which a snapshot that should be there is missed
 _COUNTED = ("streams", "slices", "versions", "streams_refused", "slices_evicted", "versions_evicted", "not_understood")
-_MONEY = ("came_in", "received", "alarms", "left")
+_MONEY = ("came_in", "received", "alarms", "left", "warnings")
 
 
 def report(
@@ -33,7 +33,9 @@ def report(
 ) -> dict[str, Any]:
     """Everything as plain data. `settings` with the number of partitions of `observations`; `now`: the time of the question (ms)."""
     read = {reach.partition: reach for reach in reaches if reach.stage == "detect"}
-    partitions, versions, owners, firing = [], [], [], []
+    partitions, versions, owners = [], [], []
+    firing: list[dict[str, Any]] = []
+    warned: list[dict[str, Any]] = []
     budget = dict.fromkeys(_MONEY, 0.0)
     counters = dict.fromkeys(_COUNTED, 0)
     for one in kept:
@@ -43,7 +45,8 @@ def report(
         monitor, waiting, said = _monitor(settings, place, one, read[one.partition], interval_ms, now)
         partitions.append(said)
         alerts, unreadable = snapshots.alerts(place, one.records)
-        firing += [_fires(alert) for alert in alerts]
+        for alert in alerts:
+            (warned if is_early(alert) else firing).append(_fires(alert))
         if unreadable:
             said["problems"].append(f"{len(unreadable)} records of alerts that fire can not be read: detect says so where it starts")
         if monitor is None:
@@ -62,12 +65,25 @@ def report(
         "now": now,
         "lag": [_lag(stage, topic, reaches) for stage, topic in dict.fromkeys((reach.stage, reach.topic) for reach in reaches)],
         "partitions": partitions,
-        "budget": allowed | budget,
+        "budget": allowed | budget | {"warnings_allowed": _allowed(settings)},
         "owners": owners,
         "versions": versions,
         "counters": counters,
-        "firing": sorted(firing, key=lambda alert: (alert["detected_at"], alert["id"])),
+        "firing": sorted(firing, key=_decided),
+        "warned": sorted(warned, key=_decided),
     }
+
+
+def _allowed(settings: DetectSettings) -> dict[str, Any] | None:
+    """The budget for warnings, and how many of them there may be for each alert (`ratio`); None where there are none."""
+    allowed = settings.warning_budget
+    if allowed is None:
+        return None
+    return {"warnings": allowed.alerts, "period_ms": allowed.period_ms, "ratio": settings.warnings_per_alert}
+
+
+def _decided(alert: Mapping[str, Any]) -> tuple[int, str]:
+    return alert["detected_at"], alert["id"]
 
 
 def _monitor(
@@ -160,6 +176,13 @@ def tables(data: Mapping[str, Any]) -> Iterator[Table | Text]:
         f" {_amount(budget['received'])} was received, {budget['alarms']:.0f} spent, {_amount(budget['left'])} left",
         style="bold",
     )
+    if (allowed := budget["warnings_allowed"]) is not None:
+        came_in, received = (_amount(budget[name] * allowed["ratio"]) for name in ("came_in", "received"))
+        yield Text(
+            f"Warning budget: {allowed['warnings']:g} in {_span(allowed['period_ms'])}. So far {came_in} came in,"
+            f" {received} was received, {budget['warnings']:.0f} spent",
+            style="bold",
+        )
     yield _table(
         "Budget by owner",
         ("model", "version", "slice", "streams", "judged", "share", "received", "spent", "left"),
@@ -180,11 +203,14 @@ def tables(data: Mapping[str, Any]) -> Iterator[Table | Text]:
             f" {counters['slices_evicted']:,} slices (max_slices) and {counters['versions_evicted']:,} versions (max_versions) evicted",
             style="yellow",
         )
-    yield _table(
-        f"{len(data['firing'])} alerts fire" if data["firing"] else "No alert fires",
-        ("detected", "severity", "what", "alert"),
-        ((_c(_date(a["detected_at"])), _c(a["severity"]), Text(a["summary"]), _c(a["id"][:12])) for a in reversed(data["firing"])),
-    )
+    heads = "detected", "severity", "what", "alert"
+    yield _table(f"{len(data['firing'])} alerts fire" if data["firing"] else "No alert fires", heads, map(_alert, reversed(data["firing"])))
+    if data["warned"]:
+        yield _table(f"{len(data['warned'])} warnings stand", heads, map(_alert, reversed(data["warned"])))
+
+
+def _alert(a: Mapping[str, Any]) -> tuple[Text, ...]:
+    return _c(_date(a["detected_at"])), _c(a["severity"]), Text(a["summary"]), _c(a["id"][:12])
 
 
 _OF_A_VERSION = ("slices", "streams", "waiting", "too_late_for_maturity")
@@ -257,7 +283,8 @@ def prometheus(data: Mapping[str, Any]) -> str:
     owners, versions, partitions, budget, counters = (data[part] for part in ("owners", "versions", "partitions", "budget", "counters"))
     ages: _Samples = [({"partition": p["partition"]}, p["age_ms"] / 1000) for p in partitions if p["age_ms"] is not None]
     lags: _Samples = [({"stage": x["stage"], "topic": x["topic"]}, x["lag"]) for x in data["lag"]]
-    firing: _Samples = [(_labels(a) | {name: a[name] for name in ("metric", "kind", "severity")}, 1) for a in data["firing"]]
+    firing, warned = map(_standing, (data["firing"], data["warned"]))
+    allowed = budget["warnings_allowed"]
     families: list[tuple[str, str, _Samples]] = [
         ("lag_offsets", "offsets that a stage has still to read", lags),
         ("snapshot_age_seconds", "age of the newest snapshot", ages),
@@ -266,6 +293,8 @@ def prometheus(data: Mapping[str, Any]) -> str:
         ("budget_came_in", "false alerts of the budget that came in", _one(budget["came_in"])),
         ("budget_received", "false alerts of the budget that streams received", _each(owners, "received")),
         ("budget_alarms", "alarms that were charged to it", _each(owners, "alarms")),
+        ("warnings_allowed_per_day", "false warnings allowed in a day", _one(_per_day(allowed)) if allowed else []),
+        ("warnings_spent", "warnings that were charged to their budget", _each(owners, "warnings") if allowed else []),
         ("budget_share", "part of what comes in to a partition from now on", _each(owners, "share")),
         ("streams", "signals that are watched", _each(owners, "streams")),
         ("streams_judged", "those past their warm-up", _each(owners, "judged")),
@@ -276,6 +305,8 @@ def prometheus(data: Mapping[str, Any]) -> str:
         ("versions_evicted", "versions that others took the place of", _one(counters["versions_evicted"])),
         ("alerts_firing", "alerts that fire", _one(len(firing))),
         ("alert_firing", "an alert that fires", firing),
+        ("warnings_standing", "warnings that have neither faded nor come to fire", _one(len(warned))),
+        ("warning_standing", "a warning that stands", warned),
     ]
     lines = []
     for name, what, samples in families:
@@ -284,6 +315,14 @@ def prometheus(data: Mapping[str, Any]) -> str:
             said = ",".join(f'{key}="{_escaped(str(text))}"' for key, text in labels.items())
             lines.append(f"stream_monitor_{name}{'{' + said + '}' if said else ''} {float(value)!r}")
     return "\n".join(lines) + "\n"
+
+
+def _standing(alerts: Iterable[Mapping[str, Any]]) -> _Samples:
+    return [(_labels(a) | {name: a[name] for name in ("metric", "kind", "severity")}, 1) for a in alerts]
+
+
+def _per_day(allowed: Mapping[str, Any]) -> float:
+    return float(allowed["warnings"] * 86_400_000 / allowed["period_ms"])
 
 
 def _one(value: float) -> _Samples:

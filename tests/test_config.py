@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ def test_the_defaults_are_the_settings_of_the_core() -> None:
     assert config.detect_settings() == DetectSettings()
     assert config.join.settings() == JoinSettings(ttl_ms=config.join.settings().ttl_ms)
     assert config.events.settings() == EventSettings()
+
+
+def test_warnings_come_only_where_they_are_asked_for_and_some_detector_gives_them() -> None:
+    assert parse(MINIMAL).detect_settings().warning_budget is None
+    mixed = {"warning_budget": "10 per week", "default": {"detectors": ["adwin"]}}
+    asked = parse({**MINIMAL, "detect": mixed, "monitors": {"a": {"detectors": ["e_detector"]}}}).detect_settings()
+    assert asked.warning_budget == AlertBudget(10.0)
+    assert asked.digest() != replace(asked, warning_budget=None).digest()
 
 
 def test_redis_frees_memory_only_well_after_the_join_has_decided() -> None:
@@ -104,6 +113,17 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"detect": {"default": {"detectors": [{"name": "adwin", "delta": -1}]}}}, "it must lie between 0 and 1"),
         ({"detect": {"default": {"detectors": [{"name": "adwin", "delta": "x"}]}}}, "detect.default.detectors.0: adwin: "),
         ({"detect": {"default": {"detectors": [{"delta": 1}]}}}, 'detect.default.detectors.0: "adwin" or {name = "adwin", delta = 0.001}'),
+        ({"detect": {"warning_budget": "7 per week"}, "kafka": {}}, "kafka.bootstrap_servers: is required"),
+        (
+            {"detect": {"warning_budget": "1 per week"}},
+            "detect: warning_budget must allow more than alert_budget, since a warning asks",
+        ),
+        ({"detect": {"warning_budget": "3 per month"}}, "make it several times as much, or leave it out for no warnings"),
+        ({"detect": {"warning_budget": 10}}, "detect.warning_budget: a number above 0 per hour, day, week or month is expected, such as"),
+        (
+            {"detect": {"warning_budget": "10 per week", "default": {"detectors": ["adwin", {"name": "e_detector", "per_value": 0.1}]}}},
+            "detect.warning_budget: only the e_detector without a threshold of its own gives warnings, and no monitor has it: add",
+        ),
         (
             {"detect": {"alert_budget": "1 a week"}},
             "detect.alert_budget: a number above 0 per hour, day, week or month is expected, such as",

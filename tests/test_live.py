@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,8 +62,37 @@ class Echo:
         pass
 
 
+class Later(Future[None]):
+    """A call that is made when somebody waits for it, or `happen` says so."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__()
+        self._call = call
+
+    def happen(self) -> None:
+        if not self.done():
+            try:
+                self._call()
+                self.set_result(None)
+            except Exception as failure:
+                self.set_exception(failure)
+
+    def result(self, timeout: float | None = None) -> None:
+        self.happen()
+        return super().result(0)
+
+
+class Never(Future[None]):
+    """The client has lost it."""
+
+    def result(self, timeout: float | None = None) -> None:
+        raise TimeoutError
+
+
 class Kafka:
-    """Source and sink in one: what is committed is visible in `out` and `offset`."""
+    """Source and sink in one: what is committed is visible in `out` and `offset`. Commits are made `at_once`, or when waited for."""
+
+    patience = 30.0
 
     def __init__(self, *values: bytes) -> None:
         self.values = list(values)
@@ -78,6 +109,8 @@ class Kafka:
         self.refusals: list[Exception] = []
         self.offsets: list[int | None] = []  # what `committed` says first
         self.news: list[Any] = []  # rebalances: called in the next poll
+        self.at_once = True
+        self.under_way: Future[None] = Future()
 
     def poll(self, most: int, timeout: float) -> list[Chunk]:
         if self.news:
@@ -106,7 +139,13 @@ class Kafka:
         self.open = True
         self.buffer += [value for _, _, _, value, _ in records]
 
-    def commit(self, offsets: Mapping[Place, int], metadata: Any) -> None:
+    def commit(self, offsets: Mapping[Place, int], metadata: Any) -> Future[None]:
+        later = self.under_way = Later(lambda: self._commit(offsets, metadata))
+        if self.at_once:
+            later.happen()
+        return later
+
+    def _commit(self, offsets: Mapping[Place, int], metadata: Any) -> None:
         if self.refusals:
             raise self.refusals.pop()
         self.out += self.buffer
@@ -182,6 +221,90 @@ def test_a_full_transaction_is_committed_without_waiting() -> None:
     worker.turn()
     worker.turn()
     assert kafka.transactions == [[b"a", b"b"]]
+
+
+def committing(*values: bytes, stage: Echo | None = None) -> tuple[Kafka, Worker]:
+    """A worker whose first two records are being committed."""
+    kafka = Kafka(*values)
+    kafka.at_once = False
+    worker = started(kafka, stage, batch=1, transaction_records=1)
+    worker.turn()
+    worker.turn()
+    assert (kafka.buffer, kafka.offset) == ([b"a", b"b"], None)
+    return kafka, worker
+
+
+def test_while_a_commit_is_under_way_the_next_batch_is_processed_but_not_produced() -> None:
+    stage = Echo()
+    kafka, worker = committing(b"a", b"b", b"c", b"d", b"e", stage=stage)
+    worker._pace = Pace(batch=1, transaction_s=1e9)
+    worker.turn()
+    worker.turn()
+    assert (len(stage.begun), kafka.buffer, worker.progress.records, stage.trimmed) == (4, [b"a", b"b"], 3, [])
+    kafka.under_way.result()
+    worker.turn()
+    assert (kafka.transactions, kafka.buffer, stage.trimmed) == ([[b"a", b"b"]], [b"c", b"d"], [2])
+
+
+def test_the_next_transaction_begins_when_the_one_before_it_has_ended() -> None:
+    kafka, worker = committing(b"a", b"b", b"c", b"d")
+    while worker.turn():
+        pass
+    assert kafka.transactions == [[b"a", b"b"], [b"c", b"d"]]
+
+
+def test_a_commit_under_way_is_waited_for_where_nothing_else_is_to_be_done() -> None:
+    kafka, worker = committing(b"a", b"b")
+    worker.turn()
+    assert (kafka.offset, worker.progress.committed) == (2, 2)
+
+
+def test_a_commit_under_way_is_waited_for_before_its_partition_goes_to_another() -> None:
+    stage = Echo()
+    kafka, worker = committing(b"a", b"b", b"c", stage=stage)
+    kafka.news.append(lambda: _revoke(kafka, worker))
+    worker.turn()
+    assert (kafka.out, kafka.offset, stage.trimmed, worker.progress.committed) == ([b"a", b"b"], 2, [2], 2)
+
+
+def test_after_a_refused_commit_what_was_processed_meanwhile_is_read_again_too() -> None:
+    kafka, worker = committing(b"a", b"b", b"c")
+    kafka.refusals.append(Aborted("refused"))
+    while worker.turn():
+        pass
+    assert (b"".join(value or b"" for value in kafka.out), kafka.offset) == (b"abc", 3)
+
+
+def test_what_was_counted_while_a_commit_was_under_way_is_not_counted_with_it() -> None:
+    class Counting(Echo):
+        def finish(self, ticket: Any) -> list[Out]:
+            out = super().finish(ticket)
+            self.counters["records"] = self.counters.get("records", 0) + len(out)
+            return out
+
+    kafka, worker = committing(b"a", b"b", b"c", b"d", stage=Counting())
+    worker._pace = Pace(batch=1, transaction_s=1e9)
+    worker.turn()
+    worker.turn()
+    kafka.under_way.result()
+    worker._settle()
+    assert (worker.progress.counters, worker.progress.committed) == ({"records": 2}, 2)
+    worker.finish()
+    assert (worker.progress.counters, worker.progress.committed) == ({"records": 4}, 4)
+
+
+def test_a_commit_that_never_comes_back_ends_the_process() -> None:
+    _, worker = committing(b"a", b"b")
+    assert worker._under_way is not None
+    worker._under_way = replace(worker._under_way, done=Never())
+    with pytest.raises(FatalError, match="did not come back within 30 s"):
+        worker.turn()
+
+
+def test_the_end_after_a_failure_waits_for_a_commit_under_way_before_it_rolls_back() -> None:
+    kafka, worker = committing(b"a", b"b")
+    worker.abandon()
+    assert (kafka.out, kafka.offset) == ([b"a", b"b"], 2)
 
 
 def test_what_is_produced_is_committed_before_a_store_that_does_not_answer_is_waited_for() -> None:

@@ -17,6 +17,7 @@ from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.snapshots import Snapshot, StateRecord, cut, firing
 from stream_monitor.io.status import Kept, Reach
 from stream_monitor.status import SHOWN, prometheus, report, tables
+from tests.core.test_early import CUT, ERROR, LOG
 from tests.support.observations import judged, outcome, prediction, run
 
 SETTINGS = DetectSettings(
@@ -173,3 +174,27 @@ def test_metrics_are_in_prometheus_format_whatever_names_come() -> None:
 def test_an_empty_monitor_is_shown() -> None:
     assert "No alert fires" in shown(asked([], []))
     assert "stream_monitor_alerts_firing 0.0" in prometheus(asked([], []))
+
+
+def test_warnings_stand_apart_from_what_fires_with_a_budget_of_their_own() -> None:
+    monitor, alerts = run(ERROR, LOG[:CUT])
+    records = [firing(("observations", 0), alert) for alert in alerts]
+    data = asked([kept(monitor, records, ERROR)], [reach(0, CUT, CUT)], ERROR)
+    assert (data["firing"], [warned["id"] for warned in data["warned"]]) == ([], [alerts[-1].id])
+    assert (data["budget"]["alarms"], data["budget"]["warnings"]) == (0, 2)
+    assert data["budget"]["warnings_allowed"] == {"warnings": 20.0, "period_ms": 7 * 86_400_000, "ratio": 20.0}
+    text = shown(data)
+    assert "Warning budget: 20 in 7 d." in text
+    assert "2 spent" in text
+    assert "1 warnings stand" in text
+    lines = prometheus(data).splitlines()
+    assert 'stream_monitor_warnings_spent{model="credit",model_version="v3",slice=""} 2.0' in lines
+    assert {"stream_monitor_warnings_standing 1.0", "stream_monitor_alerts_firing 0.0"} <= set(lines)
+
+
+def test_where_nobody_asks_for_warnings_nothing_is_said_of_them() -> None:
+    monitor, records = drifted()
+    data = asked([kept(monitor, records)], [reach(0, 6_000, 6_000)])
+    assert (data["warned"], data["budget"]["warnings_allowed"]) == ([], None)
+    assert not re.search("Warning budget|warnings stand", shown(data))
+    assert not [line for line in prometheus(data).splitlines() if line.startswith("stream_monitor_warnings_spent")]

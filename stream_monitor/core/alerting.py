@@ -2,10 +2,16 @@
 
     none --drift--> firing --recovered | silent | evicted | operator | rebuilt--> resolved
                     firing --learned | acknowledged | silenced | heard--> firing
+    none --suspected--> warning --drift--> firing
+                        warning --faded | silent | evicted | operator | rebuilt--> resolved
+                        warning --acknowledged | silenced | heard--> warning
 
 One episode per fingerprint (model, version, slice, metric), whichever detector saw it; a change that lasts is one alert. A stream
 (core/streams.py) says what happened to it, `Desk` looks the transition up and writes the events down. What was acknowledged or silenced
 stands in the details of the alert, so that every later event says it. A silenced alert goes on untold (core/silences.py).
+
+A warning (core/early.py) is an alert that may come to fire, under the same id. Its events say `early` in their details, those after it
+has fired when it was `warned` of. It belongs to no incident before it fires: it names itself.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ from stream_monitor.core.silences import Silences
 
 class State(StrEnum):
     NONE = "none"
+    WARNING = "warning"
     FIRING = "firing"
     RESOLVED = "resolved"
 
@@ -39,6 +46,8 @@ class State(StrEnum):
 class Event(StrEnum):
     """What can happen to an alert; the value is the reason that a resolved alert gives."""
 
+    SUSPECTED = "suspected"
+    FADED = "faded"
     DRIFT = "drift"
     LEARNED = "learned"
     ACKNOWLEDGED = "acknowledged"
@@ -59,6 +68,16 @@ class Transition(NamedTuple):
 
 
 TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
+    (State.NONE, Event.SUSPECTED): Transition(State.WARNING, Status.WARNING),
+    (State.WARNING, Event.DRIFT): Transition(State.FIRING, Status.FIRING),
+    (State.WARNING, Event.ACKNOWLEDGED): Transition(State.WARNING, Status.ACKNOWLEDGED),
+    (State.WARNING, Event.SILENCED): Transition(State.WARNING, Status.SILENCED),
+    (State.WARNING, Event.HEARD): Transition(State.WARNING, Status.WARNING),
+    (State.WARNING, Event.FADED): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.WARNING, Event.SILENT): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.WARNING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.WARNING, Event.OPERATOR): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.WARNING, Event.REBUILT): Transition(State.RESOLVED, Status.RESOLVED),
     (State.NONE, Event.DRIFT): Transition(State.FIRING, Status.FIRING),
     (State.FIRING, Event.DRIFT): Transition(State.FIRING, None),
     (State.FIRING, Event.LEARNED): Transition(State.FIRING, Status.UPDATED),
@@ -152,7 +171,18 @@ class Named(Protocol):
         """As they are now."""
 
 
-class Episode:
+class Case:
+    """An alert that has not ended: its newest event, and its state. Of a warning nothing else is kept."""
+
+    __slots__ = ("alert", "said", "state")
+
+    def __init__(self, alert: Alert, state: State = State.WARNING) -> None:
+        self.alert = alert
+        self.state = state
+        self.said = alert.summary if "limit" in alert.details else ""  # who knows the limit said it; later events add to it
+
+
+class Episode(Case):
     """An alert that fires: the event it began with, and how near the stream came to its old level since.
 
     All in the units that detectors read: `center` is the level to come back to, half the shift is near enough, `deviation` the
@@ -162,15 +192,13 @@ class Episode:
     """
 
     __slots__ = (
-        "alert", "center", "corrected", "count", "counts", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw",
-        "reach", "runs", "said", "settled", "spread", "state", "total", "trail", "width",
+        "center", "corrected", "count", "counts", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw", "reach",
+        "runs", "settled", "spread", "total", "trail", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
-        self.alert = alert
-        self.said = alert.summary if "limit" in alert.details else ""  # who knows the limit said it; later events add to it
+        super().__init__(alert, State.FIRING)
         self.spread = spread  # values are squares of scores, levels their roots
-        self.state = State.FIRING
         self.center = center
         self.deviation = deviation
         self.reach = abs(shift) / 2
@@ -295,18 +323,23 @@ class Desk:
         autocorrelation: float | None = None,
         more: Mapping[str, Any] | None = None,
         told: Told | None = None,
+        warning: Case | None = None,
+        early: bool = False,
     ) -> Alert:
-        """The event that begins an episode, at the value with this `offset`, with `more` details. `id` is unique: a value is read once."""
+        """The event that begins an episode, at the value with this `offset`, with `more` details. `id` is unique: a value is read once.
+        `early`: it begins a warning instead. `warning`: the one that it comes of, whose id it keeps."""
         position = self._at(offset)
-        alert_id = digest_of(subject.fingerprint, _place(position))
+        state = State.NONE if warning is None else warning.state
+        status = TRANSITIONS[state, Event.SUSPECTED if early else Event.DRIFT].publish or Status.FIRING
+        alert_id = digest_of(subject.fingerprint, _place(position)) if warning is None else warning.alert.id
         before, after = change.before.value, change.after.value
         alert = Alert(
             id=alert_id,
-            event_id=digest_of(alert_id, Status.FIRING, _place(position)),
+            event_id=digest_of(alert_id, status, _place(position)),
             fingerprint=subject.fingerprint,
-            incident=self.incidents.join(subject.model, alert_id, change.time, self.clock),
-            status=Status.FIRING,
-            severity=subject.severity(change.effect),
+            incident=alert_id if early else self.incidents.join(subject.model, alert_id, change.time, self.clock),
+            status=status,
+            severity=Severity.INFO if early else subject.severity(change.effect),
             kind=subject.kind,
             model=subject.model,
             model_version=subject.version,
@@ -329,16 +362,29 @@ class Desk:
             | ({"of": "spread"} if change.spread else {})
             | ({} if autocorrelation is None else {"autocorrelation": round(autocorrelation, 3)})
             | dict(more or {})
+            | ({"early": True, "warned": self.clock} if early else {})
             | ({} if told is None else dict(told.details)),
             change=change.span,
         )
+        covered = self.silences.cover(alert.fingerprint, alert.incident)
+        if warning is not None:
+            alert = replace(alert, details={**alert.details, **self._kept(warning.alert, alert.incident, covered)})
         if told is None:
             alert = replace(alert, summary=_sentence(alert))
-        if self.silences.cover(alert.fingerprint, alert.incident):
+        if not covered:
+            self.out.append(alert)
+        elif warning is None or alert.id in self.silences.untold:
             self.silences.untold.add(alert.id)
         else:
-            self.out.append(alert)
+            self.silences.unheard.add(alert.id)
         return alert
+
+    def _kept(self, warned: Alert, incident: str, covered: bool) -> dict[str, Any]:
+        """What is still to be said of a warning whose alert fires, in this `incident`. Who silenced it as one of its own silenced that."""
+        if incident != warned.incident:
+            self.silences.until.pop(warned.incident, None)
+        names = ("warned", "acknowledged", "silenced") if covered else ("warned", "acknowledged")
+        return {name: warned.details[name] for name in names if name in warned.details}
 
     def update(
         self, episode: Episode, offset: int, details: Mapping[str, Any], after: Level | None = None, severity: Severity | None = None
@@ -349,27 +395,33 @@ class Desk:
         details = {**fired.details, **details}
         self._go_on(episode, Event.LEARNED, offset, details=details, after=after or fired.after, severity=severity or fired.severity)
 
-    def acknowledge(self, episode: Episode, note: Mapping[str, Any], offset: int) -> None:
+    def acknowledge(self, episode: Case, note: Mapping[str, Any], offset: int) -> None:
         """Somebody has taken it on; `note`: who, when (`at`), and a comment."""
         self._go_on(episode, Event.ACKNOWLEDGED, offset, details={**episode.alert.details, "acknowledged": dict(note)})
 
-    def silence(self, episode: Episode, note: Mapping[str, Any], offset: int) -> None:
+    def silence(self, episode: Case, note: Mapping[str, Any], offset: int) -> None:
         """Nothing is to be heard of it from here on, `until` the time in `note`: that is the last of it for now."""
         self._go_on(episode, Event.SILENCED, offset, details={**episode.alert.details, "silenced": dict(note)})
 
-    def hear(self, episode: Episode, offset: int) -> None:
+    def hear(self, episode: Case, offset: int) -> None:
         """Its silence is over, and it still fires: it begins for those who were not told of it."""
         alert = episode.alert
         if self.silences.cover(alert.fingerprint, alert.incident):
             return  # by another silence
         details = {name: value for name, value in alert.details.items() if name != "silenced"}
-        if alert.id in self.silences.untold:
-            self.silences.untold.discard(alert.id)
-            self._go_on(episode, Event.HEARD, offset, Status.FIRING, details=details)
+        if alert.id in self.silences.untold | self.silences.unheard:
+            self._forget(alert)
+            begun = Status.WARNING if episode.state is State.WARNING else Status.FIRING
+            self._go_on(episode, Event.HEARD, offset, begun, details=details)
         elif "silenced" in alert.details:
             self._go_on(episode, Event.HEARD, offset, details=details)
 
-    def _go_on(self, episode: Episode, event: Event, offset: int, status: Status | None = None, **changes: Any) -> None:
+    def _forget(self, alert: Alert) -> None:
+        """There is nothing left that was not told of it."""
+        self.silences.untold.discard(alert.id)
+        self.silences.unheard.discard(alert.id)
+
+    def _go_on(self, episode: Case, event: Event, offset: int, status: Status | None = None, **changes: Any) -> None:
         """The next event of an alert that fires; published unless it is silenced."""
         transition = TRANSITIONS[episode.state, event]
         fired, position = episode.alert, self._at(offset)
@@ -402,7 +454,7 @@ class Desk:
     def _at(self, offset: int) -> Position:
         return Position(self.topic, self.partition, offset)
 
-    def resolve(self, episode: Episode, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
+    def resolve(self, episode: Case, event: Event, level: Level, offset: int, details: Mapping[str, Any] | None = None) -> None:
         """The event that ends an episode. `details` to add to the reason."""
         transition = TRANSITIONS[episode.state, event]
         episode.state = transition.to
@@ -414,8 +466,9 @@ class Desk:
         self.incidents.leave(fired.model, fired.incident, fired.id)
         if self.incidents.get(fired.model, fired.incident) is None:
             self.silences.until.pop(fired.incident, None)
-        if fired.id in self.silences.untold:
-            self.silences.untold.discard(fired.id)
+        untold = fired.id in self.silences.untold
+        self._forget(fired)
+        if untold:
             return
         self.out.append(
             replace(
@@ -426,9 +479,14 @@ class Desk:
                 detected_at=max(self.clock, fired.detected_at),
                 position=position,
                 summary="; ".join([_return(fired, event, level), *_clauses(fired.metric, details or {})]),
-                details={"reason": event.value, **(details or {})},
+                details={"reason": event.value, **({"early": True} if is_early(fired) else {}), **(details or {})},
             )
         )
+
+
+def is_early(alert: Alert) -> bool:
+    """Whether it is a warning that has not come to fire."""
+    return "early" in alert.details
 
 
 def _place(position: Position) -> str:
@@ -488,6 +546,8 @@ def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
         yield _looks(details["shape"], details.get("course", {}))
     if (recurring := details.get("recurring")) is not None:
         yield f"a level it had before, {recurring['times']} times since {since(recurring['since'])}"
+    if "early" in details:
+        yield "an early notice, on less evidence than an alert asks for"
     for name in ("acknowledged", "silenced"):
         if name in details:
             yield _noted(name, details[name])
@@ -543,6 +603,7 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
     if event is Event.RECOVERED:
         return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
     reasons = {
+        Event.FADED: "the evidence faded",
         Event.SILENT: "the version is no longer heard of",
         Event.EVICTED: "it is no longer watched, more was seen than the limits allow",
         Event.OPERATOR: "an operator resolved it",

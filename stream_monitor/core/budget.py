@@ -12,6 +12,8 @@ streams receive is never more than what came in, however many there are and what
 - The clock is the monitor's event clock, and one record moves the ledger by at most `max_step_ms`: a wrong time pays for no alarm.
 - A decision may depend on shares, and shares on who joined and left, but never on the value that is being judged: shares are predictable.
 
+Warnings (core/early.py) have a budget that is a multiple of this one, shared out by the same shares; so of them only a count is kept.
+
 A detector that receives c per value and raises at most c false alarms per value on average keeps it; core/detectors/ say which do so
 by proof and which by simulation.
 """
@@ -27,7 +29,7 @@ LOOKS = 24  # levels that are remembered, one a look, to tell who has been silen
 class Ledger:
     """Of one partition. `level` is A, in false alarms for a weight of 1; `rate`: false alarms a millisecond; `age`: ms that have passed."""
 
-    __slots__ = ("age", "alarms", "came_in", "known", "level", "looks", "max_step_ms", "now", "rate", "received", "weight")
+    __slots__ = ("age", "alarms", "came_in", "known", "level", "looks", "max_step_ms", "now", "rate", "received", "warnings", "weight")
 
     def __init__(self, rate: float, max_step_ms: int) -> None:
         self.rate = rate
@@ -40,6 +42,7 @@ class Ledger:
         self.came_in = 0.0  # while there was anybody to receive it
         self.received = 0.0  # by streams that are gone
         self.alarms = 0  # of streams that are gone
+        self.warnings = 0  # the same
         self.looks: list[float] = []
 
     def move(self, now: int) -> None:
@@ -62,11 +65,11 @@ class Ledger:
 
     def state(self) -> Any:
         """Plain data. `weight` and `known` are left out: they are sums over the streams that are restored."""
-        return [self.now, self.age, self.level, self.came_in, self.received, self.alarms, list(self.looks)]
+        return [self.now, self.age, self.level, self.came_in, self.received, self.alarms, self.warnings, list(self.looks)]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        self.now, self.age, self.level, self.came_in, self.received, self.alarms, looks = state
+        self.now, self.age, self.level, self.came_in, self.received, self.alarms, self.warnings, looks = state
         self.looks = list(looks)
 
 
@@ -83,7 +86,7 @@ class Account:
     (0.125, 0.75)
     """
 
-    __slots__ = ("alarms", "earlier", "joined", "ledger", "paid", "portion", "start", "weight")
+    __slots__ = ("alarms", "earlier", "joined", "ledger", "paid", "portion", "start", "warnings", "weight")
 
     def __init__(self, ledger: Ledger, weight: int, detectors: int) -> None:
         self.ledger = ledger
@@ -95,6 +98,7 @@ class Account:
         self.start = 0.0  # the level from which on it received
         self.earlier = 0.0  # received before
         self.alarms = 0
+        self.warnings = 0
 
     def join(self) -> None:
         """From now on it receives. What came in before is not its own."""
@@ -120,6 +124,7 @@ class Account:
         self.ledger.known -= self.weight
         self.ledger.received += self.received
         self.ledger.alarms += self.alarms
+        self.ledger.warnings += self.warnings
 
     def draw(self) -> float:
         """What came in since the last value, for each of its detectors."""
@@ -143,11 +148,11 @@ class Account:
 
     def state(self) -> Any:
         """Plain data."""
-        return [self.joined, self.paid, self.start, self.earlier, self.alarms]
+        return [self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave, and its place in the ledger."""
-        self.joined, self.paid, self.start, self.earlier, self.alarms = state
+        self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings = state
         if self.joined:
             self.ledger.weight += self.weight
 
@@ -164,14 +169,14 @@ def statement(ledger: Ledger, accounts: Iterable[tuple[Owner, Account]]) -> dict
     """The ledger as plain data, in false alarms: what came in, what was received, what alarms were charged and what is left of it, in all
     and by owner. `share`: the part of what comes in from now on. What is left may be less than nothing: alarms about true drifts count."""
     rows: dict[Owner, dict[str, Any]] = {}
-    received, alarms = ledger.received, ledger.alarms
+    received, alarms, warnings = ledger.received, ledger.alarms, ledger.warnings
     for owner, account in accounts:
         row = rows.get(owner)
         if row is None:
             part = None if owner.slice_ is None else {"key": owner.slice_[0], "value": owner.slice_[1]}
             row = rows[owner] = {
                 "model": owner.model, "model_version": owner.version, "slice": part,
-                "streams": 0, "judged": 0, "share": 0.0, "received": 0.0, "alarms": 0, "left": 0.0,
+                "streams": 0, "judged": 0, "share": 0.0, "received": 0.0, "alarms": 0, "left": 0.0, "warnings": 0,
             }  # fmt: skip
         row["streams"] += 1
         row["judged"] += account.joined
@@ -179,7 +184,8 @@ def statement(ledger: Ledger, accounts: Iterable[tuple[Owner, Account]]) -> dict
         row["received"] += account.received
         row["alarms"] += account.alarms
         row["left"] = row["received"] - row["alarms"]
-        received, alarms = received + account.received, alarms + account.alarms
+        row["warnings"] += account.warnings
+        received, alarms, warnings = received + account.received, alarms + account.alarms, warnings + account.warnings
     return {
         "false_alarms_a_day": ledger.rate * 86_400_000,
         "days": ledger.age / 86_400_000,
@@ -187,6 +193,7 @@ def statement(ledger: Ledger, accounts: Iterable[tuple[Owner, Account]]) -> dict
         "received": received,
         "alarms": alarms,
         "left": received - alarms,
+        "warnings": warnings,
         "weight": ledger.weight,
         "owners": list(rows.values()),
     }

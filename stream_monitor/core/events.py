@@ -108,6 +108,7 @@ class Kind(StrEnum):
 
 
 class Status(StrEnum):
+    WARNING = "warning"
     FIRING = "firing"
     UPDATED = "updated"
     ACKNOWLEDGED = "acknowledged"

@@ -26,7 +26,7 @@ from dataclasses import replace
 from math import sqrt
 from typing import Any, NamedTuple, Protocol
 
-from stream_monitor.core.alerting import MAX_WIDENING, Change, Desk, Episode, Event, Subject, Told
+from stream_monitor.core.alerting import MAX_WIDENING, Case, Change, Desk, Episode, Event, Subject, Told
 from stream_monitor.core.betting import Bets
 from stream_monitor.core.budget import Account
 from stream_monitor.core.dependence import Probe
@@ -71,6 +71,7 @@ class Guard:
 
     name = "limit"
     numeric = False
+    warning: Case | None = None  # a limit is broken or it is not: there is no early notice of it
 
     __slots__ = (
         "_begun", "_good", "_mean", "_mean_sums", "_runs", "_seen", "account", "bets", "cool_until", "desk",

@@ -27,16 +27,15 @@ A record costs a look-up and a count, 0.3 to 0.4 us with what its window does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from math import sqrt
 from typing import Any
 
-from stream_monitor.core.alerting import Change, Desk, Episode, Event, Subject
+from stream_monitor.core.alerting import Change, Desk, Event, Subject
 from stream_monitor.core.categories import category_name, key_of
 from stream_monitor.core.dependence import Probe
 from stream_monitor.core.effects import of_counts
-from stream_monitor.core.events import Level
-from stream_monitor.core.reference import Ranks
+from stream_monitor.core.history import History
 from stream_monitor.core.settings import DetectorSettings, DetectSettings
 from stream_monitor.core.streams import Around
 from stream_monitor.core.tallied import TalliedStream, Tally
@@ -67,7 +66,7 @@ class MixStream(TalliedStream):
         super().__init__(subject, detectors, settings, desk, weight)
         self.warmup = max(JUDGED, settings.warmup // PART)
         self.probe = Probe(self.warmup)
-        self.resolve_width = max(1, settings.resolve_width // PART)
+        self.aftermath.resolve_width = max(1, settings.resolve_width // PART)
         self.names: list[str] = []
         self.seen: list[float] = []
         self.toward: list[float] = []
@@ -94,11 +93,11 @@ class MixStream(TalliedStream):
         self.names, self.seen, self.toward = names, list(seen), [0.0] * len(seen)
 
     def end(self, event: Event, offset: int) -> None:
-        if self.episode is not None:
-            super().end(event, offset)
+        fired = self.episode is not None
+        super().end(event, offset)
+        if fired:
             self.begin(self.names, [n + 0.5 for n in self.sums])
-            self.count, self.total, self.squares, self.raw, self.ranks = 0, 0, 0.0, 0, Ranks()
-            self.sums = [0] * len(self.sums)
+            self._begin_again(0)
             self._forget()
 
     def told(self, before: Tally, after: Tally) -> dict[str, Any]:
@@ -106,39 +105,31 @@ class MixStream(TalliedStream):
         moves = [(name, a / n, b / m) for name, a, b in zip(self.names, before.sums, after.sums, strict=True)]
         moves.sort(key=lambda one: (-abs(one[2] - one[1]), one[0]))
         shares = [{"category": name, "before": round(a, 6), "after": round(b, 6)} for name, a, b in moves[:TOLD]]
-        return {"shares": shares, "effects": of_counts(before.sums, after.sums)}
+        return {"effect": effect_of(before, after), "shares": shares, "effects": of_counts(before.sums, after.sums)}
 
-    def _more(self, split: int) -> Mapping[str, Any]:
-        since = zip(self.seen, self.sums, self.at_mark[int(self.marks[split])], strict=True)
-        self.seen = [seen - (now - then) for seen, now, then in since]
-        return super()._more(split)
+    def _put_aside(self, split: int) -> Any:
+        _, after = self._around(split)
+        self.seen = [seen - since for seen, since in zip(self.seen, after.sums, strict=True)]
+        return super()._put_aside(split)
+
+    def settle(self) -> None:
+        return None  # as far away as once before is not the same place
 
     def around(self, time: int) -> Around | None:
         found = super().around(time)
         return found if found is None or self.episode is not None else found._replace(effect=found.effect / _ROOT)
 
-    def _change(self, split: int, spread: bool, now: int, at: int) -> Change:
-        before = self.at_mark[int(self.marks[split])]
-        after = [now - then for now, then in zip(self.sums, before, strict=True)]
-        return super()._change(split, spread, now, at)._replace(effect=effect_of(before, after))
-
-    def _effect(self, episode: Episode, mean: float) -> float:
-        return effect_of(self.before.sums, self.sums)
+    def _change(self, history: History, split: int, spread: bool, time: int, offset: int) -> Change:
+        return super()._change(history, split, spread, time, offset)._replace(effect=effect_of(*self._around(split)))
 
     def _exact(self) -> bool:
         return False
 
-    def _is_spread(self, fired: list[int]) -> bool:
+    def _is_spread(self, fired: list[int], history: History) -> bool:
         return False  # of t: it means nothing to anybody
 
     def _counting(self) -> None:
         return None  # effects are those of the categories
-
-    def _apart(self, episode: Episode, after: Level) -> None:
-        return None
-
-    def _known(self, level: float, before: float, spread: bool) -> None:
-        return None  # as far away is not the same place
 
     def state(self) -> Any:
         return [*super().state(), list(self.seen), list(self.toward)]
@@ -149,11 +140,11 @@ class MixStream(TalliedStream):
         self.seen, self.toward = list(seen), list(toward)
 
 
-def effect_of(before: Sequence[float], after: Sequence[float]) -> float:
-    """w of two mixes, as often as each category came, without what chance adds to it."""
-    n, m = sum(before), sum(after)
+def effect_of(before: Tally, after: Tally) -> float:
+    """w of two mixes, without what chance adds to it."""
+    n, m = sum(before.sums), sum(after.sums)
     found = 0.0
-    for a, b in zip(before, after, strict=True):
+    for a, b in zip(before.sums, after.sums, strict=True):
         p, move = a / n, b / m - a / n
         found += (move * move - p * (1 - p) * (1 / n + 1 / m)) / max(p, LEAST)
     return sqrt(max(found, 0.0))

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from stream_monitor.core.alerting import Desk, Episode, Event
+from stream_monitor.core.alerting import Case, Desk, Event, State, is_early
 from stream_monitor.core.attribution import FEW, differs, explain
 from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
@@ -262,20 +262,20 @@ class Monitor:
             return False
         self._count(f"control_{decision.action}")
         meant = [
-            (stream, episode)
-            for stream, episode in self._firing()
-            if decision.alert == (episode.alert.incident if decision.incident else episode.alert.id)
+            (stream, case)
+            for stream, case in self._open()
+            if decision.alert == (case.alert.incident if decision.incident else case.alert.id)
         ]
         if decision.action == "silence":
-            self._silence(decision, [episode for _, episode in meant], offset)
-        for stream, episode in meant:
+            self._silence(decision, [case for _, case in meant], offset)
+        for stream, case in meant:
             if decision.action == "resolve":
                 stream.end(Event.OPERATOR, offset)
             elif decision.action == "acknowledge":
-                self._desk.acknowledge(episode, decision.note, offset)
+                self._desk.acknowledge(case, decision.note, offset)
         return True
 
-    def _silence(self, decision: Decision, meant: list[Episode], offset: int) -> None:
+    def _silence(self, decision: Decision, meant: list[Case], offset: int) -> None:
         """Begins a silence, or ends one whose end has passed. What it is about: an incident that is open, or a fingerprint."""
         desk = self._desk
         name = decision.alert if decision.incident else meant[0].alert.fingerprint if meant else decision.fingerprint
@@ -285,9 +285,9 @@ class Monitor:
             desk.silences.until.pop(name, None)
             self._hear({name}, offset)
         elif desk.silences.add(name, decision.until):
-            for _, episode in self._firing():
-                if name in (episode.alert.fingerprint, episode.alert.incident):
-                    desk.silence(episode, decision.note, offset)
+            for _, case in self._open():
+                if name in (case.alert.fingerprint, case.alert.incident):
+                    desk.silence(case, decision.note, offset)
         else:
             self._count("silences_refused")
         self._wake = min(self._look, desk.silences.next_end)
@@ -315,14 +315,14 @@ class Monitor:
 
     def _hear(self, over: set[str], offset: int) -> None:
         """Silences of these names are over."""
-        for _, episode in self._firing():
-            if episode.alert.fingerprint in over or episode.alert.incident in over:
-                self._desk.hear(episode, offset)
+        for _, case in self._open():
+            if case.alert.fingerprint in over or case.alert.incident in over:
+                self._desk.hear(case, offset)
 
-    def _firing(self) -> list[tuple[Watched, Episode]]:
-        """The alerts that fire, and what they are of."""
+    def _open(self) -> list[tuple[Watched, Case]]:
+        """The alerts that have not ended, warnings included, and what they are of."""
         watched = (one for version in self._versions.values() for one in version.watched())
-        return [(one, one.episode) for one in watched if one.episode is not None]
+        return [(one, case) for one in watched if (case := one.episode or one.warning) is not None]
 
     def _admit(self, name: tuple[str, str], offset: int) -> Version:
         if len(self._versions) >= max(1, self._settings.max_versions):
@@ -453,25 +453,25 @@ class Monitor:
 
         One whose signal has an alert here goes on as it, under the id that is known; the others are resolved by the events that are
         answered, dated at `offset` (== `at`). An alert that fires here only is not told now: its end will be. Incidents are those that
-        the alerts name; what fires here only goes with what it was together with.
+        the alerts name; what fires here only goes with what it was together with. Warnings alike, but a warning goes on as a warning only.
         """
-        episodes = {episode.alert.fingerprint: episode for _, episode in self._firing()}
+        cases = {case.alert.fingerprint: case for _, case in self._open()}
         carried = set()
         joined: dict[str, str] = {}  # incident here -> incident that is known
         for alert in firing:
-            episode = episodes.get(alert.fingerprint)
-            if episode is not None:
+            case = cases.get(alert.fingerprint)
+            if case is not None and is_early(alert) == (case.state is State.WARNING):
                 carried.add(alert.fingerprint)
-                joined.setdefault(episode.alert.incident, alert.incident)
-                self._desk.silences.untold.discard(episode.alert.id)
-                episode.alert = alert
+                joined.setdefault(case.alert.incident, alert.incident)
+                self._desk.silences.untold.discard(case.alert.id)
+                case.alert = alert
             else:
                 self._desk.close(alert, Event.REBUILT, alert.after, offset)
-        for fingerprint, episode in episodes.items():
-            incident = episode.alert.incident
+        for fingerprint, case in cases.items():
+            incident = case.alert.incident
             if fingerprint not in carried and incident in joined:
-                episode.alert = replace(episode.alert, incident=joined[incident])
-        self._desk.incidents.regroup(episode.alert for episode in episodes.values())
+                case.alert = replace(case.alert, incident=joined[incident])
+        self._desk.incidents.regroup(case.alert for case in cases.values() if case.state is State.FIRING)
         out, self._desk.out = self._desk.out, []
         return out
 

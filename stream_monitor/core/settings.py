@@ -138,6 +138,7 @@ class DetectSettings:
     """Everything that decides which alerts a log gives.
 
     `alert_budget`: see core/budget.py; `partitions` of `observations` own equal parts of it.
+    `warning_budget`: of false warnings, more than of alerts; None for no warnings (core/early.py).
     `maturity_ms`: how long, in event time after a prediction, its label is waited for; None takes `maturity_quantile` of the
     first `maturity_sample` label delays of the model version and freezes it (core/maturity.py); 0 does not wait, and takes
     outcomes as they come. `max_waiting`: outcomes held for maturity per model version.
@@ -151,6 +152,7 @@ class DetectSettings:
     """
 
     alert_budget: AlertBudget = field(default_factory=AlertBudget)
+    warning_budget: AlertBudget | None = None
     partitions: int = 1
     maturity_ms: int | None = None
     maturity_quantile: float = 0.95
@@ -168,6 +170,11 @@ class DetectSettings:
     silent_ms: int = DAY
     monitors: tuple[MonitorSettings, ...] = ()
     default: MonitorSettings = field(default_factory=MonitorSettings)
+
+    @property
+    def warnings_per_alert(self) -> float | None:
+        """How many false warnings are allowed for each false alert; None where there are no warnings."""
+        return None if self.warning_budget is None else self.warning_budget.rate / max(self.alert_budget.rate, 1e-300)
 
     def digest(self) -> str:
         """32 hex digits: equal if and only if the decisions are made by equal settings."""

@@ -35,7 +35,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
-from stream_monitor.core.alerting import Desk, Episode, Event, Subject
+from stream_monitor.core.alerting import Case, Desk, Episode, Event, Subject
 from stream_monitor.core.budget import Account
 from stream_monitor.core.categories import Shares, shorten
 from stream_monitor.core.coverage import METRIC as UNLABELLED
@@ -179,6 +179,8 @@ class Watched(Protocol):
     judged: bool
     episode: Episode | None
 
+    @property
+    def warning(self) -> Case | None: ...
     def end(self, event: Event, offset: int) -> None: ...
     def rest(self) -> None: ...
 

@@ -1,7 +1,7 @@
 """The state topic: snapshots of detector state, to start from, and the alerts that fire. Records in, values out.
 
     TOPIC/PARTITION/CHUNK                a piece of the newest snapshot of a partition of `observations`
-    TOPIC/PARTITION/firing/FINGERPRINT   the newest event about an alert that fires now
+    TOPIC/PARTITION/firing/FINGERPRINT   the newest event about an alert that fires now, or a warning that stands
 
 A snapshot stands for one offset of one partition and one configuration. Its chunks are written in one transaction with that
 offset, under keys that the next snapshot overwrites, so a reader of committed records finds one whole snapshot or none; what a longer

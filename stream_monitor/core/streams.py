@@ -8,7 +8,7 @@ it from the share and the rate of values, anew each day of event time; values th
 past leaves open (core/dependence.py). When a detector fires, the change point is sought over marks that the stream leaves behind
 it every 25 values (thinned out with age), so it does not depend on the detector. A shift below the subject's `minimum_effect` only
 resets the detector. Otherwise an alert fires, the old reference is put aside and the new level becomes the reference; while the
-alert lasts, means of values are held against the old one, which comes back with the level.
+alert lasts, means of values are held against the old one, which comes back with the level (core/aftermath.py).
 """
 
 from __future__ import annotations
@@ -16,31 +16,25 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from itertools import pairwise
-from math import inf, sqrt
 from typing import Any, NamedTuple
 
-from stream_monitor.core import intervals
-from stream_monitor.core.alerting import TRANSITIONS, Change, Desk, Episode, Event, State, Subject
+from stream_monitor.core.aftermath import FEW, Aftermath
+from stream_monitor.core.alerting import TRANSITIONS, Case, Change, Desk, Episode, Event, State, Subject
 from stream_monitor.core.budget import Account
-from stream_monitor.core.change import likely, of_bits, of_shift, of_spread
 from stream_monitor.core.dependence import Past, Probe
-from stream_monitor.core.detectors import Assurance, Detector, EDetector, create
-from stream_monitor.core.effects import BINS, Counts, of_shares
-from stream_monitor.core.events import Kind, Level, Severity, Span
-from stream_monitor.core.intervals import LUCK, Blocks
+from stream_monitor.core.detectors import Assurance, Detector, EDetector, Evidence, create
+from stream_monitor.core.early import Early
+from stream_monitor.core.effects import Counts
+from stream_monitor.core.events import Alert, Level
+from stream_monitor.core.history import WIDTH, History
+from stream_monitor.core.laws import BITS, SCORES, Law
 from stream_monitor.core.reference import Ranks, binary_score, mix
 from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSettings
-from stream_monitor.core.shape import Block, Shape, Trail
 
 MARK_EVERY = 25
 THIN_EVERY = 20  # marks
 THIN_TO = 8
-LEVELS = 4  # of earlier episodes that are remembered
-_WIDTH = 6  # numbers a mark: count, total, raw, time, offset, squares
 
-QUICK = 8  # values after a change that hardly any alarm comes before
-FEW = 25  # values that say too little about a rate
 REMEMBERED = 0.8  # of what the looks before counted
 LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
 
@@ -68,13 +62,13 @@ class Stream:
     """
 
     numeric: bool
+    law: Law
     mark_every = MARK_EVERY
 
     __slots__ = (
-        "account", "compared", "cool_until", "count", "desk", "detectors", "e", "e_at", "episode", "explain", "held", "held_squares",
-        "held_sum", "judged", "left", "levels", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe", "raw",
-        "renew_at", "resolve_means", "resolve_width", "salt", "since", "since_count", "since_level", "squares", "subject", "total",
-        "warmup",
+        "account", "aftermath", "compared", "count", "desk", "detectors", "e", "e_at", "early", "episode", "explain", "held",
+        "held_squares", "held_sum", "judged", "left", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe",
+        "raw", "renew_at", "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -84,13 +78,12 @@ class Stream:
         self.desk = desk
         self.salt = subject.salt
         self.warmup = settings.warmup
-        self.resolve_means = settings.resolve_means
-        self.resolve_width = settings.resolve_width
         self.detectors = [create(one) for one in detectors]
         self.account = Account(desk.ledger, weight, sum(d.budgeted for d in self.detectors))
         self.judged = False
         self.e: EDetector | None = None
         self.e_at = next((i for i, d in enumerate(self.detectors) if isinstance(d, EDetector) and d.budgeted), None)
+        self.early = None if self.e_at is None else Early.of(settings, sum(d.budgeted for d in self.detectors))
         self.held = 0
         self.held_sum: float = 0
         self.held_squares = 0.0
@@ -111,21 +104,23 @@ class Stream:
         self.episode: Episode | None = None
         self.explain: Callable[[int], Mapping[str, Any]] | None = None  # what else its alerts can say of a change at this time (ms)
         self.old: Any = None  # the reference that the episode moved away from
-        self.cool_until = 0  # event time before which there is no other alert
-        self.levels: list[list[Any]] = []  # of episodes before: level, time, how many times, whether of the spread; the latest last
+        self.aftermath = Aftermath(subject, self.law, settings, desk)
         self._bind()
+        self._attend()
 
     def push(self, x: float, unit: int, time: int, offset: int) -> None:
         """Takes the next value. `unit`: the record's hash; `time` (ms), `offset`: of its prediction and record."""
         raise NotImplementedError
 
     def end(self, event: Event, offset: int) -> None:
-        """Resolves the alert that fires, if there is one, for a reason that does not lie in the values."""
+        """Resolves the alert that fires or the warning, if there is one, for a reason that does not lie in the values."""
         episode = self.episode
         if episode is not None:
             self.desk.resolve(episode, event, episode.level(), offset)
             self._leave(episode)
             self.compared = None  # the new level is what is normal from now on
+        elif self.early is not None and self.early.case is not None:
+            self._lift(self.early, self.early.case, event, offset)
 
     def inherit(self, other: Stream, version: str) -> None:
         """Begins with what is normal for the same signal of another version, `version`, and what was found about its values: the
@@ -167,13 +162,13 @@ class Stream:
             fired = episode.alert
             return Around(fired.before, Level(raw / count, count), fired.details.get("effect", 0.0), episode.pace) if count else None
         marks = self.marks
-        at = len(marks) - _WIDTH
+        at = len(marks) - WIDTH
         while at >= 0 and marks[at + 3] > time:
-            at -= _WIDTH
+            at -= WIDTH
         if at < 0:
             return None
-        last = at + _WIDTH == len(marks)
-        end, then = (self.count, self.desk.clock) if last else (marks[at + _WIDTH], marks[at + _WIDTH + 3])
+        last = at + WIDTH == len(marks)
+        end, then = (self.count, self.desk.clock) if last else (marks[at + WIDTH], marks[at + WIDTH + 3])
         part = (time - marks[at + 3]) / (then - marks[at + 3]) if then > marks[at + 3] else 1.0
         inside = int(min(max(part, 0.0), 1.0) * (end - marks[at]))  # of those between the marks, at the level before
         n = int(marks[at])
@@ -183,19 +178,11 @@ class Stream:
         old, level = marks[at + 1] / n, marks[at + 2] / n
         new, now = (self.total - marks[at + 1] - inside * old) / after, (self.raw - marks[at + 2] - inside * level) / after
         rate = (before - marks[0]) / max(1.0, time - marks[3])
-        return Around(Level(level, before), Level(now, after), (new - old) / self._deviation(at), rate)
+        return Around(Level(level, before), Level(now, after), (new - old) / self.law.deviation(n, marks[at + 1]), rate)
 
     def settle(self) -> dict[str, int] | None:
-        """Enough came since the alarm to know the level by. Since when and how many times, this one included, the stream was seen at it."""
-        episode = self.episode
-        if episode is None or episode.spread or self.count < FEW:
-            return None
-        level, told = self.raw / self.count, episode.alert
-        if abs(level - told.before.value) < abs(told.after.value - told.before.value) / 3:
-            return None  # it is on its way back
-        episode.settled = level
-        known = self._known(level, told.before.value, False)
-        return {"since": known[1], "times": known[2] + 1} if known else None
+        """Enough came since the alarm to know the level by: since when and how many times, this one included, it was seen before."""
+        return None if self.episode is None else self.aftermath.settle(self.episode, self.count, self.raw)
 
     def evidence(self) -> float:
         """The e-value of a change since the e-detector last fired: its evidence over the budget that the stream received; 0 for none.
@@ -275,73 +262,118 @@ class Stream:
 
     def _marked(self) -> list[int]:
         """How many values there were at each mark."""
-        return [int(count) for count in self.marks[::_WIDTH]]
+        return [int(count) for count in self.marks[::WIDTH]]
 
     def _thin(self) -> None:
         """Drops marks until their distance is about an eighth of their age: some 80 marks for a million values."""
         marks, now = self.marks, self.count
-        kept = [len(marks) - _WIDTH]
-        for i in range(kept[0] - _WIDTH, 0, -_WIDTH):
+        kept = [len(marks) - WIDTH]
+        for i in range(kept[0] - WIDTH, 0, -WIDTH):
             newer = marks[kept[-1]]
-            if (newer - marks[i - _WIDTH]) * THIN_TO > now - newer:
+            if (newer - marks[i - WIDTH]) * THIN_TO > now - newer:
                 kept.append(i)
         if kept[-1]:
             kept.append(0)
         thinned = array("d")
         for i in reversed(kept):
-            thinned.extend(marks[i : i + _WIDTH])
+            thinned.extend(marks[i : i + WIDTH])
         self.marks = thinned
 
     def _alarm(self, fired: list[int], time: int, offset: int) -> None:
-        """Some detectors fired at this value."""
+        """Some detectors fired at this value, or the e-detector has something to say that is no alarm."""
+        if self.early is not None and self.e is not None and fired[0] == self.e_at and self.e.total() < 1.0:
+            fired = fired[1:]
+            if not fired:
+                self._notice(self.early, self.e, time, offset)
+                return
         detector = self.detectors[fired[0]]
-        spread = self.count >= self.warmup and self._is_spread(fired)
-        split = self._split(spread) if self.count >= self.warmup else None
+        history = self._history()
+        place = self._place(fired, history)
         if self.judged:
             self.account.alarms += 1
-        change = None if split is None else self._change(split, spread, time, offset)
-        cooling = self.episode is None and self.desk.clock < self.cool_until
-        if split is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
+        change = None if place is None else self._change(history, *place, time, offset)
+        cooling = self.episode is None and self.aftermath.cooling
+        if place is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
             if cooling and change is not None:
                 self.desk.cooled_down()
             for i in fired:
                 self.detectors[i].reset()
             self._bind()
             return
+        split, spread = place
         episode = self.episode
         count, raw = self.count, self.raw  # of these, since the change that is told
         transition = TRANSITIONS[State.NONE if episode is None else episode.state, Event.DRIFT]
         if transition.publish:
-            before, after = self._variances(split) if spread else self._means(split)
-            rho = None if self.past is None else self.past.rho
-            more = dict(self._more(split))
-            if self.compared is not None:
-                more["reference"] = f"version {self.compared}"
-            evidence = detector.evidence(before, after)
-            alert = self.desk.fire(self.subject, change, detector, self._assurance(detector), evidence, offset, rho, more)
-            shift = after.value - before.value
-            deviation = sqrt(2) * max(before.value, after.value) if spread else self._spread(split)
-            # An alarm comes when luck makes the shift look large, the more so the fewer values: what is sure of it is less.
-            sure = max(abs(shift) - 2 * deviation / sqrt(after.count), abs(shift) / 4)
-            self.episode = Episode(alert, before.value, sure, deviation, self.resolve_width, spread)
-            self.episode.pace = (self.marks[split] - self.marks[0]) / max(1.0, self.marks[split + 3] - self.marks[3])
-            self.episode.trail = Trail(self._blocks(spread), 1 + split // _WIDTH, self._noise(split, spread))
-            self.episode.counts = self._counting()
+            evidence = detector.evidence(*(history.variances(split) if spread else history.means(split)))
+            alert = self._tell(change, split, detector, evidence, offset)
+            self.episode = self.aftermath.begin(alert, history, split, spread, self._counting())
             self.old = self._put_aside(split)
-            count, raw = count - int(self.marks[split]), raw - self.marks[split + 2]
+            count, raw = history.since(split)
             self.desk.due.append((self, True))
         self._begin_again(split)
         if self.episode is not None:
             self.episode.let_go(count - self.count, raw - self.raw)
         self._forget()
 
+    def _place(self, fired: list[int], history: History) -> tuple[int, bool] | None:
+        """The mark at which the change is that these detectors see, and whether it is the spread that changed."""
+        if self.count < self.warmup:
+            return None
+        spread = self._is_spread(fired, history)
+        split = history.split(spread)
+        return None if split is None else (split, spread)
+
+    def _change(self, history: History, split: int, spread: bool, time: int, offset: int) -> Change:
+        """The change at the mark, as it looks at the value that came last."""
+        return history.change(split, spread, time, offset)
+
     def _more(self, split: int) -> Mapping[str, Any]:
-        """What else the alert about a change at the mark `split` says, as details."""
+        """What else an alert about a change at the mark says, as details."""
         return {} if self.explain is None else self.explain(int(self.marks[split + 3]))
 
-    def _learned(self) -> Mapping[str, Any]:
-        """What it says once enough was seen after the alarm: of the values since then."""
-        return {}
+    def _tell(self, change: Change, split: int, detector: Detector, evidence: Evidence, offset: int, early: bool = False) -> Alert:
+        rho = None if self.past is None else self.past.rho
+        more = dict(self._more(split))
+        if self.compared is not None:
+            more["reference"] = f"version {self.compared}"
+        said = self._assurance(detector), evidence, offset, rho, more
+        return self.desk.fire(self.subject, change, detector, *said, warning=self.warning, early=early)
+
+    @property
+    def warning(self) -> Case | None:
+        """The alert that may come to fire."""
+        return None if self.early is None else self.early.case
+
+    def _notice(self, early: Early, e: EDetector, time: int, offset: int) -> None:
+        """The e-detector has evidence that is no alarm: a warning begins, or is over."""
+        event = early.take(e.total())
+        if event is Event.FADED and early.case is not None:
+            self._lift(early, early.case, event, offset)
+        elif event is Event.SUSPECTED:
+            self.account.warnings += 1
+            history = self._history()
+            place = self._place([self.e_at], history)  # type: ignore[list-item]
+            change = None if place is None else self._change(history, *place, time, offset)
+            large = change is not None and abs(change.effect) >= self.subject.minimum_effect
+            if place is not None and change is not None and large and not self.aftermath.cooling:
+                early.case = Case(self._tell(change, place[0], e, Evidence(e.total(), early.warn), offset, early=True))
+        self._attend()
+
+    def _lift(self, early: Early, case: Case, event: Event, offset: int) -> None:
+        """The warning is over."""
+        now = None if "of" in case.alert.details else self.around(case.alert.first_seen)
+        self.desk.resolve(case, event, case.alert.after if now is None else now.after, offset)
+        early.case = None
+
+    def _attend(self) -> None:
+        """Lets the e-detector know from which evidence on it is listened to."""
+        if self.early is not None and self.e_at is not None:
+            self.detectors[self.e_at].heed = 1.0 if self.episode is not None else self.early.heed  # type: ignore[attr-defined]
+
+    def _history(self) -> History:
+        part = 1.0 if self.past is None else (1 - self.past.rho) / (1 + self.past.rho)
+        return History(self.law, self.marks, self.count, self.total, self.raw, self.squares, part)
 
     def _forget(self) -> None:
         """The reference is another one: marks and detectors begin anew."""
@@ -351,8 +383,11 @@ class Stream:
             detector.reset()
         if self.past is not None:
             self.past.forget()
+        if self.early is not None:
+            self.early.begin_again()
         self._pause()
         self._bind()
+        self._attend()
 
     def _assurance(self, detector: Detector) -> Assurance:
         """What backs this detector's rate of false alarms here."""
@@ -372,179 +407,31 @@ class Stream:
                 detector.reset()
             self._bind()
 
-    def _is_spread(self, fired: list[int]) -> bool:
+    def _is_spread(self, fired: list[int], history: History) -> bool:
         """Whether it is a change of the spread rather than of the mean."""
         return False
-
-    def _evidence(self, spread: bool) -> list[float]:
-        """Of a change at each mark (core/change.py). The first mark may have nothing before it."""
-        marks, count, total, squares = self.marks, self.count, self.total, self.squares
-        places = [i for i in range(0, len(marks), _WIDTH) if marks[i] < count]
-        if spread:
-            found = [of_spread(count - marks[i], squares - marks[i + 5]) for i in places]
-        else:
-            found = [self._likelihood(marks[i], marks[i + 1]) + self._likelihood(count - marks[i], total - marks[i + 1]) for i in places]
-        if self.past is not None:  # so much less do values say that depend on each other
-            factor = (1 - self.past.rho) / (1 + self.past.rho)
-            found = [one * factor for one in found]
-        return [-inf if marks[i] < 1 else one for i, one in zip(places, found, strict=True)]
-
-    def _split(self, spread: bool) -> int | None:
-        """The mark at the most likely change point."""
-        evidence = self._evidence(spread)
-        best = max(evidence, default=-inf)
-        return None if best == -inf else evidence.index(best) * _WIDTH
-
-    def _span(self, spread: bool, time: int, offset: int) -> Span:
-        """Where the change began with 90% confidence; `time` and `offset` are of the value that came last."""
-        marks, evidence = self.marks, self._evidence(spread)
-        low, high = likely(marks[: len(evidence) * _WIDTH : _WIDTH], evidence, self.count)
-        part = marks[low * _WIDTH : (high + 1) * _WIDTH]
-        times, offsets = [*map(int, part[3::_WIDTH])], [*map(int, part[4::_WIDTH])]
-        if high * _WIDTH >= len(marks):
-            times.append(time)
-            offsets.append(offset)
-        return Span(min(times), max(times), min(offsets), max(offsets))
-
-    def _means(self, split: int) -> tuple[Level, Level]:
-        """Before and after the mark, in what detectors read."""
-        before, total = self.marks[split], self.marks[split + 1]
-        after = self.count - before
-        return Level(total / before, int(before)), Level((self.total - total) / after, int(after))
-
-    def _variances(self, split: int) -> tuple[Level, Level]:
-        """The same of the squares: normal scores have mean 0, so this is their variance."""
-        before, squares = self.marks[split], self.marks[split + 5]
-        after = self.count - before
-        return Level(squares / before, int(before)), Level((self.squares - squares) / after, int(after))
-
-    def _change(self, split: int, spread: bool, now: int, at: int) -> Change:
-        """The change at the mark `split`, as it looks at the value dated `now` at offset `at`."""
-        time, offset = self.marks[split + 3 : split + 5]
-        span = self._span(spread, now, at)
-        if spread:
-            before, after = self._variances(split)
-            old = intervals.of_spread(sqrt(before.value), before.count)
-            new = intervals.of_spread(sqrt(after.value), after.count, LUCK)
-            return Change(old, new, new.value / max(old.value, 1e-9) - 1, int(time), int(offset), True, span)
-        old, new = self._means(split)
-        before, after = self._levels(split)
-        after = intervals.mixed(before, after, self._strangers(split))
-        return Change(before, after, (new.value - old.value) / self._deviation(split), int(time), int(offset), False, span)
-
-    def _strangers(self, split: int) -> int:
-        """How many of the values since the mark may have come before the change: half the way to the next mark, or all but few."""
-        marks, following = self.marks, split + _WIDTH
-        since = int((marks[following] if following < len(marks) else self.count) - marks[split])
-        return since // 2 if following < len(marks) else max(0, since - QUICK)
-
-    def _levels(self, split: int) -> tuple[Level, Level]:
-        """Before and after the mark, in the signal's units, with their intervals."""
-        raise NotImplementedError
-
-    def _blocks(self, spread: bool) -> list[Block]:
-        """The values before the first mark, between the marks, and since the last one; of the squares if it is the `spread` that changed.
-
-        What came before the first mark is mostly nothing: a version that began as another one inherited it.
-        """
-        end = (self.count, self.total, self.raw, 0, 0, self.squares)
-        marks = [(0, 0, 0, *self.marks[3:5], 0), *zip(*(iter(self.marks),) * _WIDTH, strict=True), end]
-        value, raw = (5, 5) if spread else (1, 2)
-        return [Block(b[0] - a[0], b[value] - a[value], b[raw] - a[raw], a[3], a[4]) for a, b in pairwise(marks)]
-
-    def _noise(self, split: int, spread: bool) -> tuple[float, float]:
-        """The variances of what detectors read, before and after; of its squares if it is the spread that changed."""
-        if spread:
-            return 2.0, 2 * self._variances(split)[1].value ** 2
-        return self._deviation(split) ** 2, self._spread(split) ** 2
-
-    def _follow(self, value: float, raw: float, time: int, offset: int) -> None:
-        """Holds a value, as the old reference sees it, against the level before the alert, and traces what the change looks like."""
-        episode = self.episode
-        if episode is None:
-            return
-        trail = episode.trail
-        if trail is not None and trail.take(value, raw, time, offset):
-            self._look_at(episode, trail, offset)
-        episode.left -= 1
-        if not episode.left:
-            self.desk.due.append((self, False))
-        if episode.follow(value, raw) < self.resolve_means:
-            return
-        shape = None if episode.trail is None else episode.trail.shape(ended=True)
-        self.desk.resolve(episode, Event.RECOVERED, episode.level(), offset, None if shape is None else _course(shape))
-        old = self.old
-        self._leave(episode)
-        self._take_up(old)
-        self._forget()
-
-    def _look_at(self, episode: Episode, trail: Trail, offset: int) -> None:
-        """Says what the change looks like and how large it is without the luck of the alarm, if that is clear by now."""
-        shape = trail.shape()
-        if shape is None:
-            return
-        after = self._level_of(Blocks.of((block.size, block.raw) for block in shape.blocks), episode.spread)
-        details, severity = _course(shape), None
-        if shape.name != "blip":
-            mean = sum(block.total for block in shape.blocks) / sum(block.size for block in shape.blocks)
-            details["effect"] = effect = self._effect(episode, mean)
-            severity = max(self.subject.severity(effect), episode.alert.severity, key=list(Severity).index)
-            details |= self._learned()
-            if self._compares() and (apart := self._apart(episode, after)) is not None:
-                details["effects"] = apart
-        episode.trail = episode.counts = None
-        self.desk.update(episode, offset, details, after, severity)
-
-    def _compares(self) -> bool:
-        """Whether it is a distribution that is watched, rather than how good the model is."""
-        return self.subject.kind in (Kind.DATA_DRIFT, Kind.PREDICTION_DRIFT)
 
     def _counting(self) -> Counts | None:
         """What counts the values after an alarm by where in the reference they lie."""
         return None
 
-    def _apart(self, episode: Episode, after: Level) -> dict[str, Any] | None:
-        """How far the values after the alarm are from the reference (core/effects.py), if there are enough."""
-        raise NotImplementedError
-
-    def _effect(self, episode: Episode, mean: float) -> float:
-        """The change to this mean of what is followed, in standard deviations of the reference; of a spread the relative change."""
-        return sqrt(mean / max(episode.center, 1e-9)) - 1 if episode.spread else mean - episode.center
-
-    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
-        """The level of values that came after the alarm, with its interval."""
-        if spread:
-            return intervals.of_spread(sqrt(blocks.mean), blocks.count)
-        return intervals.of_mean(blocks)
+    def _follow(self, value: float, raw: float, time: int, offset: int) -> None:
+        """Follows the alert that fires by a value as the old reference sees it."""
+        episode, old = self.episode, self.old
+        if episode is None:
+            return
+        episode.left -= 1
+        if not episode.left:
+            self.desk.due.append((self, False))
+        if self.aftermath.follow(episode, value, raw, time, offset, old):
+            self._leave(episode)
+            self._take_up(old)
+            self._forget()
 
     def _leave(self, episode: Episode) -> None:
-        """The episode is over, and the level that it had is remembered."""
-        told, spread = episode.alert, episode.spread
-        level = told.after.value if episode.settled is None else episode.settled
-        known = self._known(level, told.before.value, spread)
-        if known is not None:
-            self.levels.remove(known)
-            known = [level, known[1], known[2] + 1, spread]
-        self.levels = [*self.levels, known or [level, told.first_seen, 1, spread]][-LEVELS:]
-        self.cool_until = self.desk.clock + self.subject.cool_down
+        self.aftermath.leave(episode)
         self.episode, self.old = None, None
-
-    def _known(self, level: float, before: float, spread: bool) -> list[Any] | None:
-        """The level of an earlier episode that this one may be taken for: not further from it than a third of the shift."""
-        near = [known for known in self.levels if known[3] == spread and abs(known[0] - level) <= abs(level - before) / 3]
-        return min(near, key=lambda known: abs(known[0] - level), default=None)
-
-    def _likelihood(self, count: float, total: float) -> float:
-        """Log likelihood of so many values with this sum, at a mean of their own (core/change.py)."""
-        return of_shift(count, total)
-
-    def _deviation(self, split: int) -> float:
-        """The reference's standard deviation in what detectors read."""
-        raise NotImplementedError
-
-    def _spread(self, split: int) -> float:
-        """The larger of the standard deviations of a value before and after the change."""
-        return self._deviation(split)
+        self._attend()
 
     def _reference(self) -> Any:
         """The reference as it is, as `_take_up` takes it."""
@@ -570,7 +457,7 @@ class Stream:
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
             self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
-            self.cool_until, [list(known) for known in self.levels],
+            self.early and self.early.state(), *self.aftermath.state(),
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
@@ -578,9 +465,10 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        (
-            self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, self.cool_until, self.levels,
-        ) = rest  # fmt: skip
+        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, early, *aftermath = rest
+        self.aftermath.restore(aftermath)
+        if self.early is not None:
+            self.early.restore(early)
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
@@ -591,6 +479,7 @@ class Stream:
         if self.judged and self.e_at is not None:
             self.e = self.detectors[self.e_at]  # type: ignore[assignment]
         self._bind()
+        self._attend()
 
 
 def _above(update: Callable[[float], bool]) -> Callable[[float], bool]:
@@ -602,6 +491,7 @@ class BinaryStream(Stream):
     """Values 0 and 1. Detectors that read values get them as they are, the others randomised normal scores under the running share."""
 
     numeric = False
+    law = BITS
 
     __slots__ = ()
 
@@ -684,33 +574,6 @@ class BinaryStream(Stream):
         for i in range(1, seen + 1):
             self.push(0, i * _PRIMING_STEP, time, offset)
 
-    def _likelihood(self, count: float, total: float) -> float:
-        return of_bits(count, total)
-
-    def _apart(self, episode: Episode, after: Level) -> dict[str, Any] | None:
-        before = episode.alert.before
-        return of_shares(before.value, before.count, after.value, after.count)
-
-    def _effect(self, episode: Episode, mean: float) -> float:
-        count = episode.alert.before.count
-        p = (episode.center * count + 0.5) / (count + 1)
-        return (mean - episode.center) / sqrt(p * (1 - p))
-
-    def _level_of(self, blocks: Blocks, spread: bool) -> Level:
-        return intervals.of_share(blocks.mean * blocks.count, blocks.count)
-
-    def _levels(self, split: int) -> tuple[Level, Level]:
-        count, ones = self.marks[split : split + 2]
-        return intervals.of_share(ones, int(count)), intervals.of_share(self.total - ones, int(self.count - count), LUCK)
-
-    def _deviation(self, split: int) -> float:
-        p = (self.marks[split + 1] + 0.5) / (self.marks[split] + 1)
-        return sqrt(p * (1 - p))
-
-    def _spread(self, split: int) -> float:
-        after = self._means(split)[1].value
-        return max(self._deviation(split), sqrt(after * (1 - after)))
-
     def _reference(self) -> Any:
         return [self.count, self.total]
 
@@ -737,6 +600,7 @@ class NumericStream(Stream):
     """Numbers of any law, as normal scores of their ranks: standard deviation 1. Levels are means in the signal's own units."""
 
     numeric = True
+    law = SCORES
 
     __slots__ = ("ranks",)
 
@@ -800,30 +664,17 @@ class NumericStream(Stream):
     def _exact(self) -> bool:
         return True
 
-    def _is_spread(self, fired: list[int]) -> bool:
+    def _is_spread(self, fired: list[int], history: History) -> bool:
         if fired[0] != self.e_at or self.e is None or not self.e.mostly_spread():
             return False
-        split = self._split(True)
+        split = history.split(True)
         if split is None:
             return False
         # Scores that all lie far out are spread out too, but it is their mean that says so.
-        return self._means(split)[1].value ** 2 < self._variances(split)[1].value / 2
+        return history.means(split)[1].value ** 2 < history.variances(split)[1].value / 2
 
     def _counting(self) -> Counts | None:
-        return Counts(self.ranks.count) if self._compares() else None
-
-    def _apart(self, episode: Episode, after: Level) -> dict[str, Any] | None:
-        shift = 0.0 if episode.spread else after.value - episode.alert.before.value
-        return None if episode.counts is None else episode.counts.effects(self.old[4].centers(BINS), shift)
-
-    def _levels(self, split: int) -> tuple[Level, Level]:
-        blocks = [(block.size, block.raw) for block in self._blocks(False)]
-        at = 1 + split // _WIDTH
-        before, after = Blocks.of(blocks[:at]), Blocks.of(blocks[at:])
-        return intervals.of_mean(before), intervals.of_mean(after, before, LUCK)
-
-    def _deviation(self, split: int) -> float:
-        return 1.0
+        return Counts(self.ranks.count) if self.aftermath.compares else None
 
     def _reference(self) -> Any:
         return [self.count, self.total, self.squares, self.raw, self.ranks]
@@ -846,12 +697,3 @@ class NumericStream(Stream):
         super().restore(state)
         self.old = state[9] and [*state[9][:4], Ranks.restored(state[9][4])]
         self.ranks = Ranks.restored(state[10])
-
-
-def _course(shape: Shape) -> dict[str, Any]:
-    """A shape as details of an alert."""
-    details: dict[str, Any] = {"shape": shape.name}
-    if shape.begin is not None:
-        times = {"begin": shape.begin[0], "end": shape.end and shape.end[0]}
-        details["course"] = times | {"begin_offset": shape.begin[1], "end_offset": shape.end and shape.end[1]}
-    return details

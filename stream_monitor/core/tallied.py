@@ -35,6 +35,7 @@ class TalliedStream(NumericStream):
         self.sums: list[float] = []
         self.at_mark: dict[int, tuple[float, ...]] = {}
         self.before = Tally(0, 0.0, ())
+        self.aftermath.learned = self._learned
 
     def take(self, x: float, tally: Sequence[float], unit: int, time: int, offset: int) -> None:
         """The next value with its tally, which is of the same length each time. Otherwise as `push`."""
@@ -47,14 +48,22 @@ class TalliedStream(NumericStream):
         """What an alert says of a change from the one to the other, as details."""
         raise NotImplementedError
 
-    def _more(self, split: int) -> Mapping[str, Any]:
+    def _around(self, split: int) -> tuple[Tally, Tally]:
+        """Of the values before the mark and since."""
         count, raw = int(self.marks[split]), self.marks[split + 2]
-        self.before = Tally(count, raw, self.at_mark[count])
-        since = tuple(a - b for a, b in zip(self.sums, self.before.sums, strict=True))
-        return {**super()._more(split), **self.told(self.before, Tally(self.count - count, self.raw - raw, since))}
+        before = self.at_mark[count]
+        since = tuple(a - b for a, b in zip(self.sums, before, strict=True))
+        return Tally(count, raw, before), Tally(self.count - count, self.raw - raw, since)
+
+    def _more(self, split: int) -> Mapping[str, Any]:
+        return {**super()._more(split), **self.told(*self._around(split))}
 
     def _learned(self) -> Mapping[str, Any]:
-        return {**super()._learned(), **self.told(self.before, Tally(self.count, self.raw, tuple(self.sums)))}
+        return self.told(self.before, Tally(self.count, self.raw, tuple(self.sums)))
+
+    def _put_aside(self, split: int) -> Any:
+        self.before, _ = self._around(split)
+        return super()._put_aside(split)
 
     def _mark(self, time: int, offset: int) -> None:
         self.at_mark[self.count] = tuple(self.sums)

@@ -69,10 +69,13 @@ class Incident(NamedTuple):
 
 
 def incidents(alerts: Iterable[Mapping[str, Any]]) -> list[Incident]:
-    """Events by incident, in the order in which these began. What an older program wrote without one stands for itself."""
+    """Events by incident, in the order in which these began. What an older program wrote without one stands for itself; a warning goes
+    where its alert went when it fired."""
+    events = list(alerts)
+    homes = {str(event["id"]): incident_of(event) for event in sorted(events, key=_decided) if "id" in event}
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for alert in alerts:
-        groups.setdefault(incident_of(alert), []).append(alert)
+    for event in events:
+        groups.setdefault(homes.get(str(event.get("id")), incident_of(event)), []).append(event)
     found = []
     for id_, events in groups.items():
         events.sort(key=_decided)  # stable: the events of an alert lie in one partition

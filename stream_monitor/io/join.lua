@@ -9,8 +9,8 @@
 --            :outbox       a stream, one entry a call, id = the first offset after the call, what the call answered
 --            :slots        a hash, "P:slot" or "F:slot" -> how many of that slot of log time still wait
 --            :<epoch>:<id> an entry: 8 bytes of log time, then a journal value whose kind may be J (joined)
--- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, offsets, times}
--- ARGV[2..] key and value of each record
+-- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, offsets, times, keys, values}, the last
+--          four of each record; one argument, because thousands cost both sides more
 -- Returns  {"OK", at, trim, {packed answers, ...}} or {"BEHIND", at or -1}; answers are flat triples of offset, verdict, the other side's entry.
 local P, F, J = 80, 70, 74
 local JOINED, DUPLICATE, CONFLICT, LATE = 1, 2, 3, 4
@@ -23,7 +23,7 @@ local bucket = KEYS[1]
 local call = cmsgpack.unpack(ARGV[1])
 local from, to, committed, init = call[1], call[2], call[3], call[4]
 local window, horizon, slot, ttl = call[5], call[6], call[7], call[8]
-local offsets, times = call[9], call[10]
+local offsets, times, ids, values = call[9], call[10], call[11], call[12]
 
 local state = redis.call('HMGET', bucket, 'at', 'trim', 'epoch', 'clock')
 local at, trim, epoch, clock = tonumber(state[1]), tonumber(state[2] or 0), state[3], tonumber(state[4] or 0)
@@ -51,14 +51,14 @@ local entries, keys = {}, {}
 for start = first, count, CHUNK do
   local chunk = {}
   for i = start, math.min(start + CHUNK - 1, count) do
-    local key = prefix .. ARGV[2 * i]
+    local key = prefix .. ids[i]
     keys[i], chunk[#chunk + 1] = key, key
   end
   local n = #chunk
   chunk[n + 1] = bucket
   if not fresh then chunk[n + 2], chunk[n + 3] = bucket .. ':slots', bucket .. ':outbox' end
-  local values = redis.call('MGET', unpack(chunk))
-  for i = 1, n do entries[chunk[i]] = values[i] end
+  local found = redis.call('MGET', unpack(chunk))
+  for i = 1, n do entries[chunk[i]] = found[i] end
 end
 local before = floor((clock - horizon) / slot)
 
@@ -67,7 +67,7 @@ local dirty, notes, noted = {}, {}, 0
 local waiting = { [P] = {}, [F] = {} }
 local predictions, feedback, joined, late, conflicting, duplicate_p, duplicate_f = 0, 0, 0, 0, 0, 0, 0
 for i = first, count do
-  local key, value = keys[i], ARGV[2 * i + 1]
+  local key, value = keys[i], values[i]
   if times[i] > clock then clock = times[i] end
   local kind, known = byte(value, 2), entries[key]
   local is_p = kind == P

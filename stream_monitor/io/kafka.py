@@ -10,8 +10,10 @@ transaction is rolled back and its input read again), all others `FatalError` (t
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -28,7 +30,7 @@ from confluent_kafka import (
 from stream_monitor.core.alignment import Alignment, Run
 from stream_monitor.core.joining import Record
 from stream_monitor.core.snapshots import StateRecord
-from stream_monitor.errors import FatalError, SetupError
+from stream_monitor.errors import AGAIN, FatalError, SetupError
 from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place
 
 _record = partial(tuple.__new__, Record)  # half the price of Record(...)
@@ -318,9 +320,9 @@ class KafkaSource:
 def _raise_fatal(error: KafkaError) -> None:
     """A fatal error is told once; whoever drops it waits for ever."""
     if error.code() in _FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str()):
-        raise FatalError(f"fenced: another process has taken over ({error.str().rpartition(': ')[2]})", _AGAIN)
+        raise FatalError(f"fenced: another process has taken over ({error.str().rpartition(': ')[2]})", AGAIN)
     if error.fatal() or error.code() == KafkaError._FATAL:
-        raise FatalError(f"kafka consumer: {error.str()}", _AGAIN)
+        raise FatalError(f"kafka consumer: {error.str()}", AGAIN)
 
 
 def _no_time(_topic: str, _record: Record) -> int:
@@ -382,7 +384,10 @@ def messages_below(reader: Any, place: Place, end: int) -> Iterator[Any]:
 
 
 class KafkaSink:
-    """A transactional producer. One transaction at a time; `commit` makes outputs and offsets visible together."""
+    """A transactional producer. One transaction at a time; `commit` makes outputs and offsets visible together.
+
+    `beside` makes a call on another thread: a commit waits for the broker to have written all outputs, time in which the caller can work.
+    """
 
     def __init__(
         self,
@@ -390,13 +395,16 @@ class KafkaSink:
         transactional_id: str,
         log: Callable[[str], None],
         client: Callable[[dict[str, Any]], Any] = Producer,
+        beside: Callable[[Callable[[], None]], Future[None]] | None = None,
     ) -> None:
         self._log = log
+        self._beside = beside or on_a_thread
         settings = _PRODUCER_TUNING | dict(properties) | _PRODUCER | {"transactional.id": transactional_id}
         self._producer = client(settings | {"error_cb": lambda e: log(f"kafka: {e}")})
         # What is not committed by then the broker rolls back: to go on trying is to wait for nothing, a fresh process finds out at once.
-        self._patience = min(_PATIENCE, int(settings["transaction.timeout.ms"]) / 1000)
-        self.open = False
+        self.patience = min(_PATIENCE, int(settings["transaction.timeout.ms"]) / 1000)
+        self._open = False
+        self._under_way: Future[None] | None = None  # the last commit
 
     def start(self) -> None:
         """Fences older producers of the same transactional id and finishes what they left open."""
@@ -404,9 +412,9 @@ class KafkaSink:
 
     def produce(self, records: Iterable[Out]) -> None:
         """Adds records to the transaction, which it opens if there is none."""
-        if not self.open:
+        if not self._open:
             _patiently(self._producer.begin_transaction)
-            self.open = True
+            self._open = True
         produce = self._producer.produce
         for topic, partition, key, value, headers in records:
             while True:
@@ -422,26 +430,37 @@ class KafkaSink:
                     raise _failure(error) from error
         self._producer.poll(0)
 
-    def commit(self, offsets: Mapping[Place, int], metadata: Any) -> None:
-        """Commits the outputs and the input offsets (the next to be read), as the group member that `metadata` describes."""
-        if not self.open:
+    def commit(self, offsets: Mapping[Place, int], metadata: Any) -> Future[None]:
+        """Starts to commit the outputs and the input offsets (the next to be read), as the group member that `metadata` describes.
+
+        Until it is done, nothing else may be asked of this sink. While brokers are away, the client may overlook the time-out it was
+        given (confluentinc/librdkafka#5456), so whoever waits needs a bound of their own: after `patience`, the transaction has timed out.
+        """
+        self._under_way = self._beside(partial(self._commit, offsets, metadata))
+        return self._under_way
+
+    def _commit(self, offsets: Mapping[Place, int], metadata: Any) -> None:
+        if not self._open:
             _patiently(self._producer.begin_transaction)
-            self.open = True
+            self._open = True
         places = [TopicPartition(*place, offset) for place, offset in offsets.items()]
-        patience = self._patience
+        patience = self.patience
         _patiently(lambda: self._producer.send_offsets_to_transaction(places, metadata, min(CALL_TIMEOUT, patience)), patience)
         _patiently(lambda: self._producer.commit_transaction(min(CALL_TIMEOUT, patience)), patience)
-        self.open = False
+        self._open = False
 
     def abort(self, seconds: float = CALL_TIMEOUT) -> None:
         """Rolls the transaction back, if there is one, within so many seconds."""
-        if self.open:
-            patience = min(seconds, self._patience)
+        if self._open:
+            patience = min(seconds, self.patience)
             _patiently(lambda: self._producer.abort_transaction(patience), patience)
-            self.open = False
+            self._open = False
 
     def close(self) -> None:
         """Lets go without waiting: what is not committed by now is rolled back, here or by the broker."""
+        if self._under_way is not None and not self._under_way.done():
+            self._log("kafka producer left as it is: a commit has not come back")  # to close it would be to wait for that
+            return
         try:
             self._producer.purge()
             self._producer.close()
@@ -449,8 +468,22 @@ class KafkaSink:
             self._log(f"kafka producer closed: {error.args[0].str()}")
 
 
-_AGAIN = "the process ends so that a supervisor starts a fresh one"
-_TWIN = _AGAIN + "; if this recurs, see that no two processes have one instance_id"
+def on_a_thread(call: Callable[[], None]) -> Future[None]:
+    """Makes a call on a thread of its own, which does not keep the process from ending."""
+    future: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            call()
+            future.set_result(None)
+        except BaseException as failure:
+            future.set_exception(failure)
+
+    threading.Thread(target=work, name="commit", daemon=True).start()
+    return future
+
+
+_TWIN = AGAIN + "; if this recurs, see that no two processes have one instance_id"
 _PATIENCE = 120.0  # seconds for which retriable errors are tried again
 
 
@@ -466,7 +499,7 @@ def _patiently(call: Callable[[], Any], seconds: float = _PATIENCE) -> Any:
             if isinstance(failure, Aborted) or not passing:
                 raise failure from error
             if time.monotonic() > deadline:
-                raise FatalError(f"kafka: nothing came of it for {seconds:.0f} s: {cause.str()}", _AGAIN) from error
+                raise FatalError(f"kafka: nothing came of it for {seconds:.0f} s: {cause.str()}", AGAIN) from error
             time.sleep(0.05)
 
 
@@ -502,4 +535,4 @@ def _failure(error: KafkaException) -> Exception:
         return Aborted(f"transaction aborted: {cause.str()}")
     if cause.code() in _FENCED:
         return FatalError(f"fenced: another process has taken over, or a transaction was open for too long ({cause.name()})", _TWIN)
-    return FatalError(f"kafka: {cause.str()}", _AGAIN)
+    return FatalError(f"kafka: {cause.str()}", AGAIN)

@@ -196,27 +196,29 @@ class RedisStore:
         """The script's replies. In one round trip, but on a Cluster, where redis-py pipelines no scripts: there in one each."""
         pipeline = None if isinstance(self._client, redis.RedisCluster) else self._client.pipeline(transaction=False)
         client = self._client if pipeline is None else pipeline
-        replies = [client.evalsha(sha, 1, self._key(part.bucket), *self._arguments(part)) for part in parts]
+        replies = [client.evalsha(sha, 1, self._key(part.bucket), self._argument(part)) for part in parts]
         return replies if pipeline is None else list(pipeline.execute())
 
-    def _arguments(self, call: Call) -> list[bytes]:
+    def _argument(self, call: Call) -> bytes:
         s = self._settings
-        head = (
-            call.start,
-            call.end,
-            call.committed,
-            call.epoch,
-            s.window_ms,
-            s.window_ms + s.slack_ms,
-            s.slot_ms,
-            str(s.ttl_ms),  # a string: Redis formats Lua numbers slowly
-            [r[0] for r in call.records],
-            [r[1] for r in call.records],
+        records = call.records
+        return msgpack.packb(  # type: ignore[no-any-return]
+            (
+                call.start,
+                call.end,
+                call.committed,
+                call.epoch,
+                s.window_ms,
+                s.window_ms + s.slack_ms,
+                s.slot_ms,
+                str(s.ttl_ms),  # a string: Redis formats Lua numbers slowly
+                [r[0] for r in records],
+                [r[1] for r in records],
+                [r[2] for r in records],
+                [r[3] for r in records],
+            ),
+            use_bin_type=False,  # the library in Redis knows one kind of string
         )
-        arguments = [msgpack.packb(head)]
-        for _, _, key, value in call.records:
-            arguments += (key, value)
-        return arguments
 
     def _answer(self, reply: list[Any]) -> Applied | Behind:
         if reply[0] != b"OK":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NotRequired, get_args, get_origin, get_type_hints
@@ -21,6 +22,7 @@ from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from jsonschema.validators import extend
 
 from stream_monitor.core import events
+from stream_monitor.core.alerting import TRANSITIONS
 from stream_monitor.core.codec import Accepted, Codec, Reason
 from stream_monitor.core.control import ACTIONS, decide
 from stream_monitor.core.joining import Applied, Call, Fold, Record, emit
@@ -28,7 +30,7 @@ from stream_monitor.core.limits import parse
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.routing import MAX_DEAD_BYTES, route
-from stream_monitor.core.settings import DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
+from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
 from stream_monitor.core.snapshots import Snapshot, cut, firing
 from tests.support.observations import control, judged, predicted, prediction, run
 
@@ -378,6 +380,33 @@ def test_what_operators_decide_is_published_as_the_schema_says() -> None:
         _, value, headers = publish(alert)
         VALIDATORS["alert"].validate(json.loads(value))
         validator(MESSAGES["alert"]["headers"]).validate({name: text.decode() for name, text in headers})
+
+
+def test_warnings_are_published_as_the_schema_says() -> None:
+    budget = AlertBudget(1.0)
+    detect = DetectSettings(
+        maturity_ms=0,
+        warmup=300,
+        alert_budget=budget,
+        warning_budget=replace(budget, alerts=20.0),
+        default=MonitorSettings(metrics=("error",), slices=()),
+    )
+    log = judged(4_400, lambda i, _: 0.17 if 1_500 <= i < 1_900 else 0.25 if i >= 4_000 else 0.1, seed=2)
+    _, alerts = run(detect, log)
+    assert [alert.status for alert in alerts][:4] == ["warning", "resolved", "warning", "firing"]
+    for alert in alerts:
+        _, value, headers = publish(alert)
+        body = json.loads(value)
+        VALIDATORS["alert"].validate(body)
+        assert set(body["details"]) <= set(SCHEMAS["alert"]["properties"]["details"]["properties"])
+        validator(MESSAGES["alert"]["headers"]).validate({name: text.decode() for name, text in headers})
+
+
+def test_every_status_and_reason_is_one_of_the_schema() -> None:
+    properties = SCHEMAS["alert"]["properties"]
+    assert set(properties["status"]["enum"]) == set(events.Status)
+    ends = {event.value for (_, event), transition in TRANSITIONS.items() if transition.publish is events.Status.RESOLVED}
+    assert set(properties["details"]["properties"]["reason"]["enum"]) == ends
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,26 @@ def test_an_alert_that_fires_goes_on_by_more_drift_what_is_learned_and_operators
         Event.SILENCED: (State.FIRING, Status.SILENCED),
         Event.HEARD: (State.FIRING, Status.UPDATED),
     }
-    for event in Event:
+    for event in set(Event) - {Event.SUSPECTED, Event.FADED}:
         assert TRANSITIONS[State.FIRING, event] == stays.get(event, (State.RESOLVED, Status.RESOLVED))
-    assert {pair for pair in TRANSITIONS if pair[0] is not State.FIRING} == {(State.NONE, Event.DRIFT)}
+
+
+def test_a_warning_comes_to_fire_by_drift_stays_one_by_operators_and_every_other_event_resolves_it() -> None:
+    known = {
+        Event.DRIFT: (State.FIRING, Status.FIRING),
+        Event.ACKNOWLEDGED: (State.WARNING, Status.ACKNOWLEDGED),
+        Event.SILENCED: (State.WARNING, Status.SILENCED),
+        Event.HEARD: (State.WARNING, Status.WARNING),
+    }
+    for event in set(Event) - {Event.SUSPECTED, Event.LEARNED, Event.RECOVERED}:
+        assert TRANSITIONS[State.WARNING, event] == known.get(event, (State.RESOLVED, Status.RESOLVED))
+
+
+def test_nothing_else_can_happen_to_an_alert() -> None:
+    begins = {(State.NONE, Event.SUSPECTED), (State.NONE, Event.DRIFT)}
+    never = {(State.FIRING, Event.SUSPECTED), (State.FIRING, Event.FADED)}
+    never |= {(State.WARNING, event) for event in (Event.SUSPECTED, Event.LEARNED, Event.RECOVERED)}
+    assert set(TRANSITIONS) == begins | {(state, event) for state in (State.WARNING, State.FIRING) for event in Event} - never
 
 
 def test_fingerprints_tell_model_version_slice_and_metric_apart() -> None:
@@ -245,36 +262,3 @@ def test_an_alert_below_the_limit_of_a_warning_is_for_information() -> None:
 
     assert [severity(effect) for effect in (0.39, 0.4, -0.5, 0.8, -2.0)] == ["info", "warning", "warning", "critical", "critical"]
     assert stream().subject.severity(0.0) is Severity.WARNING, "by default there is none"
-
-
-def cooling(cool_down: int) -> Stream:
-    subject = Subject.of("credit", "v3", None, "error", Kind.CONCEPT_DRIFT, 0.1, 0.5, cool_down=cool_down)
-    return BinaryStream(subject, ALL, DetectSettings(), desk())
-
-
-def test_after_an_alert_is_resolved_there_is_no_other_one_before_the_cool_down_is_over() -> None:
-    values = bits(5_000, 0.1) + bits(3_000, 0.3, 2) + bits(2_000, 0.1, 3) + bits(1_000, 0.3, 4) + bits(3_000, 0.1, 5)
-    assert [a.status for a in feed(cooling(0), values)] == [Status.FIRING, Status.RESOLVED] * 2
-    of = cooling(4_000_000)
-    first, resolved, *later = feed(of, values)
-    assert (first.status, resolved.status) == (Status.FIRING, Status.RESOLVED)
-    assert all(alert.detected_at >= resolved.detected_at + 4_000_000 for alert in later)
-    assert of.desk.counts["alerts_cooled_down"] > 0
-
-
-def test_what_lasts_longer_than_the_cool_down_is_told_when_that_is_over() -> None:
-    of = cooling(1_500_000)  # 1,500 values
-    values = bits(5_000, 0.1) + bits(3_000, 0.3, 2) + bits(1_000, 0.1, 3) + bits(4_000, 0.3, 4)
-    _, resolved, again = feed(of, values)
-    assert 0 <= again.detected_at - resolved.detected_at - 1_500_000 < 1_000_000
-    assert again.status is Status.FIRING
-
-
-def test_no_more_than_a_few_levels_are_remembered_and_they_outlive_a_restart() -> None:
-    of, rng = stream(numeric=True), random.Random(1)
-    for i, level in enumerate((0, 10, 0, -20, 0, 40, 0, -80, 0, 160, 0)):
-        feed(of, [rng.gauss(level, 1) for _ in range(3_000)], i * 3_000)
-    assert len(of.levels) == 4
-    other = stream(numeric=True)
-    other.restore(orjson.loads(orjson.dumps(of.state())))
-    assert other.levels == of.levels

@@ -94,7 +94,7 @@ def test_an_alert_that_began_and_ended_in_silence_is_not_told_at_all() -> None:
     monitor, [alert] = fired()
     run(ERROR, [decision("silence", alert)], monitor)
     go_on(monitor, 1_200, 4_900)
-    known = [episode.alert for _, episode in monitor._firing()]
+    known = [episode.alert for _, episode in monitor._open()]
     assert len(known) == 1
     assert run(ERROR, [decision("resolve", known[0])], monitor)[1] == []
     assert monitor._desk.silences.untold == set()

@@ -162,3 +162,18 @@ def test_the_evidence_grows_by_what_the_likelihood_says() -> None:
     expected = sum(w * exp(t) / (0.5 + 0.5 * exp(t)) for t, w in zip(TILTS, TILT_WEIGHTS, strict=True))
     assert sum(detector.m) == pytest.approx(expected, rel=1e-12)
     assert log(expected) > 0
+
+
+def test_who_heeds_less_is_told_from_there_on_and_nothing_else_changes() -> None:
+    rng, told = random.Random(1), []
+    one, other = EDetector(), EDetector()
+    other.heed = 0.01
+    for _ in range(400):
+        z = rng.gauss(0.5, 1)
+        told.append((one.take_scores(1, z, z * z, 1e-6), other.take_scores(1, z, z * z, 1e-6)))
+        assert (one.m, one.due, one.total()) == (other.m, other.due, other.total())
+        assert told[-1] == (one.total() >= 1, one.total() >= 0.01)
+        if told[-1][0]:
+            break
+    assert (False, True) in told
+    assert told[-1] == (True, True)

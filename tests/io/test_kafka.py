@@ -102,11 +102,11 @@ def outs(topic: str, *texts: bytes) -> list[Out]:
 def test_outputs_become_visible_with_the_commit_and_not_before(topic: str, source: Any, sink: Any) -> None:
     writer, reader = sink(f"{topic}-w"), source(topic)
     writer.produce(outs(topic, b"a", b"bb"))
-    writer.commit({}, _no_member(reader))
+    writer.commit({}, _no_member(reader)).result()
     writer.produce(outs(topic, b"rolled back", b"rolled back, too"))
     writer.abort()
     writer.produce(outs(topic, b"c"))
-    writer.commit({}, _no_member(reader))
+    writer.commit({}, _no_member(reader)).result()
     assert values(read(reader, lambda chunks: len(values(chunks)) >= 3)) == [b"a", b"bb", b"c"]
 
 
@@ -120,7 +120,7 @@ def test_positions_run_without_gaps_to_the_end_although_markers_take_offsets(top
     writer, reader = sink(f"{topic}-w"), source(topic)
     for text in (b"a", b"b", b"c"):
         writer.produce(outs(topic, text))
-        writer.commit({}, _no_member(reader))
+        writer.commit({}, _no_member(reader)).result()
     ends = reader.ends()
     chunks = read(reader, lambda chunks: bool(chunks) and chunks[-1].end == ends[topic, 1])
     assert ends[topic, 1] == 6, "three records and three markers"
@@ -131,8 +131,8 @@ def test_positions_run_without_gaps_to_the_end_although_markers_take_offsets(top
 def test_offsets_are_committed_with_the_transaction(topic: str, source: Any, sink: Any) -> None:
     writer, reader = sink(f"{topic}-w"), source(topic)
     writer.produce(outs(topic, b"a"))
-    writer.commit({}, _no_member(reader))
-    writer.commit({(topic, 1): 2}, reader.metadata)
+    writer.commit({}, _no_member(reader)).result()
+    writer.commit({(topic, 1): 2}, reader.metadata).result()
     assert reader.committed([(topic, 0), (topic, 1)]) == {(topic, 0): None, (topic, 1): 2}
 
 
@@ -142,14 +142,14 @@ def test_a_worker_that_lost_its_partitions_cannot_commit_with_the_metadata_of_it
     writer, zombie = sink(f"{topic}-w"), source(topic, **{"partition.assignment.strategy": "range"})
     zombies_sink = sink(f"{topic}-z")
     writer.produce(outs(topic, b"a", b"bb"))
-    writer.commit({}, _no_member(zombie))
+    writer.commit({}, _no_member(zombie)).result()
     old = read(zombie, lambda chunks: len(values(chunks)) == 2) and zombie.metadata
     opened.remove(zombie)
     zombie.close()  # its partitions go to somebody else ...
     successor = source(topic, **{"partition.assignment.strategy": "range"})
     read(successor, lambda chunks: len(values(chunks)) == 2)
     with pytest.raises((Aborted, FatalError)):  # ... and its late commit is refused
-        zombies_sink.commit({(topic, 0): 1, (topic, 1): 1}, old)
+        zombies_sink.commit({(topic, 0): 1, (topic, 1): 1}, old).result()
     assert successor.committed([(topic, 0)]) == {(topic, 0): None}
 
 
@@ -158,9 +158,9 @@ def test_a_second_producer_of_the_same_transactional_id_fences_the_first(topic: 
     first.produce(outs(topic, b"of the first"))
     second = sink(f"{topic}-same")
     second.produce(outs(topic, b"of the second"))
-    second.commit({}, _no_member(reader))
+    second.commit({}, _no_member(reader)).result()
     with pytest.raises(FatalError, match="fenced: "):
-        first.commit({}, reader.metadata)
+        first.commit({}, reader.metadata).result()
     assert values(read(reader, lambda chunks: bool(values(chunks)))) == [b"of the second"]
 
 
@@ -221,7 +221,7 @@ def test_any_partition_is_read_up_to_what_is_settled(topic: str, source: Any, si
     writer, reader = sink(f"{topic}-w"), source(topic)
     place = (topic, 1)
     writer.produce([Out(topic, 1, b"key", b"a", [("name", b"value")]), Out(topic, 1, b"gone", None, None)])
-    writer.commit({}, _no_member(reader))
+    writer.commit({}, _no_member(reader)).result()
     writer.produce(outs(topic, b"b"))
     deadline = time.monotonic() + 30
     while (end := reader.end(place)) < 4:  # two records, a marker, one that is open
@@ -242,7 +242,7 @@ def test_a_reader_waits_for_an_open_transaction_to_be_resolved(topic: str, sourc
     deadline = time.monotonic() + 30
     while reader.end((topic, 1)) < 1:
         assert time.monotonic() < deadline
-    later = threading.Timer(1, lambda: writer.commit({}, metadata) if commit else writer.abort())
+    later = threading.Timer(1, lambda: writer.commit({}, metadata).result() if commit else writer.abort())
     later.start()
     assert [record.value for record in reader.read((topic, 1), 0, 1)] == ([b"a"] if commit else [])
     later.join()
@@ -267,7 +267,7 @@ def test_a_topic_that_does_not_exist_is_named(kafka: KafkaServer, namespace: str
 def test_a_plain_consumer_sees_what_was_produced(topic: str, kafka: KafkaServer, source: Any, sink: Any) -> None:
     writer = sink(f"{topic}-w")
     writer.produce([Out(topic, 1, b"key", b"value", [("record", b"outcome")])])
-    writer.commit({}, _no_member(source(topic)))
+    writer.commit({}, _no_member(source(topic))).result()
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"{topic}-c", "auto.offset.reset": "earliest"})
     consumer.subscribe([topic])
     deadline, message = time.monotonic() + 30, None

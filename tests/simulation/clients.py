@@ -92,7 +92,7 @@ class Consumer:
 
     def beating(self) -> bool:
         """Whether the client's background thread shows the coordinator that it lives."""
-        return not self.dead and self._actor.asleep_until <= self._scheduler.now
+        return not self.dead and self._actor.process.asleep_until <= self._scheduler.now
 
     # -- the group ------------------------------------------------------------------------------------------------------
 

@@ -164,6 +164,23 @@ class _CarriesNothingOver(Detect):
         return held
 
 
+class _KeepsWhatWasProcessed(Worker):
+    """Produces what was processed during a commit that failed, and reads it again too."""
+
+    def _drop(self) -> None:
+        unsent = self._unsent
+        super()._drop()
+        self._unsent = unsent
+
+
+class _DoesNotWaitForTheCommit(Worker):
+    """Lets a partition go while its commit is under way, and takes what that commits for not committed."""
+
+    def _drop(self) -> None:
+        self._under_way = None
+        super()._drop()
+
+
 class _FirstGapCounts(Worker):
     """Takes the first contradiction between offset and log for a gap."""
 
@@ -210,5 +227,7 @@ MUTANTS = {
     "chunks of a longer snapshot left": Program(detect=_LeavesChunks),
     "what fires not repeated after an abort": Program(detect=_ForgetsWhatFires),
     "what fires not carried over": Program(detect=_CarriesNothingOver),
+    "what was processed during a failed commit is produced": Program(worker=_KeepsWhatWasProcessed),
+    "partitions go while a commit is under way": Program(worker=_DoesNotWaitForTheCommit),
     "a gap told at the first look": Program(worker=_FirstGapCounts),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from random import Random
 
 MOST_STEPS = 60_000
@@ -26,14 +27,23 @@ class Violation(AssertionError):  # noqa: N818
     """A promise was broken."""
 
 
-class Actor:
-    """A process of the simulated world."""
+class Process:
+    """What the threads of a process share: they sleep and end together."""
 
-    def __init__(self, name: str, body: Callable[[], None]) -> None:
+    def __init__(self) -> None:
+        self.asleep_until = 0
+        self.ended = False
+
+
+class Actor:
+    """A thread of the simulated world. Where a supervisor starts its process again, that is another `process`."""
+
+    def __init__(self, name: str, body: Callable[[], None], process: Process) -> None:
         self.name = name
         self.body = body
+        self.process = process
         self.gate = threading.Semaphore(0)
-        self.asleep_until = 0
+        self.waits_for: Callable[[], bool] | None = None  # not to be run before it says yes
         self.finished = False
 
 
@@ -53,18 +63,45 @@ class Scheduler:
         self.trace: list[str] | None = [] if traced else None
         self._tick = tick
         self._done = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def run(self) -> None:
         """Runs all actors to their end; raises what failed."""
-        threads = [threading.Thread(target=self._live, args=(actor,), daemon=True) for actor in self.actors]
-        for thread in threads:
-            thread.start()
+        for actor in self.actors:
+            self._start(actor)
         self._hand_over()
         self._done.wait()
-        for thread in threads:
+        for thread in self._threads:
             thread.join()
         if self.failure is not None:
             raise self.failure
+
+    def beside(self, call: Callable[[], None]) -> Future[None]:
+        """Makes a call on a second thread of the process that runs."""
+        assert self.current is not None
+        done = _Done(self)
+
+        def body() -> None:
+            try:
+                call()
+                done.set_result(None)
+            except Exception as failure:
+                done.set_exception(failure)
+
+        actor = Actor(f"{self.current.name}'", body, self.current.process)
+        self.actors.append(actor)
+        self._start(actor)
+        return done
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Lets the others run until something has come about."""
+        me = self.current
+        assert me is not None
+        me.waits_for = lambda: until() or me.process.ended
+        self._let_run(me)
+        me.waits_for = None
+        if me.process.ended:
+            raise Crashed
 
     def pause(self, point: str) -> None:
         """A hook: others may run, the caller may fall asleep, or crash."""
@@ -72,6 +109,8 @@ class Scheduler:
             raise Stopped
         me = self.current
         assert me is not None
+        if me.process.ended:
+            raise Crashed
         self.steps += 1
         if self.steps > MOST_STEPS:
             raise Violation(f"the run did not end within {MOST_STEPS} steps")
@@ -79,38 +118,48 @@ class Scheduler:
         random = self.random.random
         if self.crash_rate and random() < self.crash_rate:
             self.note(f"crash at {point}")
+            me.process.ended = True
             raise Crashed
         if self.sleep_rate and random() < self.sleep_rate:
-            me.asleep_until = self.now + self.random.choice((30, 200, 400, 1500))
-            self.note(f"asleep at {point} until {me.asleep_until}")
+            me.process.asleep_until = self.now + self.random.choice((30, 200, 400, 1500))
+            self.note(f"asleep at {point} until {me.process.asleep_until}")
         elif random() < self.stay:
             return
-        self._hand_over()
-        if self.current is not me:
-            me.gate.acquire()
-            if self.failure is not None:
-                raise Stopped
-        else:
-            me.gate.acquire()
+        self._let_run(me)
+        if me.process.ended:
+            raise Crashed
 
     def note(self, what: str) -> None:
         """A line of the trace."""
         if self.trace is not None:
             self.trace.append(f"{self.steps:6} {self.now:6} {self.current.name if self.current else '':10} {what}")
 
+    def _let_run(self, me: Actor) -> None:
+        self._hand_over()
+        me.gate.acquire()
+        if self.failure is not None:
+            raise Stopped
+
     def _hand_over(self) -> None:
-        alive = [actor for actor in self.actors if not actor.finished]
+        alive = self.actors = [actor for actor in self.actors if not actor.finished]
         if not alive:
             self._done.set()
             return
-        awake = [actor for actor in alive if actor.asleep_until <= self.now]
         if self.failure is not None:
             awake = alive
-        elif not awake:
-            self.now = min(actor.asleep_until for actor in alive)
-            awake = [actor for actor in alive if actor.asleep_until <= self.now]
+        else:
+            able = [actor for actor in alive if actor.waits_for is None or actor.waits_for()]
+            awake = [actor for actor in able if actor.process.asleep_until <= self.now]
+            if not awake:
+                self.now = min(actor.process.asleep_until for actor in able)
+                awake = [actor for actor in able if actor.process.asleep_until <= self.now]
         self.current = awake[int(self.random.random() * len(awake))]
         self.current.gate.release()
+
+    def _start(self, actor: Actor) -> None:
+        thread = threading.Thread(target=self._live, args=(actor,), daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _live(self, actor: Actor) -> None:
         actor.gate.acquire()
@@ -119,6 +168,8 @@ class Scheduler:
                 actor.body()
         except Stopped:
             pass
+        except Crashed:  # of a second thread; the main one's body sees to its own
+            actor.process.ended = True
         except BaseException as failure:
             if self.failure is None:
                 self.failure = failure
@@ -126,3 +177,16 @@ class Scheduler:
         finally:
             actor.finished = True
             self._hand_over()
+
+
+class _Done(Future[None]):
+    """Waits as the scheduler says."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+
+    def result(self, timeout: float | None = None) -> None:
+        if not self.done():
+            self._scheduler.wait(self.done)
+        return super().result(0)

@@ -28,7 +28,7 @@ from tests.simulation.group import Group
 from tests.simulation.inputs import inputs
 from tests.simulation.monitor import CountingMonitor, OtherMonitor
 from tests.simulation.redis import Redis, SimulatedStore, cut
-from tests.simulation.scheduler import Actor, Crashed, Scheduler, Violation
+from tests.simulation.scheduler import Actor, Crashed, Process, Scheduler, Violation
 
 WINDOW, SLACK = 400, 150
 SETTINGS = JoinSettings(window_ms=WINDOW, slack_ms=SLACK, slot_ms=50, ttl_ms=10**9)
@@ -82,7 +82,7 @@ class World:
         self._names = count()
         for name, number in workers.items():
             for i in range(number):
-                actor = Actor(f"{name}-{i}", lambda: None)
+                actor = Actor(f"{name}-{i}", lambda: None, Process())
                 actor.body = lambda name=name, actor=actor: self._supervise(name, actor)  # type: ignore[misc]
                 self.scheduler.actors.append(actor)
         self._inputs = inputs(random, min(self.partitions["predictions"], self.partitions["feedback"]), 900, random.randint(10, 30))
@@ -231,6 +231,7 @@ class World:
     def _supervise(self, name: str, actor: Actor) -> None:
         """A supervisor that starts its process again, whatever it died of; a failure that asks for a person ends the run."""
         while not self.stopping:
+            actor.process = Process()
             if name in self.gaps:
                 with suppress(Crashed):  # nobody is there to crash
                     self._reset(name)
@@ -279,7 +280,7 @@ class _Process:
         strategy = "cooperative-sticky" if world.groups[self.name].cooperative else "range"
         source = KafkaSource({"partition.assignment.strategy": strategy}, f"g-{self.name}", scheduler.note, self._consumer)
         life = self.actor.name if world._stable_ids else f"{self.actor.name}-{next(world._names)}"
-        sink = KafkaSink({}, life, scheduler.note, lambda _: Producer(world.broker, life, world._trouble))
+        sink = KafkaSink({}, life, scheduler.note, lambda _: Producer(world.broker, life, world._trouble), scheduler.beside)
         try:
             sink.start()
             stage = self._stage()
@@ -298,6 +299,7 @@ class _Process:
                 self._close(source, sink)
 
     def die(self) -> None:
+        self.actor.process.ended = True
         for consumer in self.consumers:
             consumer.dead = True
         if self.store is not None:

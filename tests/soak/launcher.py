@@ -94,7 +94,7 @@ def flaw(point: str, stage: str, nth: int) -> None:
             sink: Any = worker._sink
             if point in ("before-commit", "after-commit"):
                 kill = {"before": lambda: (sink._producer.flush(), die())} if point == "before-commit" else {"after": die}
-                sink.commit = around(sink.commit, nth, **kill)
+                sink._commit = around(sink._commit, nth, **kill)
             else:
                 producer: Any = _Producer(sink._producer)
                 producer.commit_transaction = around(

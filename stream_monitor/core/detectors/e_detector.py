@@ -30,6 +30,9 @@ Values that depend on each other are no longer exchangeable; core/dependence.py 
 
 Most of the time it looks at 8 values at once, and as soon as sum M_j reaches 1/1000 at every single one: whether it does is settled
 before the values come, so the proof stands, and by the stream's own values, so no batch decides.
+
+Who wants to hear of less than an alarm lowers `heed` (core/early.py): `take_bits` and `take_scores` then say so from there on, and
+change nothing else.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ _FARTHEST = 9.0  # no normal score lies beyond it, and no exponential overflows 
 class EDetector:
     """One stream's M_j. `take_bits` or `take_scores` within a budget; `update` stands alone, on scores, and receives `per_value` each.
 
-    `due`: how many values the next look wants to be given.
+    `due`: how many values the next look wants to be given. `heed`: the evidence from which on a look is told of, 1 for alarms only.
 
     >>> import random
     >>> rng = random.Random(1)
@@ -77,7 +80,7 @@ class EDetector:
     name = "e_detector"
     reads: Reads = "score"
 
-    __slots__ = ("_count", "_squares", "_sum", "assurance", "budgeted", "due", "m", "parameters", "per_value")
+    __slots__ = ("_count", "_squares", "_sum", "assurance", "budgeted", "due", "heed", "m", "parameters", "per_value")
 
     m: tuple[float, float, float, float, float, float, float, float]
     due: int
@@ -93,10 +96,12 @@ class EDetector:
         self.per_value = PER_VALUE if per_value is None else float(per_value)
         self.parameters: Mapping[str, Parameter] = {} if self.budgeted else {"per_value": self.per_value}
         self.assurance: Assurance = "guaranteed" if self.budgeted else "uncalibrated"
+        self.heed = 1.0
         self.reset()
 
     def take_bits(self, count: int, ones: int, p: float, c: float) -> bool:
-        """`count` (at most 8) bits came after a share of `p`, and the budget `c`. True for an alarm: `reset` follows."""
+        """`count` (at most 8) bits came after a share of `p`, and the budget `c`. True from `heed` on: from 1 on it is an
+        alarm, and `reset` follows."""
         e1, e2, e3, e4, e5, e6 = _GAINS[ones]
         m1, m2, m3, m4, m5, m6, _, _ = self.m
         m1 = (m1 + _V1 * c) * e1 / (1.0 + p * _G1) ** count
@@ -108,10 +113,10 @@ class EDetector:
         self.m = (m1, m2, m3, m4, m5, m6, 0.0, 0.0)
         total = m1 + m2 + m3 + m4 + m5 + m6
         self.due = BLOCK if total < SUSPECT else 1
-        return total >= 1.0
+        return total >= self.heed
 
     def take_scores(self, count: int, total: float, squares: float, c: float) -> bool:
-        """`count` normal scores came with this sum and sum of squares, and the budget `c`. True for an alarm: `reset` follows."""
+        """`count` normal scores came with this sum and sum of squares, and the budget `c`. True as of `take_bits`."""
         m1, m2, m3, m4, m5, m6, m7, m8 = self.m
         a, b = _D1 * total, _H1 * count
         m1 = (m1 + _W1 * c) * exp(a - b)
@@ -127,7 +132,12 @@ class EDetector:
         self.m = (m1, m2, m3, m4, m5, m6, m7, m8)
         evidence = m1 + m2 + m3 + m4 + m5 + m6 + m7 + m8
         self.due = BLOCK if evidence < SUSPECT else 1
-        return evidence >= 1.0
+        return evidence >= self.heed
+
+    def total(self) -> float:
+        """The evidence, to the bit as a look has it."""
+        m1, m2, m3, m4, m5, m6, m7, m8 = self.m
+        return m1 + m2 + m3 + m4 + m5 + m6 + m7 + m8
 
     def update(self, x: float) -> bool:
         """A normal score."""
