@@ -3,8 +3,8 @@
 On a real Kafka and a real Valkey on this machine. The pass-through reads the same topics, decodes each message and writes it to one
 topic, with the same client, settings and transactions: one call of the client after the other, nothing overlapped, in a program of its own
 (benchmarks/harness.py). "Looped" is the same under the stages' loop: what is left to a stage that does nothing. Each stage runs alone, in a
-process of its own, over what the one before it wrote; then all three run at once, in one process and in three. Time counts from the first record
-read to the last commit.
+process of its own, over what the one before it wrote; then all three run at once, in one process and in three. Time counts from the
+first record read to the last commit.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class Detect:
     def _publish(self, place: Place, held: _Held, offset: int, alert: Alert, out: list[Out]) -> None:
         key, body, headers = publish(alert)
         published = Out(self._alerts, partition_of(key, self._partitions), key, body, headers)
-        kept = [self._kept(place, snapshots.firing(place, alert))] if place[1] < self._homes else []
+        kept = [self._kept(place, snapshots.firing(place, alert, self._monitors.digest))] if place[1] < self._homes else []
         for record in (published, *kept):
             held.outbox.append((offset, record))
             out.append(record)
@@ -257,12 +257,14 @@ class Detect:
         if snapshot is not None:
             if snapshot.offset > commit:  # another worker may have moved both while we were looking
                 commit = start_of(place, log.committed([place])[place], log)
-            held, trouble = self._take_up(place, commit, snapshot, chunks, log)
+            held, trouble = self._take_up(place, commit, snapshot, chunks, records, log)
             if held is not None:
                 return commit, held
         return commit, self._rebuild(place, commit, trouble, chunks, log)
 
-    def _take_up(self, place: Place, commit: int, snapshot: Snapshot, chunks: int, log: Log) -> tuple[_Held | None, str]:
+    def _take_up(
+        self, place: Place, commit: int, snapshot: Snapshot, chunks: int, records: Sequence[StateRecord], log: Log
+    ) -> tuple[_Held | None, str]:
         """The state of a snapshot, or why it can not be used."""
         at, low = snapshot.offset, log.bounds(place)[0]
         if at > commit:
@@ -284,7 +286,9 @@ class Detect:
         self._say(place, f"{said}; silent up to the committed {commit}")
         monitor.at = max(at, low)
         held = _Held(monitor, commit, self._clock() + self._snapshot_s, at, chunks, min(max(refill, low), at), at, joint=commit)
-        if refill < low:  # it may have missed how alerts began and ended
+        if refill < low or snapshots.others_told(
+            place, records, self._monitors.digest
+        ):  # how alerts began and ended may be missing from it
             held.firing = self._firing(place, log)
         return held, ""
 

@@ -480,6 +480,19 @@ def test_what_one_with_other_settings_told_meanwhile_is_carried_over() -> None:
     assert told <= accounted(worker, worker.process(100))
 
 
+def test_what_was_told_under_other_settings_since_our_own_snapshot_is_carried_over() -> None:
+    kafka = after(40)
+    before = {alert.id for alert in alerts(HERE, kafka.state)[0]}
+    Worker(kafka, digest="other", monitor=OtherMonitor).run(60)
+    kafka.state = [record for record in kafka.state if ("digest", b"other") not in record.headers or b"firing" in record.key]
+    # ... as where it has not come to write a snapshot: those of other partitions were more overdue
+    told = {alert.id for alert in alerts(HERE, kafka.state)[0]}
+    worker = Worker(kafka)
+    assert "state from the snapshot of offset 40" in worker.said[-1]
+    assert told - before
+    assert told <= accounted(worker, worker.process(100))
+
+
 def test_what_was_told_in_a_part_of_the_log_that_retention_took_is_carried_over() -> None:
     kafka = after(40)
     Worker(kafka, interval=1e9).run(70)  # tells alerts and writes no snapshot
@@ -504,7 +517,7 @@ def test_a_partition_that_was_taken_away_is_forgotten_once_records_come_again() 
 def test_an_alert_that_fires_and_can_not_be_read_is_said() -> None:
     kafka = after(47)
     fires, _ = alerts(HERE, kafka.state)
-    kafka.state.append(firing(HERE, fires[0])._replace(value=b"?"))
+    kafka.state.append(firing(HERE, fires[0], "")._replace(value=b"?"))
     worker = Worker(kafka, "other")
     assert f"firing/{fires[0].fingerprint}" in worker.said[0]
     assert fires[0].status is Status.FIRING

@@ -30,7 +30,7 @@ NOW = 1_800_000_000_000
 def drifted() -> tuple[Monitor, list[StateRecord]]:
     """A monitor in which an alert fires, and the records of what does."""
     monitor, alerts = run(SETTINGS, judged(6_000, lambda i, country: 0.6 if i >= 4_000 and country == "DE" else 0.1))
-    return monitor, [firing(("observations", 0), alert) for alert in alerts]
+    return monitor, [firing(("observations", 0), alert, "d") for alert in alerts]
 
 
 def kept(monitor: Monitor, more: Sequence[StateRecord] = (), settings: DetectSettings = SETTINGS, age: int = 30_000) -> Kept:
@@ -178,7 +178,7 @@ def test_an_empty_monitor_is_shown() -> None:
 
 def test_warnings_stand_apart_from_what_fires_with_a_budget_of_their_own() -> None:
     monitor, alerts = run(ERROR, LOG[:CUT])
-    records = [firing(("observations", 0), alert) for alert in alerts]
+    records = [firing(("observations", 0), alert, "d") for alert in alerts]
     data = asked([kept(monitor, records, ERROR)], [reach(0, CUT, CUT)], ERROR)
     assert (data["firing"], [warned["id"] for warned in data["warned"]]) == ([], [alerts[-1].id])
     assert (data["budget"]["alarms"], data["budget"]["warnings"]) == (0, 2)

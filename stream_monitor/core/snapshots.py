@@ -112,12 +112,23 @@ def _joined(place: tuple[str, int], head: Mapping[str, bytes], latest: Mapping[b
     return Snapshot(int(head["offset"]), head["digest"].decode(), state)
 
 
-def firing(place: tuple[str, int], alert: Alert) -> StateRecord:
-    """What an event about an alert changes about those that fire."""
+def firing(place: tuple[str, int], alert: Alert, digest: str) -> StateRecord:
+    """What an event about an alert, told under the settings with this digest, changes about those that fire."""
     key = f"{place[0]}/{place[1]}/firing/{alert.fingerprint}".encode()
     if alert.status is Status.RESOLVED:
         return StateRecord(key, None, [])
-    return StateRecord(key, orjson.dumps(to_plain(alert)), [("format", b"%d" % FORMAT)])
+    return StateRecord(key, orjson.dumps(to_plain(alert)), [("format", b"%d" % FORMAT), ("digest", digest.encode())])
+
+
+def others_told(place: tuple[str, int], records: Sequence[StateRecord], digest: str) -> bool:
+    """Whether alerts were told under other settings since the newest snapshot: a state that begins there does not know them."""
+    first, prefix = key_of(place, 0), f"{place[0]}/{place[1]}/firing/".encode()
+    for record in reversed(records):
+        if record.key == first:
+            return False
+        if record.key.startswith(prefix) and record.value is not None and dict(record.headers).get("digest") != digest.encode():
+            return True
+    return False
 
 
 def alerts(place: tuple[str, int], records: Iterable[StateRecord]) -> tuple[list[Alert], list[str]]:

@@ -433,7 +433,7 @@ def test_a_snapshots_records_have_the_key_and_the_headers_of_the_topic() -> None
 def test_the_records_of_what_fires_have_the_key_and_the_headers_of_the_topic() -> None:
     message = MESSAGES["firingAlert"]
     for alert in alerts_of_a_drift():
-        record = firing(("stream-monitor.observations", 2), alert)
+        record = firing(("stream-monitor.observations", 2), alert, "d" * 32)
         validator(message["bindings"]["kafka"]["key"]).validate(record.key.decode())
         if alert.status != events.Status.RESOLVED:
             assert record.value is not None

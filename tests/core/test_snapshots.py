@@ -6,7 +6,19 @@ from dataclasses import replace
 import pytest
 
 from stream_monitor.core.events import Alert, Slice, Status
-from stream_monitor.core.snapshots import CHUNK_BYTES, Snapshot, StateRecord, alerts, assemble, begins, chunks, cut, firing, key_of
+from stream_monitor.core.snapshots import (
+    CHUNK_BYTES,
+    Snapshot,
+    StateRecord,
+    alerts,
+    assemble,
+    begins,
+    chunks,
+    cut,
+    firing,
+    key_of,
+    others_told,
+)
 from tests.simulation.monitor import CountingMonitor
 
 PLACE = ("observations", 3)
@@ -97,12 +109,26 @@ def fired(fingerprint: str) -> Alert:
 
 def test_the_alerts_that_fire_come_back_as_they_were_until_they_are_resolved() -> None:
     one, other = fired("b"), fired("a")
-    records = [firing(PLACE, one), *cut(PLACE, Snapshot(2, "a", {})), firing(PLACE, other), firing(("observations", 30), fired("c"))]
+    records = [
+        firing(PLACE, one, "a"),
+        *cut(PLACE, Snapshot(2, "a", {})),
+        firing(PLACE, other, "a"),
+        firing(("observations", 30), fired("c"), "a"),
+    ]
     assert alerts(PLACE, records) == ([other, one], [])
-    assert alerts(PLACE, [*records, firing(PLACE, replace(one, status=Status.RESOLVED))]) == ([other], [])
+    assert alerts(PLACE, [*records, firing(PLACE, replace(one, status=Status.RESOLVED), "a")]) == ([other], [])
     assert chunks(PLACE, records) == 1
 
 
+def test_it_is_known_whether_alerts_were_told_under_other_settings_since_the_newest_snapshot() -> None:
+    snapshot = cut(PLACE, Snapshot(2, "a", {}))
+    ours, theirs = firing(PLACE, fired("a"), "a"), firing(PLACE, fired("b"), "b")
+    assert others_told(PLACE, [*snapshot, ours, theirs, ours], "a")
+    assert not others_told(PLACE, [theirs, *snapshot, ours], "a")
+    assert not others_told(PLACE, [*snapshot, firing(("observations", 30), fired("c"), "b")], "a")
+    assert others_told(PLACE, [*snapshot, theirs._replace(headers=theirs.headers[:1])], "a"), "by a program that did not say"
+
+
 def test_an_alert_that_can_not_be_read_is_named() -> None:
-    record = firing(PLACE, fired("b"))._replace(value=b"{}")
-    assert alerts(PLACE, [record, firing(PLACE, fired("a"))]) == ([fired("a")], ["observations/3/firing/b"])
+    record = firing(PLACE, fired("b"), "a")._replace(value=b"{}")
+    assert alerts(PLACE, [record, firing(PLACE, fired("a"), "a")]) == ([fired("a")], ["observations/3/firing/b"])
