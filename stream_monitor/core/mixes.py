@@ -1,16 +1,16 @@
 """A categorical quantity as a whole: have its shares moved, however little each of them?
 
-    feature:NAME, prediction     of every 50 records, how far their shares lie in the direction in which those of late lay      numeric
+    feature:NAME, prediction     of every 100 records, how far their shares lie in the direction in which those of late lay     numeric
 
 A shift that is spread over many categories is small for each, and the streams of single shares (core/categories.py) see it late or, beyond
-the most frequent ones, not at all. Its direction is not known beforehand, but the records before tell it. With c the counts of 50 records,
-p the shares of all before them and D the sum of the earlier c - 50 p, each window worth a twentieth less than the one after it,
+the most frequent ones, not at all. Its direction is not known beforehand, but the records before tell it. With c the counts of 100 records,
+p the shares of all before them and D the sum of the earlier c - 100 p, each window worth a tenth less than the one after it,
 
-    t = sum_i (c_i - 50 p_i) D_i/p_i / sqrt(50 sum_i D_i^2/p_i)
+    t = sum_i (c_i - 100 p_i) D_i/p_i / sqrt(100 sum_i D_i^2/p_i)
 
 has mean 0 and variance 1 whatever D is, as long as nothing changes, since D is known before c. Where shares moved to q, D comes to point
-there and the mean of t goes towards 7 w, with w = sqrt(sum_i (q_i - p_i)^2/p_i) (J. Cohen, 1988: .1 is a small effect, .3 a medium, .5 a
-large one). A chi-square of the counts, which does not add up directions, takes 1.3 to 3.6 times as long (benchmarks/detection/mixes.py,
+there and the mean of t goes towards 10 w, with w = sqrt(sum_i (q_i - p_i)^2/p_i) (J. Cohen, 1988: .1 is a small effect, .3 a medium, .5 a
+large one). A chi-square of the counts, which does not add up directions, takes up to 3 times as long (benchmarks/detection/mixes.py,
 with other rivals). The `effect` in alerts is w.
 
 - **The reference** p begins with the warm-up and runs, since what is wrong about one that stays looks like a small shift that was always
@@ -19,10 +19,10 @@ with other rivals). The `effect` in alerts is w.
 - **Categories** with half a percent of the warm-up count for themselves, at most 63; the rest is one, `other`, with what is new. A share
   below half a percent counts as that much where it is divided by, so that no single record decides the direction.
 - **No such stream** where there are fewer than three categories: then the streams of shares say it all.
-- It is judged after 100 windows, or a tenth of `warmup` if that is more; an alert is over when means of a tenth of `resolve_width` are
-  back. That it holds the budget is known by simulation: t is no more than nearly exchangeable.
+- It is judged after 50 windows, or a twentieth of `warmup` if that is more; an alert is over when means of a twentieth of `resolve_width`
+  are back. That it holds the budget is known by simulation: t is no more than nearly exchangeable.
 
-A record costs a look-up and a count, 0.3 to 0.4 us with what its window does.
+A record costs a look-up and a count, some 0.3 us with what its window does.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ from stream_monitor.core.settings import DetectorSettings, DetectSettings
 from stream_monitor.core.streams import Around
 from stream_monitor.core.tallied import TalliedStream, Tally
 
-WINDOW = 50  # records
+WINDOW = 100  # records
 MEMORY = 1_000  # records that the direction goes by
 CELLS = 64
 LEAST = 0.005  # share of a category that counts for itself
-JUDGED = 100  # windows, at least
-PART = 10  # of `warmup` and `resolve_width`, which are numbers of records: so many windows
+JUDGED = 50  # windows, at least
+PART = 20  # of `warmup` and `resolve_width`, which are numbers of records: so many windows
+SOONER = 4  # its shape is looked at, in windows: each shows a change more clearly than a single value does
 TOLD = 5  # categories in an alert
 
 _KEPT = 1 - WINDOW / MEMORY
@@ -58,7 +59,7 @@ class MixStream(TalliedStream):
 
     __slots__ = ("names", "seen", "toward")
 
-    mark_every = 1  # of 50 records
+    mark_every = 1  # of 100 records
 
     def __init__(
         self, subject: Subject, detectors: tuple[DetectorSettings, ...], settings: DetectSettings, desk: Desk, weight: int = 1
@@ -72,20 +73,21 @@ class MixStream(TalliedStream):
         self.toward: list[float] = []
 
     def window(self, counts: list[int], unit: int, began: tuple[int, int], time: int, offset: int) -> None:
-        """Takes the counts of the next 50 records, which `began` at this time and offset. Otherwise as `push`."""
+        """Takes the counts of the next 100 records, which `began` at this time and offset. Otherwise as `push`."""
         if not self.left:
             self._mark(*began)
-        toward, total = self.toward, sum(self.seen)
+        known, toward = self.seen, self.toward
+        total = sum(known)
         along = size = 0.0
-        for i, (count, seen, way) in enumerate(zip(counts, self.seen, toward, strict=True)):
-            p = seen / total
+        for i, count in enumerate(counts):
+            p, way = known[i] / total, toward[i]
             apart = count - WINDOW * p
             leverage = way / (p if p > LEAST else LEAST)
             along += apart * leverage
             size += p * leverage * leverage
             toward[i] = way * _KEPT + apart
         if self.episode is None:
-            self.seen = [a + b for a, b in zip(self.seen, counts, strict=True)]
+            self.seen = [a + b for a, b in zip(known, counts, strict=False)]
         self.take(along / sqrt(WINDOW * size) if size > 0 else 0.0, counts, unit, time, offset)
 
     def begin(self, names: list[str], seen: list[float]) -> None:
@@ -110,6 +112,8 @@ class MixStream(TalliedStream):
     def _put_aside(self, split: int) -> Any:
         _, after = self._around(split)
         self.seen = [seen - since for seen, since in zip(self.seen, after.sums, strict=True)]
+        if self.episode is not None and self.episode.trail is not None:
+            self.episode.trail.look //= SOONER
         return super()._put_aside(split)
 
     def settle(self) -> None:
