@@ -10,6 +10,7 @@ the subject's `cool_down` there is no other alert.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +32,11 @@ FEW = 25  # values that say too little about a level
 class Aftermath:
     """Of one stream. `levels`, of earlier episodes, the latest last: level, time, how many times, whether of the spread.
 
-    `cool_until`: event time before which there is no other alert.
+    `cool_until`: event time before which there is no other alert. `learned`: what else is known once enough was seen after an alarm, as
+    details of the alert.
     """
 
-    __slots__ = ("cool_until", "desk", "law", "levels", "resolve_means", "resolve_width", "subject")
+    __slots__ = ("cool_until", "desk", "law", "learned", "levels", "resolve_means", "resolve_width", "subject")
 
     def __init__(self, subject: Subject, law: Law, settings: DetectSettings, desk: Desk) -> None:
         self.subject = subject
@@ -43,6 +45,7 @@ class Aftermath:
         self.resolve_means = settings.resolve_means
         self.resolve_width = settings.resolve_width
         self.cool_until = 0
+        self.learned: Callable[[], Mapping[str, Any]] | None = None
         self.levels: list[list[Any]] = []
 
     @property
@@ -89,8 +92,10 @@ class Aftermath:
         details, severity = _course(shape), None
         if shape.name != "blip":
             mean = sum(block.total for block in shape.blocks) / sum(block.size for block in shape.blocks)
-            details["effect"] = effect = self.law.effect(episode, mean)
-            severity = max(self.subject.severity(effect), episode.alert.severity, key=list(Severity).index)
+            details["effect"] = self.law.effect(episode, mean)
+            if self.learned is not None:
+                details |= self.learned()
+            severity = max(self.subject.severity(details["effect"]), episode.alert.severity, key=list(Severity).index)
             if self.compares and (apart := self.law.apart(episode, after, old)) is not None:
                 details["effects"] = apart
         episode.trail = episode.counts = None

@@ -308,6 +308,10 @@ class Desk:
         self.clock = now
         self.ledger.move(now)
 
+    def cooled_down(self) -> None:
+        """There would have been an alert, had not one of the same fingerprint just ended (`cool_down`)."""
+        self.counts["alerts_cooled_down"] = self.counts.get("alerts_cooled_down", 0) + 1
+
     def fire(
         self,
         subject: Subject,
@@ -490,6 +494,7 @@ def _place(position: Position) -> str:
 
 
 _SHOWN = 80
+_MOVES = 3  # categories in a sentence
 
 
 def safe(text: str) -> str:
@@ -504,12 +509,23 @@ def _sentence(alert: Alert, said: str = "") -> str:
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
     against = f", compared with {safe(alert.details['reference'])}" if "reference" in alert.details else ""
-    said = said or f"{what} {verb} from {_number(before)} to {_number(after)} (since {since(alert.first_seen)}{against})"
+    moved = f"{what}: shares moved: {_moves(alert.details)}" if "shares" in alert.details else ""
+    moved = moved or f"{what} {verb} from {_number(before)} to {_number(after)}"
+    said = said or f"{moved} (since {since(alert.first_seen)}{against})"
     return "; ".join([said, *_clauses(alert.metric, alert.details)])
 
 
+def _moves(details: Mapping[str, Any]) -> str:
+    """`ios 0.31 -> 0.22, web 0.4 -> 0.47`."""
+    shown = details["shares"][:_MOVES]
+    return ", ".join(f"{safe(one['category'])} {_number(one['before'])} -> {_number(one['after'])}" for one in shown)
+
+
 def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
-    """What the details add to the sentence: what explains it, whether inputs moved, what it looked like, whether it was seen before."""
+    """What the details add to the sentence: the parts of a gap, what explains it, whether inputs moved, what it looked like, whether it was
+    seen before."""
+    if "before" in details.get("group", ()):
+        yield _both_rates(metric, details)
     entries = details.get("attribution", ())
     slices = [one for one in entries if "share" in one]
     if slices and "mix" in slices[0]:
@@ -535,6 +551,16 @@ def _clauses(metric: str, details: Mapping[str, Any]) -> Iterator[str]:
     for name in ("acknowledged", "silenced"):
         if name in details:
             yield _noted(name, details[name])
+
+
+def _both_rates(metric: str, details: Mapping[str, Any]) -> str:
+    """`selection rate of the group 0.35 -> 0.15, of the rest 0.36 -> 0.35 (ratio 0.97 -> 0.43)`."""
+    (group, rest) = (f"{_number(one['before']['value'])} -> {_number(one['value'])}" for one in (details["group"], details["rest"]))
+    said = f"{metric.removesuffix('_gap').replace('_', ' ')} of the group {group}, of the rest {rest}"
+    ratios = details["ratio_before"], details["ratio"]
+    if not metric.startswith("selection_rate") or None in ratios:
+        return said
+    return f"{said} (ratio {_number(ratios[0])} -> {_number(ratios[1])})"
 
 
 def _noted(what: str, note: Mapping[str, Any]) -> str:
@@ -572,6 +598,8 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
     what = _what(fired.model, fired.model_version, fired.metric, fired.slice, "of" in fired.details)
     if event is Event.RECOVERED and "limit" in fired.details:
         return f"{what} is back at {_number(level.value)}, within the limit of {_number(fired.details['limit'])}"
+    if event is Event.RECOVERED and "shares" in fired.details:
+        return f"{what}: shares are as they were before (had moved: {_moves(fired.details)})"
     if event is Event.RECOVERED:
         return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
     reasons = {

@@ -2,14 +2,15 @@
 
 Which categories have a stream of their own is settled at the end of the warm-up: those with a share of 1% or more, at most a set number;
 the rest is pooled as `other`. Of two categories the rarer is watched, the other mirrors it. The stream for `other` begins with
-the first value that needs it. Where all of the warm-up had streams of their own, what is unknown is new: core/novelty.py.
+the first value that needs it. Where all of the warm-up had streams of their own, what is unknown is new: core/novelty.py. What the shares
+do together: core/mixes.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -17,6 +18,9 @@ from stream_monitor.core.budget import Ledger
 from stream_monitor.core.novelty import Vocabulary
 from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.streams import BinaryStream, Stream
+
+if TYPE_CHECKING:
+    from stream_monitor.core.mixes import Mix
 
 MIN_SHARE = 0.01
 MAX_TALLY = 1_000  # distinct categories counted during the warm-up
@@ -58,11 +62,18 @@ class Shares:
     """A categorical quantity: a tally during the warm-up, then a binary stream for each frequent category."""
 
     __slots__ = (
-        "accepts", "count", "known", "ledger", "limit", "make", "other", "refused", "since", "tally", "vocabulary", "warmup", "watched",
+        "accepts", "count", "known", "ledger", "limit", "make", "mix", "other", "refused", "since", "tally", "vocabulary", "warmup",
+        "watched",
     )  # fmt: skip
 
     def __init__(
-        self, make: Make, accepts: frozenset[type], settings: DetectSettings, ledger: Ledger, vocabulary: Vocabulary | None = None
+        self,
+        make: Make,
+        accepts: frozenset[type],
+        settings: DetectSettings,
+        ledger: Ledger,
+        vocabulary: Vocabulary | None = None,
+        mix: Mix | None = None,
     ) -> None:
         self.make = make
         self.accepts = accepts  # types of values that are categories here
@@ -70,6 +81,7 @@ class Shares:
         self.limit = settings.max_categories
         self.ledger = ledger
         self.vocabulary = vocabulary  # None: whether a category is new is not asked
+        self.mix = mix  # None: it is not watched as a whole
         self.since = ledger.age  # age of the ledger at its first value
         self.count = 0
         self.tally: dict[Any, int] | None = {}
@@ -99,6 +111,8 @@ class Shares:
             self.other.push(1 if unknown else 0, unit, time, offset)
         elif unknown and not self.refused and (self.vocabulary is None or self.vocabulary.seen is None):
             self._pool(self.count - 1, unit, time, offset)
+        if self.mix is not None:
+            self.mix.take(key, unit, time, offset)
         if self.vocabulary is not None:
             self._look_up(self.vocabulary, key, unknown, unit, time, offset)
         return True
@@ -113,6 +127,8 @@ class Shares:
         if other.tally is not None:
             return
         self.tally = None
+        if self.mix is not None and (other.mix is None or not self.mix.inherit(other.mix)):
+            self.mix = None
         self.since, self.count, self.refused = other.since, other.count, other.refused
         if self.vocabulary is not None and other.vocabulary is not None:
             self.vocabulary.seen, self.vocabulary.began = other.vocabulary.seen, other.vocabulary.began
@@ -141,6 +157,8 @@ class Shares:
         self.known = {key: None for key, _ in frequent}
         if self.vocabulary is not None:
             self.vocabulary.settle(tally, self.known, MAX_TALLY)
+        if self.mix is not None and not self.mix.settle(tally, self.count):
+            self.mix = None
         if not rest:
             frequent = frequent[1:] if len(frequent) <= 2 else frequent
         for key, n in frequent:
@@ -158,18 +176,31 @@ class Shares:
             yield self.other
         if self.vocabulary is not None:
             yield from self.vocabulary.rare.streams()
+        if self.mix is not None:
+            yield from self.mix.streams()
 
     def state(self) -> Any:
         tally = None if self.tally is None else [[key, n] for key, n in self.tally.items()]
         known = [[key, stream and stream.state()] for key, stream in self.known.items()]
         vocabulary = self.vocabulary and [self.vocabulary.state(), self._seen(self.vocabulary)]
-        return [self.since, self.count, tally, known, self.other and self.other.state(), self.refused, vocabulary]
+        return [
+            self.since,
+            self.count,
+            tally,
+            known,
+            self.other and self.other.state(),
+            self.refused,
+            vocabulary,
+            self.mix and self.mix.state(),
+        ]
 
     def _seen(self, vocabulary: Vocabulary) -> Any:
         return None if vocabulary.seen is None else sorted(vocabulary.seen, key=category_name)
 
     def restore(self, state: Any) -> None:
-        self.since, self.count, tally, known, other, self.refused, vocabulary = state
+        self.since, self.count, tally, known, other, self.refused, vocabulary, mix = state
+        if self.mix is not None and (mix is None or not self.mix.restore(mix)):
+            self.mix = None
         if self.vocabulary is not None:
             self.vocabulary.restore(vocabulary[0])
             self.vocabulary.seen = None if vocabulary[1] is None else frozenset(map(key_of, vocabulary[1]))

@@ -70,18 +70,30 @@ def of_shares(before: float, reference: int, after: float, count: int) -> dict[s
     return _compared([1 - before, before], [count - ones, ones], reference) | {"wasserstein": abs(ones / count - before)}
 
 
-def _compared(p: Sequence[float], bins: Sequence[int], reference: int) -> dict[str, Any]:
+def of_counts(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
+    """The same of categories, as often as they came. They have no order, so nothing is said that needs one."""
+    reference = int(sum(before))
+    met = [(a / reference, b) for a, b in zip(before, after, strict=True) if a or b]
+    return _diverging([p for p, _ in met], [n for _, n in met], reference)
+
+
+def _compared(p: Sequence[float], bins: Sequence[float], reference: int) -> dict[str, Any]:
     count = sum(bins)
+    gaps = [abs(b / count - a) for a, b in zip(accumulate(p), accumulate(bins), strict=True)]
+    return _diverging(p, bins, reference) | {"kolmogorov_smirnov": max(gaps)}
+
+
+def _diverging(p: Sequence[float], bins: Sequence[float], reference: int) -> dict[str, Any]:
+    """What goes by the shares of bins in any order."""
+    count = int(sum(bins))
     q = [n / count for n in bins]
     half = 0.5 / count, 0.5 / max(1, reference)  # an empty bin counts for half a value
     pairs = [(max(a, half[1]), max(b, half[0])) for a, b in zip(p, q, strict=True)]
     divergence = sum(_part(a, b) + _part(b, a) for a, b in zip(p, q, strict=True)) / 2
-    gaps = [abs(b - a) for a, b in zip(accumulate(p), accumulate(q), strict=True)]
     return {
         "psi": sum((b - a) * log(b / a) for a, b in pairs),
         "psi_by_chance": (len(p) - 1) * (1 / count + 1 / max(1, reference)),
         "jensen_shannon": sqrt(min(1.0, max(0.0, divergence))),
-        "kolmogorov_smirnov": max(gaps),
         "bins": len(p),
         "count": count,
         "reference_count": reference,

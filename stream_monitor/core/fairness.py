@@ -23,6 +23,9 @@ near to each other in time: up to 4 values of the side that is ahead wait for th
 of the values, of two groups of one size). With 100, levels that swing daily by half of themselves raised 6 times the budget of false
 alarms (benchmarks/detection/limits.py). The 95% interval of a gap or a ratio comes from one of 97.5% for each of the two rates.
 
+Every alert tells both rates, since a gap alone does not say who moved: `group` and `rest` in the details, of the same pairs as `after`, and
+those of a drift with what they were before.
+
 Limits are one-sided, since of two groups the one is as far below as the other is above: an alert is about who is worse off. A group is
 compared once it and the rest have `minimum_group` values each. Groups are those met first, at most `max_categories` of an attribute; more
 of them count among the rest. What lacks the attribute is left out.
@@ -45,7 +48,7 @@ from stream_monitor.core.guards import Guard, Sums, guard
 from stream_monitor.core.judging import Judged
 from stream_monitor.core.settings import FAIRNESS_METRICS
 from stream_monitor.core.signals import NUMBERS, Plan, Watched
-from stream_monitor.core.streams import NumericStream
+from stream_monitor.core.tallied import TalliedStream, Tally
 
 WAITING = 4
 BOTH = 1 - (1 - CONFIDENCE) / 2  # of each of two intervals, for CONFIDENCE of both
@@ -104,6 +107,30 @@ class RatioRule:
         return _told(subject, self.of, sums, time, said, self.text, limit, bounds, effect)
 
 
+class GapStream(TalliedStream):
+    """The differences of pairs; the tally is the group's bit."""
+
+    def pair(self, g: int, r: int, unit: int, time: int, offset: int) -> None:
+        """A bit of the group and one of the rest. Otherwise as `push`."""
+        self.take(float(g - r), (g,), unit, time, offset)
+
+    def told(self, before: Tally, after: Tally) -> dict[str, Any]:
+        (g, r), (was_g, was_r) = _rates(after), _rates(before)
+        return {
+            "group": {"value": g, "count": after.n, "before": {"value": was_g, "count": before.n}},
+            "rest": {"value": r, "count": after.n, "before": {"value": was_r, "count": before.n}},
+            "difference": round(g - r, 6),
+            "ratio": round(_ratio(g, r), 6) if r else None,
+            "ratio_before": round(_ratio(was_g, was_r), 6) if was_r else None,
+        }
+
+
+def _rates(tally: Tally) -> tuple[float, float]:
+    """Of the group and of the rest."""
+    [ones] = tally.sums
+    return round(ones / tally.n, 6), round((ones - tally.raw) / tally.n, 6)
+
+
 def _ratio(a: float, b: float) -> float:
     return a / b if b else 1.0 if not a else float("inf")
 
@@ -153,7 +180,7 @@ class Comparison:
         self.begun = False
         self.waiting: deque[int] = deque(maxlen=WAITING)
         self.waiting_own = False  # whose they are
-        self.stream: NumericStream | None = None
+        self.stream: GapStream | None = None
         self.guards: list[tuple[GapRule | RatioRule, Guard | None]] = []
 
     def take(self, x: int, own: bool, unit: int, time: int, offset: int) -> None:
@@ -176,7 +203,7 @@ class Comparison:
 
     def _pair(self, g: int, r: int, unit: int, time: int, offset: int) -> None:
         if self.stream is not None:
-            self.stream.push(float(g - r), unit, time, offset)
+            self.stream.pair(g, r, unit, time, offset)
         for rule, known in self.guards:
             if known is not None:
                 known.push(rule.guarded(g, r), g, r, time, offset)
@@ -184,7 +211,7 @@ class Comparison:
     def _begin(self) -> None:
         plan, metric, monitor = self._plan, self.metric, self._plan.monitor
         self.begun = True
-        self.stream = plan.numeric(self.group, f"{metric}_gap", Kind.FAIRNESS)
+        self.stream = plan.numeric(self.group, f"{metric}_gap", Kind.FAIRNESS, GapStream)
         rules: list[GapRule | RatioRule] = []
         if monitor.fairness_limit is not None:
             rules.append(GapRule(metric, monitor.fairness_limit))

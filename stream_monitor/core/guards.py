@@ -14,7 +14,7 @@ at its limit would be called broken now and then; so there each value counts for
   that follow; so choosing when to look, and looking at an alarm, is allowed.
 - **Resolves** when `resolve_means` consecutive means are within the limit, each of `resolve_width` values, or of as many more (up to 20
   times) as make the breach two of their standard deviations. Then the bets begin anew; so what an operator resolves while the limit is
-  broken fires again.
+  broken fires again; not before the `cool_down` of its monitor is over, though, as with streams.
 
 What a limit means, and how it is told, is the `Rule`'s: core/service_levels.py, and core/fairness.py for protected groups.
 """
@@ -74,8 +74,8 @@ class Guard:
     warning: Case | None = None  # a limit is broken or it is not: there is no early notice of it
 
     __slots__ = (
-        "_begun", "_good", "_mean", "_mean_sums", "_runs", "_seen", "account", "bets", "desk", "episode", "judged",
-        "parameters", "probe", "resolve_means", "resolve_width", "rho", "rule", "subject",
+        "_begun", "_good", "_mean", "_mean_sums", "_runs", "_seen", "account", "bets", "cool_until", "desk",
+        "episode", "judged", "parameters", "probe", "resolve_means", "resolve_width", "rho", "rule", "subject",
     )  # fmt: skip
 
     _mean: float
@@ -98,6 +98,7 @@ class Guard:
         self.probe: Probe | None = Probe(settings.warmup)
         self.rho = 0.0  # the autocorrelation of values that depend on each other
         self.episode: Episode | None = None
+        self.cool_until = 0  # event time before which there is no other alert
         self._seen = Sums(0, 0.0, 0.0)  # since the last episode
         self._begun = (Sums(0, 0.0, 0.0), 0, 0)  # the same when nothing spoke for a broken limit last; time and offset of the next value
         self._reset_means()
@@ -147,13 +148,17 @@ class Guard:
 
     def _fire(self, offset: int) -> None:
         rule, bets = self.rule, self.bets
+        self.account.alarms += 1
+        if self.desk.clock < self.cool_until:
+            self.desk.cooled_down()
+            bets.reset()
+            return
         before, time, first = self._begun
         sums = self._seen.without(before)
         told = rule.tell(self.subject, sums, time)
         level, evidence = rule.level(sums), Evidence(bets.evidence, 1.0)
         change = Change(rule.level(before) if before.n else Level(told.limit, 0), level, told.effect, time, first)
         alert = self.desk.fire(self.subject, change, self, self.assurance, evidence, offset, self.rho or None, told=told)
-        self.account.alarms += 1
         deviation = sqrt(rule.bound * (1 - rule.bound))
         needed = (2 / told.effect) ** 2 / bets.part if told.effect else MAX_WIDENING * self.resolve_width
         width = max(self.resolve_width, int(min(needed, MAX_WIDENING * self.resolve_width)))
@@ -180,6 +185,7 @@ class Guard:
         sums = self._good if self._good.n else self._mean_sums
         level = self.rule.level(sums) if sums.n else episode.alert.after
         self.desk.resolve(episode, event, level, offset)
+        self.cool_until = self.desk.clock + self.subject.cool_down
         self.episode = None
         self._seen = Sums(0, 0.0, 0.0)
         self._reset_means()
@@ -196,18 +202,18 @@ class Guard:
         return [
             self.account.state(), self.judged, self.bets.state(), self.episode and self.episode.saved(),
             list(self._seen), list(begun), time, offset, self._mean, list(self._mean_sums), self._runs, list(self._good),
-            self.probe and self.probe.state(), self.rho,
+            self.probe and self.probe.state(), self.rho, self.cool_until,
         ]  # fmt: skip
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        account, self.judged, bets, episode, seen, begun, time, offset, self._mean, mean, self._runs, good, *dependence = state
+        account, self.judged, bets, episode, seen, begun, time, offset, self._mean, mean, self._runs, good, *rest = state
         self.account.restore(account)
         self.bets.restore(bets)
         self.episode = None if episode is None else Episode.restored(episode)
         self._seen, self._begun = Sums(*seen), (Sums(*begun), time, offset)
         self._mean_sums, self._good = Sums(*mean), Sums(*good)
-        probe, self.rho = dependence
+        probe, self.rho, self.cool_until = rest
         self.probe = None if probe is None else Probe.restored(probe)
 
 

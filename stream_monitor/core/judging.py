@@ -54,12 +54,17 @@ class Losses(NamedTuple):
 
 
 def losses(scores: Any, label: Any) -> Losses | None:
-    """Of `scores` (class -> probability) against the label; None where there are none. Brier, 1950; Good, 1952."""
+    """Of `scores` (class -> probability) against the label; None where there are none, or no probabilities. Brier, 1950; Good, 1952."""
     if type(scores) is not dict or not scores:
         return None
     name = label if type(label) is str else category_name(category_of(label))
     share = scores.get(name, 0.0)
-    square = sum(p * p for p in scores.values()) - share * share + (1 - share) ** 2
+    try:
+        square = sum(p * p for p in scores.values()) - share * share + (1 - share) ** 2
+    except (TypeError, OverflowError):
+        return None
+    if not (0 <= share <= 1 and square < HUGE):
+        return None
     return Losses(-log(max(_SURE, share)), square)
 
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
+from stream_monitor.core.judging import Losses
+
 SPAN = 1.5
 SETTLING = 100
 AWAITED = 20_000
@@ -106,7 +108,7 @@ class Outcome(NamedTuple):
     slices: Any
     delay: int = 0  # ms from the prediction to its label
     weight: float | None = None
-    losses: Any = None  # judging.Losses
+    losses: Losses | None = None
 
 
 class Maturity:
@@ -207,7 +209,7 @@ class Maturity:
 
     def state(self, waiting: bool) -> Any:
         """Plain data; without the outcomes that wait unless `waiting`."""
-        heap = [list(outcome) for outcome in sorted(self.heap)] if waiting else None
+        heap = [[*one[:-1], one.losses and list(one.losses)] for one in sorted(self.heap)] if waiting else None
         return [
             self.wait, list(self.delays), self.oldest, list(self.turn), self.since, list(self.recent), self.late, self.early, heap,
         ]  # fmt: skip
@@ -217,5 +219,5 @@ class Maturity:
         self.wait, delays, self.oldest, turn, self.since, recent, self.late, self.early, heap = state
         self.delays = list(delays)
         self.turn, self.recent = (turn[0], turn[1]), (recent[0], recent[1])
-        self.heap = [Outcome(*saved) for saved in heap or ()]
+        self.heap = [Outcome(*one)._replace(losses=one[-1] and Losses(*one[-1])) for one in heap or ()]
         heapify(self.heap)

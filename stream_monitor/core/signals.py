@@ -6,6 +6,7 @@
     prediction=CLASS  prediction drift  is it this class?                                                  binary
     feature:NAME      data drift        numbers: the value                                                 numeric
     feature:NAME=CAT  data drift        strings and booleans: is it this category?                         binary
+    prediction, feature:NAME            classes, strings: do the shares differ? (core/mixes.py)            numeric
     missing:NAME      data quality      is a feature that was there before null, absent or of another type? binary
     new_category:NAME data quality      strings, booleans: is it a category that the reference had not?    binary
     out_of_range:NAME data quality      numbers: is it out of the reference's range? (core/novelty.py)     binary
@@ -43,6 +44,7 @@ from stream_monitor.core.detectors import create
 from stream_monitor.core.events import ALL_VERSIONS, Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
 from stream_monitor.core.limits import is_labelled
+from stream_monitor.core.mixes import Mix, MixStream
 from stream_monitor.core.novelty import Range, Vocabulary
 from stream_monitor.core.rare import Make, Rare
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
@@ -57,7 +59,8 @@ LABEL_METRICS = METRICS | {LATE, CONFLICTING}
 
 Task = Literal["classification", "regression"]
 
-S = TypeVar("S", BinaryStream, NumericStream)
+S = TypeVar("S", bound=Stream)
+N = TypeVar("N", bound=NumericStream)
 
 NUMBERS = frozenset((int, float))
 CATEGORIES = frozenset((str, bool))
@@ -119,9 +122,9 @@ class Plan:
         """A new stream, or None where there are too many."""
         return self._begun(BinaryStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
 
-    def numeric(self, slice_: Slice | None, metric: str, kind: Kind) -> NumericStream | None:
-        """A new stream, or None where there are too many."""
-        return self._begun(NumericStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
+    def numeric(self, slice_: Slice | None, metric: str, kind: Kind, of: type[N] = NumericStream) -> N | None:  # type: ignore[assignment]
+        """A new stream of this class, or None where there are too many."""
+        return self._begun(of(*self._parts(slice_, metric, kind))) if self.room.take() else None
 
     def _begun(self, stream: S) -> S:
         """With the reference of the same signal of the version before, where there is one to begin with."""
@@ -385,7 +388,8 @@ class Scope:
         def make(category: str) -> BinaryStream | None:
             return plan.binary(part, f"{metric}={category}", kind) if wanted else None
 
-        shares = Shares(make, categories, plan.settings, plan.desk.ledger, vocabulary)
+        mix = Mix(partial(plan.numeric, part, metric, kind, MixStream)) if wanted else None
+        shares = Shares(make, categories, plan.settings, plan.desk.ledger, vocabulary, mix)
         ancestor = plan.ancestor(part)
         before = None if ancestor is None else ancestor.signal(metric)
         if isinstance(before, Shares):

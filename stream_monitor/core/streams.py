@@ -63,6 +63,7 @@ class Stream:
 
     numeric: bool
     law: Law
+    mark_every = MARK_EVERY
 
     __slots__ = (
         "account", "aftermath", "compared", "count", "desk", "detectors", "e", "e_at", "early", "episode", "explain", "held",
@@ -255,9 +256,13 @@ class Stream:
             if account.ledger.age >= self.renew_at:
                 self._retune((account.ledger.level - self.since_level) * account.portion)
         self.marks.extend((self.count, self.total, self.raw, time, offset, self.squares))
-        self.left = MARK_EVERY
-        if self.count // MARK_EVERY % THIN_EVERY == 0:
+        self.left = self.mark_every
+        if self.count // self.mark_every % THIN_EVERY == 0:
             self._thin()
+
+    def _marked(self) -> list[int]:
+        """How many values there were at each mark."""
+        return [int(count) for count in self.marks[::WIDTH]]
 
     def _thin(self) -> None:
         """Drops marks until their distance is about an eighth of their age: some 80 marks for a million values."""
@@ -286,11 +291,11 @@ class Stream:
         place = self._place(fired, history)
         if self.judged:
             self.account.alarms += 1
-        change = None if place is None else history.change(*place, time, offset)
+        change = None if place is None else self._change(history, *place, time, offset)
         cooling = self.episode is None and self.aftermath.cooling
         if place is None or change is None or not abs(change.effect) >= self.subject.minimum_effect or cooling:
             if cooling and change is not None:
-                self.desk.counts["alerts_cooled_down"] = self.desk.counts.get("alerts_cooled_down", 0) + 1
+                self.desk.cooled_down()
             for i in fired:
                 self.detectors[i].reset()
             self._bind()
@@ -301,7 +306,7 @@ class Stream:
         transition = TRANSITIONS[State.NONE if episode is None else episode.state, Event.DRIFT]
         if transition.publish:
             evidence = detector.evidence(*(history.variances(split) if spread else history.means(split)))
-            alert = self._tell(change, detector, evidence, offset)
+            alert = self._tell(change, split, detector, evidence, offset)
             self.episode = self.aftermath.begin(alert, history, split, spread, self._counting())
             self.old = self._put_aside(split)
             count, raw = history.since(split)
@@ -319,9 +324,17 @@ class Stream:
         split = history.split(spread)
         return None if split is None else (split, spread)
 
-    def _tell(self, change: Change, detector: Detector, evidence: Evidence, offset: int, early: bool = False) -> Alert:
+    def _change(self, history: History, split: int, spread: bool, time: int, offset: int) -> Change:
+        """The change at the mark, as it looks at the value that came last."""
+        return history.change(split, spread, time, offset)
+
+    def _more(self, split: int) -> Mapping[str, Any]:
+        """What else an alert about a change at the mark says, as details."""
+        return {} if self.explain is None else self.explain(int(self.marks[split + 3]))
+
+    def _tell(self, change: Change, split: int, detector: Detector, evidence: Evidence, offset: int, early: bool = False) -> Alert:
         rho = None if self.past is None else self.past.rho
-        more = {} if self.explain is None else dict(self.explain(change.time))
+        more = dict(self._more(split))
         if self.compared is not None:
             more["reference"] = f"version {self.compared}"
         said = self._assurance(detector), evidence, offset, rho, more
@@ -341,9 +354,10 @@ class Stream:
             self.account.warnings += 1
             history = self._history()
             place = self._place([self.e_at], history)  # type: ignore[list-item]
-            change = None if place is None else history.change(*place, time, offset)
-            if change is not None and abs(change.effect) >= self.subject.minimum_effect and not self.aftermath.cooling:
-                early.case = Case(self._tell(change, e, Evidence(e.total(), early.warn), offset, early=True))
+            change = None if place is None else self._change(history, *place, time, offset)
+            large = change is not None and abs(change.effect) >= self.subject.minimum_effect
+            if place is not None and change is not None and large and not self.aftermath.cooling:
+                early.case = Case(self._tell(change, place[0], e, Evidence(e.total(), early.warn), offset, early=True))
         self._attend()
 
     def _lift(self, early: Early, case: Case, event: Event, offset: int) -> None:

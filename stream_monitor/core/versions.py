@@ -90,11 +90,17 @@ class Version:
         """What is kept of an outcome while it waits, as far as it is watched."""
         time, answer, label = prediction["timestamp"], prediction["prediction"], feedback["label"]
         slices, kept = prediction.get("slices"), self.plan.kept_keys
-        if slices and kept is not None:
+        if type(slices) is not dict:
+            slices = None
+        elif kept is not None:
             slices = {key: value for key, value in slices.items() if key in kept} if kept else None
         if self.plan.judges_error_only:
             return Outcome(time, offset, answer, label, prediction["request_id"], slices or None)
-        weight = feedback.get("weight")
+        weight: Any = feedback.get("weight")
+        if weight is None:
+            weight = prediction.get("weight")
+        if type(weight) not in NUMBERS or not weight > 0:
+            weight = None  # the gate lets no other one in
         return Outcome(
             time,
             offset,
@@ -103,7 +109,7 @@ class Version:
             prediction["request_id"],
             slices or None,
             feedback["timestamp"] - time,
-            prediction.get("weight") if weight is None else weight,
+            weight,
             losses(prediction.get("scores"), label),
         )
 

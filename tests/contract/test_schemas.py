@@ -7,6 +7,7 @@ before 1970, and that an integer is written without a fraction (JSON Schema coun
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ from stream_monitor.core.publishing import publish
 from stream_monitor.core.routing import MAX_DEAD_BYTES, route
 from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
 from stream_monitor.core.snapshots import Snapshot, cut, firing
-from tests.support.observations import control, judged, run
+from tests.support.observations import control, judged, predicted, prediction, run
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 NAMES = ("prediction", "feedback", "observation", "alert", "dead-letter")
@@ -340,7 +341,23 @@ def test_every_alert_is_published_as_the_schema_says_with_the_headers_of_the_top
     assert any(alert.slice for alert in alerts)
     assert any(alert.slice is None for alert in alerts)
     assert any("interval" in alert.details for alert in alerts)
-    assert any(alert.kind is events.Kind.FAIRNESS and "group" in alert.details for alert in alerts)
+    fairness = [alert.details for alert in alerts if alert.kind is events.Kind.FAIRNESS]
+    assert any("limit" in details and "group" in details for details in fairness)
+    assert any("before" in details.get("group", ()) for details in fairness)
+
+
+def test_an_alert_about_a_feature_as_a_whole_is_published_as_the_schema_says() -> None:
+    detectors = (DetectorSettings("e_detector"),)
+    detect = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("feature:device",), detectors=detectors))
+    rng, names = random.Random(1), [f"device {i}" for i in range(20)]
+    answers = [rng.choices(names, [2 if i > 7_000 and j % 2 else 1 for j in range(20)])[0] for i in range(19_000)]
+    log = (predicted(prediction(i, features={"device": answer})) for i, answer in enumerate(answers))
+    whole = [alert for alert in run(detect, log)[1] if "shares" in alert.details]
+    assert {alert.status for alert in whole} == {events.Status.FIRING, events.Status.UPDATED}
+    for alert in whole:
+        body = json.loads(publish(alert)[1])
+        VALIDATORS["alert"].validate(body)
+        assert set(body["details"]) <= set(SCHEMAS["alert"]["properties"]["details"]["properties"])
 
 
 def test_an_operators_record_is_an_observation() -> None:

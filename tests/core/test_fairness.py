@@ -98,6 +98,47 @@ def test_a_gap_that_changes_is_drift_without_any_limit() -> None:
     assert any(a.summary.startswith("credit v3: selection rate gap for gender=f fell from ") for a in fired)
 
 
+def test_a_gap_that_changes_is_told_with_both_rates_before_and_after() -> None:
+    """Of the group f and the rest, whose part is not in the gap: it is the group that moved."""
+    _, alerts = run(settings(), answers(12_000, lambda i, group: 0.35 - 0.3 * (group == "f" and i >= 4_000)))
+    of_f = [a for a in alerts if a.slice == Slice("gender", "f") and a.status in (Status.FIRING, Status.UPDATED) and "group" in a.details]
+    assert {a.status for a in of_f} == {Status.FIRING, Status.UPDATED}
+    for alert in of_f:
+        group, rest = alert.details["group"], alert.details["rest"]
+        assert group["before"]["value"] == pytest.approx(0.35, abs=0.04)
+        assert rest["before"]["value"] == pytest.approx(0.35, abs=0.04)
+        assert group["value"] == pytest.approx(0.05, abs=0.08)
+        assert rest["value"] == pytest.approx(0.35, abs=0.12)
+        assert group["before"]["value"] - rest["before"]["value"] == pytest.approx(alert.before.value, abs=1e-5)
+        assert alert.details["difference"] == pytest.approx(group["value"] - rest["value"], abs=1e-5)
+        assert alert.details["ratio"] == pytest.approx(group["value"] / rest["value"], abs=1e-4)
+        said = [f"{one['before']['value']:.3g} -> {one['value']:.3g}" for one in (group, rest)]
+        ratio = f"{alert.details['ratio_before']:.3g} -> {alert.details['ratio']:.3g}"
+        assert f"; selection rate of the group {said[0]}, of the rest {said[1]} (ratio {ratio})" in alert.summary
+    fired, *updated = of_f
+    assert fired.details["group"]["count"] == fired.after.count
+    assert updated[-1].details["group"]["count"] > 100, "measured after the alarm"
+    assert updated[-1].details["group"]["value"] == pytest.approx(0.05, abs=0.03)
+    assert orjson.loads(publish(fired)[1])["details"] == fired.details
+
+
+@pytest.mark.parametrize(("metric", "label"), [("true_positive_rate", "approve"), ("false_positive_rate", "decline"), ("error", None)])
+def test_so_is_that_of_every_other_metric(metric: str, label: str | None) -> None:
+    """The rest gets better, the group stays where it was; there is no four-fifths rule of these rates."""
+
+    def right(i: int, group: str, of: str) -> float:
+        return 0.9 if group == "m" and i >= 5_000 and label in (of, None) else 0.5
+
+    _, alerts = run(settings(metric), outcomes(10_000, right))
+    [alert] = [a for a in firing(alerts) if a.slice == Slice("gender", "f")]
+    group, rest = alert.details["group"], alert.details["rest"]
+    before, now = (0.5, 0.9) if metric == "true_positive_rate" else (0.5, 0.1)
+    assert [group["before"]["value"], group["value"]] == pytest.approx([0.5, 0.5], abs=0.15)
+    assert [rest["before"]["value"], rest["value"]] == pytest.approx([before, now], abs=0.15)
+    assert f"; {metric.replace('_', ' ')} of the group 0." in alert.summary
+    assert "ratio" not in alert.summary
+
+
 def test_what_changes_for_all_alike_is_no_unfairness() -> None:
     def share(i: int, group: str) -> float:
         return 0.6 if 3_000 <= i < 6_000 else 0.2
@@ -149,6 +190,23 @@ def test_it_resolves_when_the_gap_is_within_the_limit_again() -> None:
     assert limit[1].position.offset > 4_000
     assert limit[1].summary.startswith("credit v3: selection rate gap for gender=f is back at ")
     assert limit[1].summary.endswith(", within the limit of -0.1")
+
+
+def test_limits_of_fairness_have_the_cool_down_of_their_monitor() -> None:
+    def share(i: int, group: str) -> float:
+        return 0.1 if group == "f" and not 3_000 <= i < 5_500 else 0.35
+
+    log = list(answers(9_000, share))
+
+    def times(cool_down: int) -> list[int]:
+        _, alerts = run(settings(fairness_limit=0.1, cool_down_ms=cool_down), log)
+        return [alert.detected_at for alert in firing(alerts) if "limit" in alert.details]
+
+    first, second = times(0)
+    assert times(10_000 * STEP) == [first]
+    [same, later] = times(4_000 * STEP)
+    assert same == first
+    assert later > second
 
 
 def test_a_small_group_is_not_judged_but_a_rare_one_is_in_time() -> None:

@@ -9,28 +9,44 @@ from typing import Any
 import orjson
 import pytest
 
+from stream_monitor.core.limits import parse
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from tests.support.observations import outcome, predicted, prediction, run
 
-EVERYTHING = MonitorSettings(slices=("*", "country x device"), slice_metrics=("*",))
+EVERYTHING = MonitorSettings(
+    metrics=("*", "volume"),
+    slices=("*", "country x device"),
+    slice_metrics=("*",),
+    limits=(parse("error <= 0.5"), parse("recall[yes] >= 0.5"), parse("feature:x <= 9 for 50%"), parse("missing:x <= 0.5")),
+    limit_slices=("*",),
+    protected=("country", "user"),
+    fairness_limit=0.1,
+    disparate_impact=0.8,
+    minimum_group=20,
+)
 SETTINGS = DetectSettings(
     maturity_ms=200, warmup=100, max_slices=20, max_streams=2_000, max_features=20, max_categories=5, default=EVERYTHING
 )
 
 
-def both(events: Iterator[tuple[dict[str, Any], Any]]) -> Iterator[bytes]:
-    """Each prediction, and its label at once."""
-    for event, label in events:
+def both(events: Iterator[tuple[dict[str, Any], Any]], weigh: Callable[[int], Any] | None) -> Iterator[bytes]:
+    """Each prediction, and its label at once, with a weight perhaps."""
+    for i, (event, label) in enumerate(events):
         yield predicted(event)
-        yield outcome(event, label)
+        record = orjson.loads(outcome(event, label))
+        if weigh is not None:
+            record["feedback"]["weight"] = weigh(i)
+        yield orjson.dumps(record)
 
 
-def watch(make: Callable[[int, random.Random], tuple[dict[str, Any], Any]], count: int = 1_500) -> Monitor:
+def watch(
+    make: Callable[[int, random.Random], tuple[dict[str, Any], Any]], count: int = 1_500, weigh: Callable[[int], Any] | None = None
+) -> Monitor:
     """A monitor of everything after so many predictions with labels; every alert on the way can be written, and all can be saved."""
     rng = random.Random(1)
-    monitor, alerts = run(SETTINGS, both(make(i, rng) for i in range(count)))
+    monitor, alerts = run(SETTINGS, both((make(i, rng) for i in range(count)), weigh))
     for alert in alerts:
         assert alert.summary.isprintable()
         assert orjson.loads(publish(alert)[1])["id"] == alert.id
@@ -65,6 +81,14 @@ def test_labels(kind: str, answer: Any) -> None:
         assert len({pair["label"] for table in version["tables"] for pair in table["pairs"]}) <= 6
 
 
+@pytest.mark.parametrize("kind", LABELS)
+def test_predictions(kind: str) -> None:
+    """The same as answers of a model."""
+    monitor = watch(lambda i, rng: (prediction(i, prediction=LABELS[kind](i, rng), slices={"country": "DE"}), "yes"), 800)
+    assert len([metric for metric in metrics(monitor) if metric.startswith("prediction=")]) <= 6
+    assert len([metric for metric in metrics(monitor) if metric.startswith("precision=")]) <= 5
+
+
 FEATURES: dict[str, Callable[[int, random.Random], Any]] = {
     "constant": lambda i, rng: {"x": 7, "town": "A", "car": True},
     "never there": lambda i, rng: (None, {}, {"x": None})[i % 3],
@@ -88,6 +112,8 @@ WEIGHTS: dict[str, Callable[[int], Any]] = {
     "next to nothing": lambda i: 5e-324,
     "beyond measure": lambda i: 1e300,
     "one of each": lambda i: (5e-324, 1e300, 1)[i % 3],
+    "none, or less than that": lambda i: (0, -1, 0.0, -1e300)[i % 4],  # the gate lets none of these in, but it is not the only way
+    "of another type": lambda i: ("2", True, [], {})[i % 4],
     "beyond measure once": lambda i: 1e300 if i == 600 else 1 + i % 2,
     "now and then": lambda i: None if i % 2 else 3.5,
 }
@@ -95,8 +121,13 @@ WEIGHTS: dict[str, Callable[[int], Any]] = {
 
 @pytest.mark.parametrize("kind", WEIGHTS)
 @pytest.mark.parametrize("answer", ["yes", 1.5])
-def test_weights(kind: str, answer: Any) -> None:
-    watch(lambda i, rng: (prediction(i, prediction=answer, weight=WEIGHTS[kind](i)), rng.choice((answer, 2.5))))
+@pytest.mark.parametrize("of", ["prediction", "feedback"])
+def test_weights(kind: str, answer: Any, of: str) -> None:
+    def make(i: int, rng: random.Random) -> tuple[dict[str, Any], Any]:
+        own = {"weight": WEIGHTS[kind](i)} if of == "prediction" else {}
+        return prediction(i, prediction=answer, **own), rng.choice((answer, 2.5))
+
+    watch(make, weigh=None if of == "prediction" else WEIGHTS[kind])
 
 
 SLICES: dict[str, Callable[[int, random.Random], Any]] = {
@@ -106,12 +137,29 @@ SLICES: dict[str, Callable[[int, random.Random], Any]] = {
     "another key each time": lambda i, rng: {f"k{i}": "v"},
     "that look like crosses": lambda i, rng: {"country x device": "DE x phone", "country": "DE", "device": "phone", " x ": " x "},
     "that are none": lambda i, rng: (None, {}, {"": ""})[i % 3],
+    "of another type": lambda i, rng: ([], ["country"], "country", 7, {"country": 5}, {"country": None}, {"country": {}})[i % 7],
 }
 
 
 @pytest.mark.parametrize("kind", SLICES)
 def test_slices(kind: str) -> None:
     watch(lambda i, rng: (prediction(i, slices=SLICES[kind](i, rng), features={"x": rng.random()}), rng.choice(("yes", "no"))), 600)
+
+
+SCORES: dict[str, Callable[[int], Any]] = {
+    "of classes that there are not": lambda i: {f"class {i}": 1.0},
+    "that are no probabilities": lambda i: ({"yes": 7.0}, {"yes": -1e300, "no": 1e300}, {"yes": 0, "no": 0})[i % 3],
+    "of another type": lambda i: ([], "yes", 0.5, {"yes": "0.5"}, {"yes": None}, {"yes": []}, {"yes": True})[i % 7],
+}
+
+
+@pytest.mark.parametrize("kind", SCORES)
+def test_scores(kind: str) -> None:
+    def make(i: int, rng: random.Random) -> tuple[dict[str, Any], Any]:
+        scores = SCORES[kind](i)
+        return prediction(i, scores=scores, score=scores, latency_ms=scores, features=scores), rng.choice(("yes", "no"))
+
+    watch(make, 600)
 
 
 def test_what_a_slice_keeps_does_not_grow_with_the_number_of_its_values() -> None:

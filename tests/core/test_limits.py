@@ -229,6 +229,26 @@ def test_an_operator_may_end_it_and_it_fires_anew_while_the_limit_is_broken() ->
     assert alerts[1].id != alert.id
 
 
+@pytest.mark.parametrize("ended", ["by an operator", "by itself"])
+def test_after_an_alert_is_resolved_there_is_no_other_one_before_the_cool_down_is_over(ended: str) -> None:
+    """4,000 records long, also across a restart; what lasts is told then."""
+
+    def wrong(i: int, country: str) -> float:
+        return 0.1 if ended == "by itself" and 1_500 <= i < 3_000 else 0.35
+
+    some = settings("error <= 0.2", cool_down_ms=4_000 * STEP)
+    log = list(outcomes(9_000, wrong))
+    monitor, [alert, *rest] = run(some, log[:1_500])
+    assert not rest
+    monitor, before = run(some, [control(alert.id), *log[1_500:4_000]] if ended == "by an operator" else log[1_500:4_000], monitor)
+    _, after = run(some, log[4_000:], Monitor.restore(some, "observations", 0, orjson.loads(orjson.dumps(monitor.snapshot()))))
+    [resolved], [again] = before, after
+    assert (resolved.status, again.status) == (Status.RESOLVED, Status.FIRING)
+    assert 0 <= again.detected_at - resolved.detected_at - 4_000 * STEP < 300 * STEP
+    assert monitor.counters["alerts_cooled_down"] > 0
+    assert run(replace(some, monitors=(replace(some.monitors[0], cool_down_ms=0),)), log)[0].counters.get("alerts_cooled_down", 0) == 0
+
+
 def test_limits_have_accounts_in_the_budget_and_places_among_the_streams() -> None:
     monitor, _ = run(settings("error <= 0.2", "recall[fraud] >= 0.7", limit_slices=("*",)), outcomes(500, lambda i, country: 0.1))
     statement = monitor.budget()

@@ -51,10 +51,10 @@ def test_long_names_are_cut_but_stay_apart() -> None:
     assert shorten("short") == "short"
 
 
-def test_a_number_is_one_signal_and_a_category_one_for_each_frequent_value() -> None:
+def test_a_number_is_one_signal_and_a_category_one_for_each_frequent_value_and_one_as_a_whole() -> None:
     rng, of = random.Random(1), scope()
     feed(of, [{"score": 0.5, "features": {"age": rng.random(), "town": rng.choice("ABC")}} for _ in range(150)])
-    assert sorted(metrics(of)) == ["feature:age", "feature:town=A", "feature:town=B", "feature:town=C", "score"]
+    assert sorted(metrics(of)) == ["feature:age", "feature:town", "feature:town=A", "feature:town=B", "feature:town=C", "score"]
 
 
 def test_of_two_categories_the_rarer_is_watched() -> None:
@@ -66,7 +66,7 @@ def test_of_two_categories_the_rarer_is_watched() -> None:
 def test_rare_categories_are_pooled() -> None:
     of = scope()
     feed(of, [{"features": {"town": "ABCDEFG"[min(6, i % 20)]}} for i in range(150)])
-    assert sorted(metrics(of)) == ["feature:town=A", "feature:town=B", "feature:town=G", "feature:town=other"]
+    assert sorted(metrics(of)) == ["feature:town", "feature:town=A", "feature:town=B", "feature:town=G", "feature:town=other"]
 
 
 def test_an_unseen_category_opens_the_pool_where_nobody_asks_for_new_ones() -> None:
@@ -144,4 +144,4 @@ def test_numeric_predictions_are_one_signal_in_a_regression() -> None:
 def test_predicted_classes_keep_their_types_apart() -> None:
     of = scope()
     feed(of, [{"prediction": (1, "1", True)[i % 3]} for i in range(150)])
-    assert sorted(metrics(of)) == ['prediction="1"', "prediction=1", "prediction=true"]
+    assert sorted(metrics(of)) == ["prediction", 'prediction="1"', "prediction=1", "prediction=true"]
