@@ -148,6 +148,13 @@ class RedisConfig(_Table):
             raise ValueError("redis://host:port/db, rediss:// (TLS) or unix:///path is expected")
         return url
 
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _is_there(cls, value: str | None) -> str | None:
+        if value is not None and not Path(value).is_file():
+            raise ValueError(f"there is no file {value!r}; the certificates (PEM) of who signed the server's are expected")
+        return value
+
     @field_validator("sentinels", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
@@ -157,6 +164,8 @@ class RedisConfig(_Table):
     def _complete(self) -> Self:
         if self.mode == "sentinel" and not self.sentinels:
             raise ValueError('mode = "sentinel" needs sentinels = ["host:26379", ...]')
+        if self.tls_ca_file is not None and not self.url.startswith("rediss://"):
+            raise ValueError("tls_ca_file is given, but the url asks for no TLS: write rediss://")
         if wrong := [s for s in self.sentinels if not re.fullmatch(r".+:\d+", s)]:
             raise ValueError(f"host:port is expected for each of the sentinels, not {', '.join(wrong)}")
         return self
