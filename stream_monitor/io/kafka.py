@@ -129,6 +129,16 @@ class KafkaSource:
 
         Rebalances happen in here. The chunks of one call may be empty of records where only transaction markers were passed.
         """
+        deadline = time.monotonic() + timeout
+        while True:
+            before, held = self._rebalances, self._alignment.held
+            chunks = self._poll(most, timeout)
+            # Where all that came has to wait for what lies beside it in time, the next messages may be what it waits for.
+            waits = self._alignment.held > held and self._rebalances == before
+            if chunks or not waits or time.monotonic() >= deadline:
+                return chunks
+
+    def _poll(self, most: int, timeout: float) -> list[Chunk]:
         before, alignment = self._rebalances, self._alignment
         full = alignment.held >= _MAX_HELD
         messages = [] if full else self._consumer.consume(most, timeout if alignment.held < most else _SHORT)

@@ -43,10 +43,11 @@ def around(call: Callable[..., Any], nth: int, before: Callable[[], None] = lamb
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         nonlocal times
         times += 1
-        if times == nth:
+        now = times == nth  # looked at once: other threads may come here meanwhile
+        if now:
             before()
         result = call(*args, **kwargs)
-        if times == nth:
+        if now:
             after()
         return result
 
