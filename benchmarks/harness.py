@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import orjson
 import psutil
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from stream_monitor.config import Config, parse
 from stream_monitor.io import topics as topics_of
@@ -332,8 +332,10 @@ class CopyRun(Run):
         while len(ended) < PARTITIONS * len(topics):
             for message in consumer.consume(_COPY_BATCH, run.poll / 1000):
                 place: Place = message.topic(), message.partition()  # type: ignore[assignment]  # what was consumed has both
-                if message.error() is not None:
-                    ended.add(place)  # the topics are filled: no other news is expected
+                if (error := message.error()) is not None:
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    ended.add(place)  # the topics are filled
                     continue
                 if open_since is None:
                     producer.begin_transaction()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import ssl
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -151,8 +152,13 @@ class RedisConfig(_Table):
     @field_validator("tls_ca_file")
     @classmethod
     def _is_there(cls, value: str | None) -> str | None:
+        wanted = "the certificates (PEM) of who signed the server's are expected"
         if value is not None and not Path(value).is_file():
-            raise ValueError(f"there is no file {value!r}; the certificates (PEM) of who signed the server's are expected")
+            raise ValueError(f"there is no file {value!r}; {wanted}")
+        try:
+            ssl.create_default_context(cafile=value)
+        except ssl.SSLError as error:
+            raise ValueError(f"{value!r} can not be read ({error.reason}); {wanted}") from None
         return value
 
     @field_validator("sentinels", mode="before")

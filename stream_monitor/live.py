@@ -8,7 +8,7 @@ producer has only one. Whatever asks what is committed first waits for it (`_set
 lead to the same place, `_restart`: drop what is in flight, roll the transaction back, and let the stage say where to read from.
 What was processed but not committed is answered again from the stage's cache.
 
-Counting follows the transactions: what a stage counts belongs to the open one, is added to `Progress.counters` when it commits and
+Counting follows the transactions: what a stage counts belongs to the next commit, is added to `Progress.counters` when that is done and
 dropped when it is rolled back. So each committed record is counted once, by the process that committed it, however often it was
 read; a commit of which the process never heard, because it was killed or fenced during it, is in nobody's counters.
 """
@@ -25,7 +25,7 @@ from stream_monitor.errors import AGAIN, FatalError, LogGapError
 from stream_monitor.ports import Aborted, Chunk, Out, Place, Sink, Source
 from stream_monitor.stages import Rewind, Stage
 
-_PATIENCE = 1.0  # seconds for which an open transaction waits for the store
+_PATIENCE = 1.0  # seconds for which what is produced waits for the store
 
 _PARTING = 5.0  # seconds for a roll-back at the end after a failure: whoever comes next can do it too
 
@@ -61,7 +61,7 @@ class Progress:
 @dataclass(slots=True)
 class _Cursor:
     committed: int  # the group's offset: nothing below it is emitted again
-    done: int  # processed up to here, and produced into the open transaction
+    done: int  # processed up to here: produced, or about to be
 
 
 @dataclass(slots=True)
@@ -109,9 +109,10 @@ class Worker:
         self._unsent: list[Out] = []  # processed while a commit is under way
         self._metadata: Any = None
         self._pending = 0  # records processed since the last commit
-        self._fresh = 0  # of these, not committed before: what the open transaction stands for
+        self._fresh = 0  # of these, not committed before: what the next commit stands for
         self._since: float | None = None  # when the oldest uncommitted record was processed
         self._healing: set[Place] = set()  # what is read from below the committed offset
+        self._ended = False  # abandoned: nothing is asked of the sink any more
         self._void = False  # a rebalance happened: positions and transaction are not to be trusted
 
     # -- what the source calls during a rebalance ------------------------------------------------------------------
@@ -121,6 +122,8 @@ class Worker:
         return self._find(places)
 
     def revoked(self, places: Sequence[Place]) -> None:
+        if self._ended:
+            return
         # The transaction ends before the consumer rejoins: whoever owns the partition next reads committed offsets only.
         self._void = True
         self._drop()
@@ -164,7 +167,7 @@ class Worker:
 
     def abandon(self) -> None:
         """Ends after a failure: the open transaction is rolled back, if that is still possible."""
-        self._flight = None
+        self._flight, self._ended = None, True
         try:
             with suppress(Aborted):
                 self._settle(_PARTING)
@@ -205,6 +208,7 @@ class Worker:
             return
         if not self.stage.ready(flight.ticket, _PATIENCE):
             self._commit()  # what is produced does not wait with it: the broker rolls back what stays open for long, and fences us
+            self._settle()
         self._unsent += self.stage.finish(flight.ticket)
         if self._under_way is None or self._is_done():
             self._produce()
@@ -253,14 +257,18 @@ class Worker:
 
     def _settle(self, seconds: float | None = None) -> None:
         """Waits for the commit that is under way, if there is one, and notes what it changed. Raises what it failed of."""
-        commit, self._under_way = self._under_way, None
+        commit = self._under_way
         if commit is None:
             return
         patience = self._sink.patience if seconds is None else seconds
         try:
             commit.done.result(patience)
-        except TimeoutError:
+        except TimeoutError:  # and it stays under way
             raise FatalError(f"kafka: a commit did not come back within {patience:.0f} s", AGAIN) from None
+        except Exception:
+            self._under_way = None
+            raise
+        self._under_way = None
         for place, offset in commit.offsets.items():
             self._cursors[place].committed = self._committed[place] = offset
             self.stage.trim(place, offset)

@@ -154,7 +154,10 @@ class Run:
 
         def close() -> None:
             for closer in closers:
-                closer()
+                try:
+                    closer()
+                except Exception as failure:  # what ended the stage says more
+                    log(f"{name}: while it was closed: {failure}")
 
         consumer = dict(config.kafka_consumer())
         if config.instance_id:

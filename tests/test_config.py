@@ -157,7 +157,7 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"topics": {"journal": "predictions"}}, "topics: each role needs a topic of its own; used twice: predictions"),
         ({"redis": {"mode": "sentinel"}}, 'redis: mode = "sentinel" needs sentinels = ["host:26379", ...]'),
         ({"redis": {"url": "rediss://r", "tls_ca_file": "/no/ca.pem"}}, "redis.tls_ca_file: there is no file '/no/ca.pem'"),
-        ({"redis": {"tls_ca_file": __file__}}, "redis: tls_ca_file is given, but the url asks for no TLS: write rediss://"),
+        ({"redis": {"url": "rediss://r", "tls_ca_file": __file__}}, f"redis.tls_ca_file: {__file__!r} can not be read"),
         ({"redis": {"sentinels": ["host"]}}, "redis: host:port is expected for each of the sentinels, not host"),
         ({"redis": {"url": "localhost"}}, "redis.url: redis://host:port/db, rediss:// (TLS) or unix:///path is expected"),
         ({"redis": {"key_prefix": "{a}"}}, "redis.key_prefix: "),

@@ -83,9 +83,14 @@ class Later(Future[None]):
 
 
 class Never(Future[None]):
-    """The client has lost it."""
+    """The client has lost it. `waited`: the bounds of those who waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[float | None] = []
 
     def result(self, timeout: float | None = None) -> None:
+        self.waited.append(timeout)
         raise TimeoutError
 
 
@@ -110,6 +115,8 @@ class Kafka:
         self.offsets: list[int | None] = []  # what `committed` says first
         self.news: list[Any] = []  # rebalances: called in the next poll
         self.at_once = True
+        self.refused = False
+        self.aborts = 0
         self.under_way: Future[None] = Future()
 
     def poll(self, most: int, timeout: float) -> list[Chunk]:
@@ -147,6 +154,7 @@ class Kafka:
 
     def _commit(self, offsets: Mapping[Place, int], metadata: Any) -> None:
         if self.refusals:
+            self.refused = True
             raise self.refusals.pop()
         self.out += self.buffer
         self.transactions.append(self.buffer)
@@ -155,6 +163,8 @@ class Kafka:
         self.buffer, self.open = [], False
 
     def abort(self, seconds: float = 1.0) -> None:
+        self.aborts += 1
+        self.refused = False
         self.buffer, self.open = [], False
 
     def partitions(self, topic: str) -> int:
@@ -294,11 +304,36 @@ def test_what_was_counted_while_a_commit_was_under_way_is_not_counted_with_it() 
 
 
 def test_a_commit_that_never_comes_back_ends_the_process() -> None:
-    _, worker = committing(b"a", b"b")
+    kafka, worker = committing(b"a", b"b")
     assert worker._under_way is not None
-    worker._under_way = replace(worker._under_way, done=Never())
+    lost = Never()
+    worker._under_way = replace(worker._under_way, done=lost)
     with pytest.raises(FatalError, match="did not come back within 30 s"):
         worker.turn()
+    assert lost.waited == [30.0]
+    kafka.aborts = 0
+    worker.abandon()
+    _revoke(kafka, worker)  # as the consumer does when it is closed
+    assert kafka.aborts == 0, "the client refuses everything while a commit is under way"
+    assert lost.waited == [30.0, 5.0]
+
+
+def test_a_commit_that_is_refused_is_rolled_back_before_the_store_is_waited_for() -> None:
+    class Away(Echo):
+        def finish(self, ticket: Any) -> list[Out]:
+            assert not kafka.open or not kafka.refused, "the transaction would stay open as long as the store is away"
+            return super().finish(ticket)
+
+    kafka, stage = Kafka(b"a", b"b", b"c"), Away()
+    worker = started(kafka, stage, batch=1)
+    worker.turn()
+    worker.turn()
+    kafka.at_once, stage.answers = False, False
+    kafka.refusals.append(Aborted("refused"))
+    while worker.turn():
+        stage.answers = True
+    assert kafka.out == [b"a", b"b", b"c"]
+    assert worker.progress.restarts == 2  # the assignment, the refusal
 
 
 def test_the_end_after_a_failure_waits_for_a_commit_under_way_before_it_rolls_back() -> None:

@@ -37,6 +37,7 @@ _record = partial(tuple.__new__, Record)  # half the price of Record(...)
 
 _MAX_HELD = 200_000  # records held to align partitions, at most
 _GRACE, _PATIENT = 0.5, 2.0  # seconds that records wait for partitions read to their end, and for others
+_MARGIN = 5.0  # seconds by which a commit may come back late: the client's calls end when they should, or never
 _SHORT = 0.005  # seconds to wait for messages while there is enough to hand out
 CALL_TIMEOUT = 30.0  # seconds for a question to the broker
 
@@ -412,7 +413,8 @@ class KafkaSink:
         settings = _PRODUCER_TUNING | dict(properties) | _PRODUCER | {"transactional.id": transactional_id}
         self._producer = client(settings | {"error_cb": lambda e: log(f"kafka: {e}")})
         # What is not committed by then the broker rolls back: to go on trying is to wait for nothing, a fresh process finds out at once.
-        self.patience = min(_PATIENCE, int(settings["transaction.timeout.ms"]) / 1000)
+        self._patience = min(_PATIENCE, int(settings["transaction.timeout.ms"]) / 1000)
+        self.patience = self._patience + _MARGIN
         self._open = False
         self._under_way: Future[None] | None = None  # the last commit
 
@@ -454,21 +456,26 @@ class KafkaSink:
             _patiently(self._producer.begin_transaction)
             self._open = True
         places = [TopicPartition(*place, offset) for place, offset in offsets.items()]
-        patience = self.patience
-        _patiently(lambda: self._producer.send_offsets_to_transaction(places, metadata, min(CALL_TIMEOUT, patience)), patience)
-        _patiently(lambda: self._producer.commit_transaction(min(CALL_TIMEOUT, patience)), patience)
+        deadline, most = time.monotonic() + self._patience, min(CALL_TIMEOUT, self._patience)
+        _patiently(lambda: self._producer.send_offsets_to_transaction(places, metadata, most), self._patience)
+        _patiently(lambda: self._producer.commit_transaction(most), deadline - time.monotonic())
         self._open = False
 
     def abort(self, seconds: float = CALL_TIMEOUT) -> None:
         """Rolls the transaction back, if there is one, within so many seconds."""
+        if self._is_committing():  # the client refuses it, and calls that retriable
+            raise FatalError("kafka: a commit has not come back", AGAIN)
         if self._open:
-            patience = min(seconds, self.patience)
+            patience = min(seconds, self._patience)
             _patiently(lambda: self._producer.abort_transaction(patience), patience)
             self._open = False
 
+    def _is_committing(self) -> bool:
+        return self._under_way is not None and not self._under_way.done()
+
     def close(self) -> None:
         """Lets go without waiting: what is not committed by now is rolled back, here or by the broker."""
-        if self._under_way is not None and not self._under_way.done():
+        if self._is_committing():
             self._log("kafka producer left as it is: a commit has not come back")  # to close it would be to wait for that
             return
         try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream_monitor.core.snapshots import StateRecord
@@ -182,6 +183,32 @@ def test_a_consumer_whose_group_instance_id_another_one_took_says_so(topic: str,
         ask_on()
 
 
+def test_a_poll_goes_on_while_what_came_has_to_wait_for_the_other_partition() -> None:
+    batches = [[Message(topic="t", partition=p, offset=0, key=b"k", value=b"%d" % p, timestamp=(1, 5))] for p in (0, 1)]
+
+    class InPieces:
+        def __init__(self, properties: dict[str, Any]) -> None: ...
+        def consume(self, most: int, timeout: float) -> list[Any]:
+            return batches.pop(0) if batches else []
+
+        def consumer_group_metadata(self) -> None: ...
+        def incremental_assign(self, places: Any) -> None: ...
+        def committed(self, places: Any, timeout: float) -> Any:
+            return places
+
+        def get_watermark_offsets(self, place: Any, timeout: float) -> tuple[int, int]:
+            return 0, 1
+
+        def memberid(self) -> str:
+            return "me"
+
+    source = KafkaSource({}, "group", lambda line: None, InPieces)
+    source.attach(["t"], Reader(source), lambda topic, record: record.time)
+    source._assigned(source._consumer, [TopicPartition("t", p, 0) for p in (0, 1)])
+    chunks = source.poll(10, 10.0)
+    assert (values(chunks), batches) == ([b"0"], [])
+
+
 def test_a_fatal_error_is_raised_although_the_group_has_dropped_this_member() -> None:
     class Told:
         def error(self) -> KafkaError:
@@ -304,3 +331,18 @@ def test_a_coordinator_or_a_leader_that_moves_is_asked_again(code: int) -> None:
 
     source = KafkaSource({}, "group", lambda line: None, client=Moving)
     assert source.committed([("t", 0)]) == {("t", 0): 7}
+
+
+def test_while_a_commit_has_not_come_back_its_producer_is_left_alone() -> None:
+    class Hanging:
+        def __init__(self, properties: dict[str, Any]) -> None: ...
+        def begin_transaction(self) -> None: ...
+
+    said: list[str] = []
+    sink = KafkaSink({"transaction.timeout.ms": 7_000}, "one", said.append, Hanging, lambda call: Future())
+    assert sink.patience == 12.0
+    sink.commit({}, None)
+    with pytest.raises(FatalError, match="has not come back"):
+        sink.abort()
+    sink.close()
+    assert "left as it is" in said[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+import trustme
 
 from stream_monitor.config import RedisConfig
 from stream_monitor.io.redis import connect
@@ -18,7 +19,7 @@ SENTINEL = {"mode": "sentinel", "sentinels": ["127.0.0.1:26379"]}
 @pytest.mark.parametrize("mode", [{}, SENTINEL])
 def test_rediss_in_the_url_encrypts_whatever_the_mode(mode: dict[str, Any], encrypted: bool, tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
-    authority.touch()
+    trustme.CA().cert_pem.write_to_path(str(authority))
     tables = {"url": "rediss://127.0.0.1" if encrypted else "redis://127.0.0.1", "password": "secret", **mode}
     client = connect(RedisConfig.model_validate(tables | ({"tls_ca_file": str(authority)} if encrypted else {})))
     pools = [client.connection_pool]

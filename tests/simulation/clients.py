@@ -5,7 +5,8 @@ Errors are the client's own: `txn_requires_abort` for what a new transaction rep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, TopicPartition
@@ -13,7 +14,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 from stream_monitor.ports import Place
 from tests.simulation.broker import Broker, Headers, Producing, Transaction
 from tests.simulation.group import Group
-from tests.simulation.scheduler import Actor, Scheduler
+from tests.simulation.scheduler import Actor, Scheduler, Violation
 
 
 def _abortable(code: int, why: str) -> KafkaException:
@@ -248,6 +249,18 @@ class Producer:
         self._scheduler = broker.scheduler
         self._epoch = -1
         self._buffer: list[tuple[Place, bytes | None, bytes | None, Headers]] = []
+        self._busy = False
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of a transaction's calls the client makes one at a time, and refuses the others."""
+        if self._busy:
+            raise Violation("a producer was asked for something while a call was under way")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     def init_transactions(self, timeout: float) -> None:
         self._scheduler.pause("begin to produce")
@@ -257,9 +270,12 @@ class Producer:
         self._broker.end(producing, commit=False)
 
     def begin_transaction(self) -> None:
-        self._buffer = []
+        with self._alone():
+            self._buffer = []
 
     def produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Headers = None) -> None:
+        with self._alone():
+            pass
         if self._trouble("abort"):
             raise _abortable(KafkaError._TIMED_OUT, "earlier records could not be produced in time")
         self._buffer.append(((topic, partition), key, value, headers))
@@ -271,45 +287,48 @@ class Producer:
         return 0
 
     def send_offsets_to_transaction(self, places: list[TopicPartition], metadata: Metadata, timeout: float) -> None:
-        self._scheduler.pause("send offsets")
-        self._flush()
-        group, member, generation = metadata
-        if member:  # like the real coordinator, which lets pass who claims no membership
-            if not group.knows(member):
-                raise _abortable(KafkaError.UNKNOWN_MEMBER_ID, "unknown member")
-            if generation != group.generation:
-                raise _abortable(KafkaError.ILLEGAL_GENERATION, "old generation")
-        if self._trouble("abort"):
-            raise _abortable(KafkaError.COORDINATOR_NOT_AVAILABLE, "the offsets could not be sent")
-        transaction = self._transaction()
-        transaction.offsets += [(group.name, (tp.topic, tp.partition), tp.offset) for tp in places]
-        self._scheduler.note(f"offsets {[(tp.topic, tp.partition, tp.offset) for tp in places]} as {metadata[1:]}")
-        self._scheduler.pause("offsets sent")
+        with self._alone():
+            self._scheduler.pause("send offsets")
+            self._flush()
+            group, member, generation = metadata
+            if member:  # like the real coordinator, which lets pass who claims no membership
+                if not group.knows(member):
+                    raise _abortable(KafkaError.UNKNOWN_MEMBER_ID, "unknown member")
+                if generation != group.generation:
+                    raise _abortable(KafkaError.ILLEGAL_GENERATION, "old generation")
+            if self._trouble("abort"):
+                raise _abortable(KafkaError.COORDINATOR_NOT_AVAILABLE, "the offsets could not be sent")
+            transaction = self._transaction()
+            transaction.offsets += [(group.name, (tp.topic, tp.partition), tp.offset) for tp in places]
+            self._scheduler.note(f"offsets {[(tp.topic, tp.partition, tp.offset) for tp in places]} as {metadata[1:]}")
+            self._scheduler.pause("offsets sent")
 
     def commit_transaction(self, timeout: float) -> None:
-        self._scheduler.pause("commit")
-        self._flush()
-        producing = self._current()
-        if self._trouble("unknown"):
-            fate = self._scheduler.random.choice(("done", "never", "later"))
-            self._scheduler.note(f"the outcome of the commit is unknown: {fate}")
-            if fate == "done":
-                self._broker.end(producing, commit=True)
-            elif fate == "later" and producing.transaction is not None:
-                due = self._scheduler.now + self._scheduler.random.randrange(200)
-                self._broker.delayed.append((due, producing, self._epoch, producing.transaction))
-            if self._scheduler.random.random() < 0.5:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer to the commit", False, True, False))
-            raise _fatal(KafkaError._FATAL, "the outcome of the commit is unknown")
-        self._broker.end(producing, commit=True)
-        self._scheduler.note("committed")
-        self._scheduler.pause("committed")
+        with self._alone():
+            self._scheduler.pause("commit")
+            self._flush()
+            producing = self._current()
+            if self._trouble("unknown"):
+                fate = self._scheduler.random.choice(("done", "never", "later"))
+                self._scheduler.note(f"the outcome of the commit is unknown: {fate}")
+                if fate == "done":
+                    self._broker.end(producing, commit=True)
+                elif fate == "later" and producing.transaction is not None:
+                    due = self._scheduler.now + self._scheduler.random.randrange(200)
+                    self._broker.delayed.append((due, producing, self._epoch, producing.transaction))
+                if self._scheduler.random.random() < 0.5:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer to the commit", False, True, False))
+                raise _fatal(KafkaError._FATAL, "the outcome of the commit is unknown")
+            self._broker.end(producing, commit=True)
+            self._scheduler.note("committed")
+            self._scheduler.pause("committed")
 
     def abort_transaction(self, timeout: float) -> None:
-        self._scheduler.pause("abort")
-        self._buffer = []
-        self._broker.end(self._current(), commit=False)
-        self._scheduler.pause("aborted")
+        with self._alone():
+            self._scheduler.pause("abort")
+            self._buffer = []
+            self._broker.end(self._current(), commit=False)
+            self._scheduler.pause("aborted")
 
     def purge(self) -> None:
         self._buffer = []

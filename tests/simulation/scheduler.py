@@ -85,6 +85,8 @@ class Scheduler:
             try:
                 call()
                 done.set_result(None)
+            except Violation:
+                raise
             except Exception as failure:
                 done.set_exception(failure)
 
