@@ -428,19 +428,29 @@ class KafkaSink:
             _patiently(self._producer.begin_transaction)
             self._open = True
         produce = self._producer.produce
-        for topic, partition, key, value, headers in records:
-            while True:
-                try:
-                    if headers is None:
-                        produce(topic, value, key, partition)
-                    else:
-                        produce(topic, value, key, partition, headers=headers)
-                    break
-                except BufferError:
-                    self._producer.poll(0.05)
-                except KafkaException as error:
-                    raise _failure(error) from error
-        self._producer.poll(0)
+        try:
+            for topic, partition, key, value, headers in records:
+                while True:
+                    try:
+                        if headers is None:
+                            produce(topic, value, key, partition)
+                        else:
+                            produce(topic, value, key, partition, headers=headers)
+                        break
+                    except BufferError:
+                        self._producer.poll(0.05)
+            self._producer.poll(0)
+        except KafkaException as error:
+            raise _failure(self._cause(error)) from error
+
+    def _cause(self, error: KafkaException) -> KafkaException:
+        """`produce` says that there was a fatal error, the next poll which."""
+        if error.args[0].code() == KafkaError._FATAL:
+            try:
+                self._producer.poll(0)
+            except KafkaException as cause:
+                return cause
+        return error
 
     def commit(self, offsets: Mapping[Place, int], metadata: Any) -> Future[None]:
         """Starts to commit the outputs and the input offsets (the next to be read), as the group member that `metadata` describes.

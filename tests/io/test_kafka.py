@@ -333,6 +333,20 @@ def test_a_coordinator_or_a_leader_that_moves_is_asked_again(code: int) -> None:
     assert source.committed([("t", 0)]) == {("t", 0): 7}
 
 
+def test_a_producer_that_hears_while_it_produces_that_it_is_fenced_says_so() -> None:
+    class Fenced:
+        def __init__(self, properties: dict[str, Any]) -> None: ...
+        def begin_transaction(self) -> None: ...
+        def produce(self, *record: Any) -> None:
+            raise KafkaException(KafkaError(KafkaError._FATAL, "Unable to produce message: Local: Fatal error"))
+
+        def poll(self, timeout: float) -> None:
+            raise KafkaException(KafkaError(KafkaError._FENCED, "fenced by a newer instance", True, False, False))
+
+    with pytest.raises(FatalError, match="fenced: another process has taken over"):
+        KafkaSink({}, "one", print, Fenced).produce(outs("t", b"a"))
+
+
 def test_while_a_commit_has_not_come_back_its_producer_is_left_alone() -> None:
     class Hanging:
         def __init__(self, properties: dict[str, Any]) -> None: ...
