@@ -289,6 +289,9 @@ class Producer:
     def send_offsets_to_transaction(self, places: list[TopicPartition], metadata: Metadata, timeout: float) -> None:
         with self._alone():
             self._scheduler.pause("send offsets")
+            if self._trouble("hang"):
+                self._scheduler.note("the client waits for ever")
+                self._scheduler.wait(lambda: False)
             self._flush()
             group, member, generation = metadata
             if member:  # like the real coordinator, which lets pass who claims no membership

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Record, emit
 from stream_monitor.detect import Detect
+from stream_monitor.io.kafka import KafkaSink
 from stream_monitor.live import Worker
 from stream_monitor.ports import Out, Place
 from stream_monitor.stages import Join
@@ -207,14 +208,12 @@ def _emit_below_the_commit() -> AbstractContextManager[Any]:
     return patch("stream_monitor.stages.emit", _loud)
 
 
+def _blind_to_the_commit() -> AbstractContextManager[Any]:
+    return patch.object(KafkaSink, "_is_committing", lambda _: False)
+
+
 # The search begins here: the seeds before find nothing with these.
-FIRST = {
-    "a rebuild reads one life of an entry": 528,
-    "a snapshot ahead of the committed offset": 118,
-    "every piece of a call may begin it": 154,
-    "metadata taken afresh at the commit": 118,
-    "every call of a rebuild may begin it": 61,
-}
+FIRST = {"a rebuild reads one life of an entry": 200}
 
 # One seed in some ten thousands finds these.
 RARE = {"a bucket that comes back is taken for a fresh one": 203_100}
@@ -239,6 +238,6 @@ MUTANTS = {
     "what fires not repeated after an abort": Program(detect=_ForgetsWhatFires),
     "what fires not carried over": Program(detect=_CarriesNothingOver),
     "what was processed during a failed commit is produced": Program(worker=_KeepsWhatWasProcessed),
-    "partitions go while a commit is under way": Program(worker=_DoesNotWaitForTheCommit),
+    "partitions go while a commit is under way": Program(worker=_DoesNotWaitForTheCommit, patch=_blind_to_the_commit),
     "a gap told at the first look": Program(worker=_FirstGapCounts),
 }

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from math import inf
 from random import Random
 
 MOST_STEPS = 60_000
@@ -43,7 +44,8 @@ class Actor:
         self.body = body
         self.process = process
         self.gate = threading.Semaphore(0)
-        self.waits_for: Callable[[], bool] | None = None  # not to be run before it says yes
+        self.waits_for: Callable[[], bool] | None = None  # not to be run before it says yes, or time has come to `waits_until`
+        self.waits_until: float = inf
         self.finished = False
 
 
@@ -95,11 +97,12 @@ class Scheduler:
         self._start(actor)
         return done
 
-    def wait(self, until: Callable[[], bool]) -> None:
-        """Lets the others run until something has come about."""
+    def wait(self, until: Callable[[], bool], most: float = inf) -> None:
+        """Lets the others run until something has come about, or so much time has passed."""
         me = self.current
         assert me is not None
-        me.waits_for = lambda: until() or me.process.ended
+        end = me.waits_until = self.now + most
+        me.waits_for = lambda: until() or me.process.ended or self.now >= end
         self._let_run(me)
         me.waits_for = None
         if me.process.ended:
@@ -151,6 +154,9 @@ class Scheduler:
             awake = alive
         else:
             able = [actor for actor in alive if actor.waits_for is None or actor.waits_for()]
+            if not able:
+                self.now = int(min(actor.waits_until for actor in alive)) + 1
+                able = [actor for actor in alive if actor.waits_for is None or actor.waits_for()]
             awake = [actor for actor in able if actor.process.asleep_until <= self.now]
             if not awake:
                 self.now = min(actor.process.asleep_until for actor in able)
@@ -190,5 +196,5 @@ class _Done(Future[None]):
 
     def result(self, timeout: float | None = None) -> None:
         if not self.done():
-            self._scheduler.wait(self.done)
+            self._scheduler.wait(self.done, inf if timeout is None else 1000 * timeout)
         return super().result(0)

@@ -103,7 +103,7 @@ class World:
             name: 0.0 if random.random() < 0.4 else most * random.random()
             for name, most in {
                 "loss": 0.006, "lost": 0.2, "delay": 0.2, "abort": 0.05, "unknown": 0.3, "rebalance": 0.01, "leave": 0.03,
-                "sleep": 0.02, "crash": 0.006, "jump": 0.004, "trim": 0.05, "gap": 0.005,
+                "sleep": 0.02, "crash": 0.006, "jump": 0.004, "trim": 0.05, "gap": 0.005, "hang": 0.02,
             }.items()
         }  # fmt: skip
         self._faulty(True)
@@ -113,6 +113,8 @@ class World:
         with (
             self.program.patch(),
             patch("stream_monitor.io.kafka.time", _Time(self.scheduler)),
+            patch("stream_monitor.io.kafka._MARGIN", 0.05),
+            patch("stream_monitor.live._PARTING", 0.05),
             patch("stream_monitor.core.snapshots.CHUNK_BYTES", CHUNK_BYTES),
         ):
             self.scheduler.run()
@@ -280,7 +282,13 @@ class _Process:
         strategy = "cooperative-sticky" if world.groups[self.name].cooperative else "range"
         source = KafkaSource({"partition.assignment.strategy": strategy}, f"g-{self.name}", scheduler.note, self._consumer)
         life = self.actor.name if world._stable_ids else f"{self.actor.name}-{next(world._names)}"
-        sink = KafkaSink({}, life, scheduler.note, lambda _: Producer(world.broker, life, world._trouble), scheduler.beside)
+        sink = KafkaSink(
+            {"transaction.timeout.ms": world.broker.timeout},
+            life,
+            scheduler.note,
+            lambda _: Producer(world.broker, life, world._trouble),
+            scheduler.beside,
+        )
         try:
             sink.start()
             stage = self._stage()
