@@ -121,6 +121,7 @@ class Maturity:
         "fixed",
         "heap",
         "late",
+        "left",
         "limit",
         "oldest",
         "quantile",
@@ -141,6 +142,7 @@ class Maturity:
         self.heap: list[Outcome] = []
         self.delays: list[int] = []  # while `wait` is learnt
         self.oldest = 0  # time of the oldest prediction among them
+        self.left = -1  # predictions up to this time have left; behind the clock, which other versions move as well
         self.turn = (-1, -1)  # (time, offset) of the last outcome that went before its time
         self.since = 0  # outcomes below this offset were dealt with when `wait` was last learnt anew
         self.recent = (0, 0)  # outcomes, and late ones among them, of the sample that watches over `wait`
@@ -153,23 +155,21 @@ class Maturity:
         clock = self.clock.now
         if self.wait == 0:
             return [outcome]
-        wait = self.wait
-        late = (wait is not None and outcome.time + wait < clock) or (outcome.time, outcome.offset) < self.turn
+        if self.wait is not None:
+            self.left = max(self.left, clock - self.wait)
+        late = outcome.time < self.left or (outcome.time, outcome.offset) < self.turn
         if late:
             self.late += 1
         else:
             heappush(self.heap, outcome)
-        if wait is None:
+        if self.wait is None:
             self._learn(own - outcome.time, outcome.time, clock)
-            wait = self.wait
         elif not self.fixed and (again := self._watch(late, outcome.offset)):
             return again
         heap = self.heap
         ready: list[Outcome] = []
-        if wait is not None:
-            mature = clock - wait
-            while heap and heap[0].time <= mature:
-                ready.append(heappop(heap))
+        while heap and heap[0].time <= self.left:
+            ready.append(heappop(heap))
         while len(heap) > self.limit:
             first = heappop(heap)
             self.turn = first.time, first.offset
@@ -179,8 +179,8 @@ class Maturity:
 
     def refill(self, outcome: Outcome) -> None:
         """Puts an outcome back that waited when a snapshot without the waiting was taken; one that did not is left out."""
-        mature = self.wait == 0 or (self.wait is not None and outcome.time + self.wait <= self.clock.now)
-        if not mature and outcome.offset >= self.since and (outcome.time, outcome.offset) > self.turn:
+        waited = self.wait != 0 and outcome.time > self.left and (outcome.time, outcome.offset) > self.turn
+        if waited and outcome.offset >= self.since:
             heappush(self.heap, outcome)
 
     def _learn(self, delay: int, time: int, clock: int) -> None:
@@ -193,6 +193,7 @@ class Maturity:
         wait = sorted(delays)[min(count - 1, int(self.quantile * count))]
         if count >= self.limit or clock - self.oldest >= SPAN * wait:
             self.wait = max(1, wait)
+            self.left = clock - self.wait
             self.delays = []
 
     def _watch(self, late: bool, offset: int) -> list[Outcome]:
@@ -203,7 +204,7 @@ class Maturity:
             return []
         ready = sorted(self.heap)
         self.heap = []
-        self.wait, self.turn, self.since = None, (-1, -1), offset + 1
+        self.wait, self.left, self.turn, self.since = None, -1, (-1, -1), offset + 1
         self.early += len(ready)
         return ready
 
@@ -211,12 +212,13 @@ class Maturity:
         """Plain data; without the outcomes that wait unless `waiting`."""
         heap = [[*one[:-1], one.losses and list(one.losses)] for one in sorted(self.heap)] if waiting else None
         return [
-            self.wait, list(self.delays), self.oldest, list(self.turn), self.since, list(self.recent), self.late, self.early, heap,
+            self.wait, list(self.delays), self.oldest, self.left, list(self.turn), self.since, list(self.recent), self.late, self.early,
+            heap,
         ]  # fmt: skip
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        self.wait, delays, self.oldest, turn, self.since, recent, self.late, self.early, heap = state
+        self.wait, delays, self.oldest, self.left, turn, self.since, recent, self.late, self.early, heap = state
         self.delays = list(delays)
         self.turn, self.recent = (turn[0], turn[1]), (recent[0], recent[1])
         self.heap = [Outcome(*one)._replace(losses=one[-1] and Losses(*one[-1])) for one in heap or ()]

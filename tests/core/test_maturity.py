@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -109,30 +110,53 @@ def test_a_wait_of_zero_takes_outcomes_as_they_come() -> None:
     assert maturity.late == 0
 
 
-arrivals_ = st.lists(st.tuples(st.integers(0, 3_000), st.integers(-50, 800)), max_size=120)
+arrivals_ = st.lists(
+    st.tuples(st.integers(0, 3_000), st.integers(-50, 800), st.integers(0, 2), st.booleans()), max_size=120
+)  # prediction time, delay, partition of the journal, whether it is of another version, which has the same label clock
 
 
 @given(arrivals_, st.sampled_from([None, 0, 50, 300]), st.integers(1, 60), st.integers(1, 30), st.integers(0, 120), st.booleans())
 def test_cut_anywhere_and_restored_nothing_changes(
-    pairs: list[tuple[int, int]], wait: int | None, limit: int, sample: int, cut: int, waiting: bool
+    pairs: list[tuple[int, int, int, bool]], wait: int | None, limit: int, sample: int, cut: int, waiting: bool
 ) -> None:
-    arrivals = [(time, max(0, time + delay)) for time, delay in pairs]
+    arrivals = [
+        (offset, time, max(0, time + delay), (partition, 3), others) for offset, (time, delay, partition, others) in enumerate(pairs)
+    ]
 
     def outcomes(maturity: Maturity, start: int, end: int) -> Any:
-        return [maturity.take(one(t, start + i), labelled) for i, (t, labelled) in enumerate(arrivals[start:end])]
+        out = []
+        for offset, time, labelled, origin, others in arrivals[start:end]:
+            if others:
+                maturity.clock.move(labelled, origin)
+            else:
+                out.append(maturity.take(one(time, offset), labelled, origin))
+        return out
 
-    whole, first = make(wait, sample, limit), make(wait, sample, limit)
-    outcomes(whole, 0, cut)
-    outcomes(first, 0, cut)
-    second = make(wait, sample, limit)
-    second.clock.restore(orjson.loads(orjson.dumps(first.clock.state())))
-    second.restore(orjson.loads(orjson.dumps(first.state(waiting))))
-    if not waiting:
-        for offset, (time, _) in enumerate(arrivals[:cut]):
-            second.refill(one(time, offset))
-    assert sorted(second.heap) == sorted(whole.heap)
-    assert outcomes(second, cut, len(arrivals)) == outcomes(whole, cut, len(arrivals))
-    assert second.state(True) == whole.state(True)
+    with patch("stream_monitor.core.maturity.AWAITED", 20):  # so that partitions fall silent, and are heard of again
+        whole, first = make(wait, sample, limit), make(wait, sample, limit)
+        outcomes(whole, 0, cut)
+        outcomes(first, 0, cut)
+        second = make(wait, sample, limit)
+        second.clock.restore(orjson.loads(orjson.dumps(first.clock.state())))
+        second.restore(orjson.loads(orjson.dumps(first.state(waiting))))
+        if not waiting:
+            for offset, time, _, _, others in arrivals[:cut]:
+                if not others:
+                    second.refill(one(time, offset))
+        assert sorted(second.heap) == sorted(whole.heap)
+        assert outcomes(second, cut, len(arrivals)) == outcomes(whole, cut, len(arrivals))
+        assert second.state(True) == whole.state(True)
+
+
+def test_what_waits_although_another_version_has_moved_the_clock_is_put_back() -> None:
+    first = make(wait=100)
+    first.take(one(1_000, 0), 1_050)
+    first.clock.move(2_000)
+    second = make(wait=100)
+    second.clock.restore(first.clock.state())
+    second.restore(first.state(waiting=False))
+    second.refill(one(1_000, 0))
+    assert second.heap == first.heap == [one(1_000, 0)]
 
 
 def test_the_clock_never_goes_back_and_once_settled_moves_a_step_a_record() -> None:

@@ -174,7 +174,9 @@ def sentinel(trial: Trial) -> None:
         link.cut()
         time.sleep(2.0)
         primary.kill()
-        trial.recoveries.append(advances(setting))
+        with replica.client() as client:  # until then, what was joined before is committed
+            took = until(lambda: client.info("replication")["role"] == "master", 60, "the replica to take over")
+        trial.recoveries.append(took + advances(setting))
         trial.figures["rewinds"] = process.said().count("the store knows bucket")
 
 
