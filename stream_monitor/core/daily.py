@@ -1,0 +1,214 @@
+"""Values that depend on the time of day: a daily cycle, noticed from day to day, and taken into account from then on.
+
+A level that goes up and down by a quarter of a standard deviation each day is drift to a detector: some 30 times the alert budget. But
+it is alike on different days, which a shift, a ramp or a night of trouble is not. So that is what `Days` looks for. Each day of event
+time (UTC) has a pattern, the means of its eight parts against its own mean, in standard deviations; it is held against the patterns
+of the days before:
+
+    T = sum over days of u . A,  V = sum over days of A . A      u: the day's pattern, A: the sum of those before, both fading
+
+Without a cycle T / sqrt(V) is about N(0, 1) (a martingale over its quadratic variation). Above `LIMIT` there is one, and the stream begins
+anew with a `Day`, which says what the slot of the day explains: 24 slots, or 144 where there are many values.
+
+    numbers   w = (z - m) / (s sqrt(1 + 1/n)), m the mean of the n scores that the slot had: recursive residuals (Brown, Durbin, Evans
+              1975), independent N(0, 1) whatever the means are, however few values they come from; s that of the slot, drawn to that of all
+    bits      the share of ones in the slot, drawn to that of all
+
+Nothing is said before two days have been seen. A stream whose warm-up takes a day or so is judged once they have, or later while they leave
+it in doubt; a fast one is judged at once, and may raise alerts that are its cycle's until then. Weeks are not covered.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+from stream_monitor.core.settings import DAY
+
+PARTS = 8  # of a day: few, so that chance has few ways to look like a cycle
+WHOLE = 6  # parts with values that make a day
+LIMIT = 3.0  # standard deviations
+DOUBT = 1.3
+PATIENCE = 5  # days at most that doubt lasts
+FADE = 0.9  # a day
+FAR = 2.5  # a single part says no more
+STEPS = 8  # from one block to the next, at least, that the standard deviation is known by
+
+SLOTS, MANY_SLOTS = 24, 144
+MANY = 5_000  # values a day
+KNOWN = 25.0  # values that the standard deviation of all is worth to that of a slot
+SHARE = 10.0  # values that the share of all is worth to that of a slot
+
+
+class Days:
+    """Looks for a cycle in the blocks of values between the marks of a stream.
+
+    `offset`: what scores are to be moved by so that they mean what they did before the last alerts; `normal`: the same before those that
+    fire. `rate`: values on the last day. `whole`: days that were whole. `found`: there is a cycle.
+    """
+
+    __slots__ = (
+        "_counts", "_day", "_expected", "_last", "_likeness", "_pattern", "_steps", "_totals", "_varies", "found", "normal", "offset",
+        "rate", "standing", "whole",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.offset = self.normal = 0.0
+        self.rate = self.whole = 0
+        self.found = False
+        self.standing = 0.0  # T / sqrt(V) at the end of the last day
+        self._day: int | None = None
+        self._counts, self._totals = [0] * PARTS, [0.0] * PARTS  # of this day
+        self._last: list[float] | None = None  # the last block: values, mean
+        self._steps = self._varies = 0.0  # blocks, and the sum of what a value's variance looks like between two of them
+        self._pattern = [0.0] * PARTS
+        self._likeness = self._expected = 0.0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the days so far leave it open, so that another one should be seen before anything is judged."""
+        return self.whole == 1 or (1 < self.whole <= PATIENCE and self.standing > DOUBT)
+
+    def take(self, began: int, time: int, count: int, total: float) -> None:
+        """`count` values with this sum that came between two times (ms)."""
+        if not count or not 0 <= time - began < DAY // 2:
+            return
+        middle = (began + time) // 2
+        day, part = middle // DAY, middle % DAY * PARTS // DAY
+        if self._day is None:
+            self._day = day
+        elif day > self._day:
+            self._end()
+            self._day = day
+        self._counts[part] += count
+        self._totals[part] += total
+        mean = total / count
+        if self._last is not None:
+            before, level = self._last
+            self._steps += 1
+            self._varies += (mean - level) ** 2 / (1 / count + 1 / before)
+        self._last = [count, mean]
+
+    def shift(self, by: float, first: bool) -> None:
+        """Scores will be by so much lower, since the reference is another one. `first`: since an alert began."""
+        if first:
+            self.normal = self.offset
+        self.offset += by
+
+    def come_back(self) -> None:
+        """The reference is the one from before the alert that fires."""
+        self.offset = self.normal
+
+    def _end(self) -> None:
+        """The day is over."""
+        counts, totals, variance = self._counts, self._totals, self._varies / max(self._steps, 1.0)
+        self._counts, self._totals = [0] * PARTS, [0.0] * PARTS
+        self.rate = sum(counts)
+        filled = sum(n > 0 for n in counts)
+        if filled < 2 or self._steps < STEPS or not variance > 0:
+            return
+        mean, sd = sum(totals) / self.rate, sqrt(variance)
+        today = [max(-FAR, min((t - n * mean) / sqrt(n) / sd, FAR)) if n else 0.0 for n, t in zip(counts, totals, strict=True)]
+        self._likeness = FADE * self._likeness + sum(u * a for u, a in zip(today, self._pattern, strict=True))
+        self._expected = FADE * FADE * self._expected + sum(a * a for a in self._pattern)
+        self._pattern = [FADE * a + u for a, u in zip(self._pattern, today, strict=True)]
+        self._steps, self._varies = FADE * self._steps, FADE * self._varies
+        self.whole += filled >= WHOLE
+        self.standing = self._likeness / sqrt(self._expected) if self._expected > 0 else 0.0
+        self.found = self.standing > LIMIT
+
+    def state(self) -> Any:
+        """Plain data."""
+        return [
+            self.offset, self.normal, self.rate, self.whole, self.found, self.standing, self._day, list(self._counts), list(self._totals),
+            self._last and list(self._last), self._steps, self._varies, list(self._pattern), self._likeness, self._expected,
+        ]  # fmt: skip
+
+    @classmethod
+    def restored(cls, state: Any) -> Days:
+        """The one that gave `state`."""
+        days = cls()
+        days.offset, days.normal, days.rate, days.whole, days.found, days.standing, days._day, *rest = state
+        counts, totals, last, days._steps, days._varies, pattern, days._likeness, days._expected = rest
+        days._counts, days._totals, days._pattern = list(counts), list(totals), list(pattern)
+        days._last = last and list(last)
+        return days
+
+
+class Day:
+    """What the time of day says of the next value. For numbers, or for bits, not for both."""
+
+    __slots__ = ("_counts", "_known", "_last", "_squares", "_sums", "_variance", "slots")
+
+    def __init__(self, slots: int = SLOTS) -> None:
+        self.slots = slots
+        self._known = self._variance = KNOWN  # residuals of numbers, and the sum of their squares, to begin with as if so many had been 1
+        self.forget()
+
+    @classmethod
+    def of(cls, rate: int) -> Day:
+        """For so many values a day."""
+        return cls(SLOTS if rate < MANY else MANY_SLOTS)
+
+    def unexplained(self, z: float, time: int) -> float:
+        """What the time of day does not explain of a score; then it is one of those that are known."""
+        at = time % DAY * self.slots // DAY
+        n = self._counts[at]
+        if not n:  # for want of anything better, as at the slot before: worth one value
+            n, self._sums[at] = 1, self._last
+        rest = (z - self._sums[at] / n) * sqrt(n / (n + 1))
+        w = rest / self._deviation(at, n)
+        square = rest * rest
+        self._counts[at] = n + 1
+        self._sums[at] += z
+        self._squares[at] += square
+        self._known += 1
+        self._variance += square
+        self._last = self._sums[at] / (n + 1)
+        return w
+
+    def beside(self, z: float, time: int) -> float:
+        """The score against what is known of the time of day, which stays as it is."""
+        at = time % DAY * self.slots // DAY
+        n = self._counts[at]
+        return (z - (self._sums[at] / n if n else self._last)) / self._deviation(at, max(n, 1))
+
+    def _deviation(self, at: int, n: int) -> float:
+        """Of the slot's scores, after `n` of them: the first leaves nothing to know it by."""
+        return sqrt((self._squares[at] + KNOWN * self._variance / self._known) / (n - 1 + KNOWN)) or 1.0
+
+    def bit(self, x: float, time: int, share: float) -> tuple[float, float]:
+        """Takes a bit; answers how many values and ones the slot had before, `SHARE` values with the `share` of all among them."""
+        at = time % DAY * self.slots // DAY
+        seen, ones = self._counts[at], self._sums[at]
+        self._counts[at] = seen + 1
+        self._sums[at] = ones + x
+        return seen + SHARE, ones + SHARE * share
+
+    def bit_beside(self, x: float, time: int, share: float) -> float:
+        """The bit against the share of the slot, in standard deviations; what is known stays as it is."""
+        at = time % DAY * self.slots // DAY
+        return standard(x, self._counts[at] + SHARE, self._sums[at] + SHARE * share)
+
+    def forget(self) -> None:
+        """The level is another one."""
+        self._counts, self._sums, self._squares = [0] * self.slots, [0.0] * self.slots, [0.0] * self.slots
+        self._last = 0.0
+
+    def state(self) -> Any:
+        """Plain data."""
+        return [self.slots, list(self._counts), list(self._sums), list(self._squares), self._last, self._known, self._variance]
+
+    @classmethod
+    def restored(cls, state: Any) -> Day:
+        """The one that gave `state`."""
+        day = cls(state[0])
+        _, counts, sums, squares, day._last, day._known, day._variance = state
+        day._counts, day._sums, day._squares = list(counts), list(sums), list(squares)
+        return day
+
+
+def standard(x: float, seen: float, ones: float) -> float:
+    """A bit against the share of `ones` among so many `seen`: mean 0, variance 1."""
+    p = (ones + 0.5) / (seen + 1)
+    return (x - p) / sqrt(p * (1 - p))
