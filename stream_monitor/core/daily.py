@@ -5,10 +5,11 @@ it is alike on different days, which a shift, a ramp or a night of trouble is no
 time (UTC) has a pattern, the means of its eight parts against its own mean, in standard deviations; it is held against the patterns
 of the days before:
 
-    T = sum over days of u . A,  V = sum over days of A . A      u: the day's pattern, A: the sum of those before, both fading
+    T = sum over days of u . A      u: the day's pattern, A: the sum of those before, both fading
 
-Without a cycle T / sqrt(V) is about N(0, 1) (a martingale over its quadratic variation). Above `LIMIT` there is one, and the stream begins
-anew with a `Day`, which says what the slot of the day explains: 24 slots, or 144 where there are many values.
+Where values are independent its mean is 0, and its variance V the number of pairs of days times that of parts less one. Where a level wanders
+patterns are larger, but differ from one day to the next, by |u - u'|^2 / 2 for each part: if that is above 1, T is so much less. Above
+`LIMIT` sqrt(V) there is a cycle, and the stream begins anew with a `Day`, which says what the slot of the day explains: 24 slots, or 144 where there are many values.
 
     numbers   w = (z - m) / (s sqrt(1 + 1/n)), m the mean of the n scores that the slot had: recursive residuals (Brown, Durbin, Evans
               1975), independent N(0, 1) whatever the means are, however few values they come from; s that of the slot, drawn to that of all
@@ -28,8 +29,8 @@ from stream_monitor.core.settings import DAY
 PARTS = 8  # of a day: few, so that chance has few ways to look like a cycle
 WHOLE = 6  # parts with values that make a day
 LIMIT = 3.0  # standard deviations
-DOUBT = 1.3
-PATIENCE = 5  # days at most that doubt lasts
+DOUBT = 0.5
+PATIENCE = 6  # days at most that doubt lasts
 FADE = 0.9  # a day
 FAR = 2.5  # a single part says no more
 STEPS = 8  # from one block to the next, at least, that the standard deviation is known by
@@ -48,21 +49,23 @@ class Days:
     """
 
     __slots__ = (
-        "_counts", "_day", "_expected", "_last", "_likeness", "_pattern", "_steps", "_totals", "_varies", "found", "normal", "offset",
-        "rate", "standing", "whole",
+        "_apart", "_chance", "_counts", "_day", "_last", "_likeness", "_pairs", "_pattern", "_steps", "_totals", "_varies", "_weight",
+        "_yesterday", "found", "normal", "offset", "rate", "standing", "whole",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.offset = self.normal = 0.0
         self.rate = self.whole = 0
         self.found = False
-        self.standing = 0.0  # T / sqrt(V) at the end of the last day
+        self.standing = 0.0  # T in standard deviations at the end of the last day
         self._day: int | None = None
         self._counts, self._totals = [0] * PARTS, [0.0] * PARTS  # of this day
         self._last: list[float] | None = None  # the last block: values, mean
         self._steps = self._varies = 0.0  # blocks, and the sum of what a value's variance looks like between two of them
         self._pattern = [0.0] * PARTS
-        self._likeness = self._expected = 0.0
+        self._yesterday: list[float] | None = None
+        self._apart = self._pairs = 0.0  # how far patterns were from the ones of the days before, and of how many
+        self._likeness = self._chance = self._weight = 0.0  # T, V, and what the days before are worth in it
 
     @property
     def doubtful(self) -> bool:
@@ -109,19 +112,27 @@ class Days:
             return
         mean, sd = sum(totals) / self.rate, sqrt(variance)
         today = [max(-FAR, min((t - n * mean) / sqrt(n) / sd, FAR)) if n else 0.0 for n, t in zip(counts, totals, strict=True)]
+        free = filled - 1
         self._likeness = FADE * self._likeness + sum(u * a for u, a in zip(today, self._pattern, strict=True))
-        self._expected = FADE * FADE * self._expected + sum(a * a for a in self._pattern)
+        self._chance = FADE * FADE * self._chance + free * self._weight
+        self._weight = FADE * FADE * self._weight + 1
         self._pattern = [FADE * a + u for a, u in zip(self._pattern, today, strict=True)]
+        if self._yesterday is not None:
+            apart = sum((u - v) ** 2 for u, v in zip(today, self._yesterday, strict=True)) / (2 * free)
+            self._apart, self._pairs = FADE * self._apart + apart, FADE * self._pairs + 1
+        self._yesterday = today
         self._steps, self._varies = FADE * self._steps, FADE * self._varies
         self.whole += filled >= WHOLE
-        self.standing = self._likeness / sqrt(self._expected) if self._expected > 0 else 0.0
+        if self._pairs:
+            self.standing = self._likeness / sqrt(self._chance) / max(1.0, self._apart / self._pairs)
         self.found = self.standing > LIMIT
 
     def state(self) -> Any:
         """Plain data."""
         return [
             self.offset, self.normal, self.rate, self.whole, self.found, self.standing, self._day, list(self._counts), list(self._totals),
-            self._last and list(self._last), self._steps, self._varies, list(self._pattern), self._likeness, self._expected,
+            self._last and list(self._last), self._steps, self._varies, list(self._pattern), self._yesterday and list(self._yesterday),
+            self._apart, self._pairs, self._likeness, self._chance, self._weight,
         ]  # fmt: skip
 
     @classmethod
@@ -129,7 +140,9 @@ class Days:
         """The one that gave `state`."""
         days = cls()
         days.offset, days.normal, days.rate, days.whole, days.found, days.standing, days._day, *rest = state
-        counts, totals, last, days._steps, days._varies, pattern, days._likeness, days._expected = rest
+        counts, totals, last, days._steps, days._varies, pattern, yesterday, *sums = rest
+        days._apart, days._pairs, days._likeness, days._chance, days._weight = sums
+        days._yesterday = yesterday and list(yesterday)
         days._counts, days._totals, days._pattern = list(counts), list(totals), list(pattern)
         days._last = last and list(last)
         return days
