@@ -29,7 +29,7 @@ from stream_monitor.core.settings import DAY
 PARTS = 8  # of a day: few, so that chance has few ways to look like a cycle
 WHOLE = 6  # parts with values that make a day
 LIMIT = 3.0  # standard deviations
-DOUBT = 0.5
+DOUBT = 0.5  # more for each day after the second: chance fades, and a cycle does not
 PATIENCE = 6  # days at most that doubt lasts
 FADE = 0.9  # a day
 FAR = 2.5  # a single part says no more
@@ -70,7 +70,7 @@ class Days:
     @property
     def doubtful(self) -> bool:
         """Whether the days so far leave it open, so that another one should be seen before anything is judged."""
-        return self.whole == 1 or (1 < self.whole <= PATIENCE and self.standing > DOUBT)
+        return self.whole == 1 or (1 < self.whole <= PATIENCE and self.standing > DOUBT * (self.whole - 2))
 
     def take(self, began: int, time: int, count: int, total: float) -> None:
         """`count` values with this sum that came between two times (ms)."""
