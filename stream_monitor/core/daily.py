@@ -13,7 +13,7 @@ patterns are larger, but differ from one day to the next, by |u - u'|^2 / 2 for 
 
     numbers   w = (z - m) / (s sqrt(1 + 1/n)), m the mean of the n scores that the slot had: recursive residuals (Brown, Durbin, Evans
               1975), independent N(0, 1) whatever the means are, however few values they come from; s that of the slot, drawn to that of all
-    bits      the share of ones in the slot, drawn to that of all
+    bits      the share of ones in the slot, drawn to that of the slot before
 
 Nothing is said before two days have been seen. A stream whose warm-up takes a day or so is judged once they have, or later while they leave
 it in doubt; a fast one is judged at once, and may raise alerts that are its cycle's until then. Weeks are not covered.
@@ -33,29 +33,32 @@ DOUBT = 0.5  # more for each day after the second: chance fades, and a cycle doe
 PATIENCE = 6  # days at most that doubt lasts
 FADE = 0.9  # a day
 FAR = 2.5  # a single part says no more
+REACH = 1.25  # of the way between the highest and the lowest part: the ends lie within them
 STEPS = 8  # from one block to the next, at least, that the standard deviation is known by
 
 SLOTS, MANY_SLOTS = 24, 144
 MANY = 5_000  # values a day
 KNOWN = 25.0  # values that the standard deviation of all is worth to that of a slot
-SHARE = 10.0  # values that the share of all is worth to that of a slot
+SHARE = 10.0  # bits that the share of the slot before is worth to that of a slot
 
 
 class Days:
     """Looks for a cycle in the blocks of values between the marks of a stream.
 
     `offset`: what scores are to be moved by so that they mean what they did before the last alerts; `normal`: the same before those that
-    fire. `rate`: values on the last day. `whole`: days that were whole. `found`: there is a cycle.
+    fire. `rate`: values on the last day; `reach`: as far as a change on it may have gone. `whole`: days that were whole. `found`: there is a cycle.
     """
 
     __slots__ = (
         "_apart", "_chance", "_counts", "_day", "_last", "_likeness", "_pairs", "_pattern", "_steps", "_totals", "_varies", "_weight",
-        "_yesterday", "found", "normal", "offset", "rate", "standing", "whole",
+        "_yesterday", "found", "normal", "offset", "rate", "reach", "standing",
+        "whole",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.offset = self.normal = 0.0
         self.rate = self.whole = 0
+        self.reach = 0.0
         self.found = False
         self.standing = 0.0  # T in standard deviations at the end of the last day
         self._day: int | None = None
@@ -108,6 +111,8 @@ class Days:
         self._counts, self._totals = [0] * PARTS, [0.0] * PARTS
         self.rate = sum(counts)
         filled = sum(n > 0 for n in counts)
+        means = [t / n for n, t in zip(counts, totals, strict=True) if n]
+        self.reach = REACH * (max(means, default=0.0) - min(means, default=0.0))
         if filled < 2 or self._steps < STEPS or not variance > 0:
             return
         mean, sd = sum(totals) / self.rate, sqrt(variance)
@@ -130,7 +135,7 @@ class Days:
     def state(self) -> Any:
         """Plain data."""
         return [
-            self.offset, self.normal, self.rate, self.whole, self.found, self.standing, self._day, list(self._counts), list(self._totals),
+            self.offset, self.normal, self.rate, self.reach, self.whole, self.found, self.standing, self._day, list(self._counts), list(self._totals),
             self._last and list(self._last), self._steps, self._varies, list(self._pattern), self._yesterday and list(self._yesterday),
             self._apart, self._pairs, self._likeness, self._chance, self._weight,
         ]  # fmt: skip
@@ -139,7 +144,7 @@ class Days:
     def restored(cls, state: Any) -> Days:
         """The one that gave `state`."""
         days = cls()
-        days.offset, days.normal, days.rate, days.whole, days.found, days.standing, days._day, *rest = state
+        days.offset, days.normal, days.rate, days.reach, days.whole, days.found, days.standing, days._day, *rest = state
         counts, totals, last, days._steps, days._varies, pattern, yesterday, *sums = rest
         days._apart, days._pairs, days._likeness, days._chance, days._weight = sums
         days._yesterday = yesterday and list(yesterday)
@@ -151,7 +156,7 @@ class Days:
 class Day:
     """What the time of day says of the next value. For numbers, or for bits, not for both."""
 
-    __slots__ = ("_counts", "_known", "_last", "_squares", "_sums", "_variance", "slots")
+    __slots__ = ("_at", "_counts", "_known", "_last", "_squares", "_sums", "_variance", "slots")
 
     def __init__(self, slots: int = SLOTS) -> None:
         self.slots = slots
@@ -191,12 +196,20 @@ class Day:
         return sqrt((self._squares[at] + KNOWN * self._variance / self._known) / (n - 1 + KNOWN)) or 1.0
 
     def bit(self, x: float, time: int, share: float) -> tuple[float, float]:
-        """Takes a bit; answers how many values and ones the slot had before, `SHARE` values with the `share` of all among them."""
+        """Takes a bit; answers how many values and ones the slot had before, `SHARE` values as at the slot before among them, or, where
+        there is none, with the `share` of all."""
         at = time % DAY * self.slots // DAY
+        if at != self._at:
+            if self._at >= 0:
+                n, ones = self._counts[self._at], self._sums[self._at]
+                self._last = (ones + SHARE * self._last) / (n + SHARE)
+            else:
+                self._last = share
+            self._at = at
         seen, ones = self._counts[at], self._sums[at]
         self._counts[at] = seen + 1
         self._sums[at] = ones + x
-        return seen + SHARE, ones + SHARE * share
+        return seen + SHARE, ones + SHARE * self._last
 
     def bit_beside(self, x: float, time: int, share: float) -> float:
         """The bit against the share of the slot, in standard deviations; what is known stays as it is."""
@@ -206,17 +219,17 @@ class Day:
     def forget(self) -> None:
         """The level is another one."""
         self._counts, self._sums, self._squares = [0] * self.slots, [0.0] * self.slots, [0.0] * self.slots
-        self._last = 0.0
+        self._at, self._last = -1, 0.0
 
     def state(self) -> Any:
         """Plain data."""
-        return [self.slots, list(self._counts), list(self._sums), list(self._squares), self._last, self._known, self._variance]
+        return [self.slots, list(self._counts), list(self._sums), list(self._squares), self._at, self._last, self._known, self._variance]
 
     @classmethod
     def restored(cls, state: Any) -> Day:
         """The one that gave `state`."""
         day = cls(state[0])
-        _, counts, sums, squares, day._last, day._known, day._variance = state
+        _, counts, sums, squares, day._at, day._last, day._known, day._variance = state
         day._counts, day._sums, day._squares = list(counts), list(sums), list(squares)
         return day
 

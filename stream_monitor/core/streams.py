@@ -268,25 +268,33 @@ class Stream:
             if account.ledger.age >= self.renew_at:
                 self._retune((account.ledger.level - self.since_level) * account.portion)
         if self.days is not None and self.marks:
-            self._look_for_cycle(self.days, time)
+            self._look_for_cycle(self.days, time, offset)
         self.marks.extend((self.count, self.total, self.raw, time, offset, self.squares))
         self.left = self.mark_every
         if self.count // self.mark_every % THIN_EVERY == 0:
             self._thin()
 
-    def _look_for_cycle(self, days: Days, time: int) -> None:
+    def _look_for_cycle(self, days: Days, time: int, offset: int) -> None:
         """Shows `days` the values since the last mark. If they have found a cycle, the stream begins anew."""
         before, total, _, began, _, _ = self.marks[-WIDTH:]
         count = self.count - int(before)
         days.take(int(began), time, count, self.total - total + days.offset * count)
         if not days.found or self.count < self.warmup:
             return
-        if self.episode is not None:
-            self.episode.let_go(self.count, self.raw)
-            self.episode.trail = None  # it was seen in other units
+        episode = self.episode
+        if episode is None or self._explains(days, episode.alert):
+            self.end(Event.DAILY, offset)
+        else:
+            episode.let_go(self.count, self.raw)
+            episode.trail = None  # it was seen in other units
         self.days, self.past, self.probe = None, Past(0.0, Day.of(days.rate)), Probe(self.warmup)
         self._begin_anew()
         self._forget()
+
+    def _explains(self, days: Days, alert: Alert) -> bool:
+        """Whether the change that the alert tells of is no more than comes each day."""
+        shift = alert.details["effect"] if self.numeric else alert.after.value - alert.before.value
+        return "of" not in alert.details and abs(shift) <= days.reach
 
     def _daily(self) -> Day | None:
         """What the time of day says, where that is taken into account."""
@@ -377,8 +385,10 @@ class Stream:
         return {} if self.explain is None else self.explain(int(self.marks[split + 3]))
 
     def _tell(self, change: Change, split: int, detector: Detector, evidence: Evidence, offset: int, early: bool = False) -> Alert:
-        rho = None if self.past is None else self.past.rho
+        rho = None if self.past is None else self.past.rho or None
         more = dict(self._more(split))
+        if self._daily() is not None:
+            more["daily"] = True
         if self.compared is not None:
             more["reference"] = f"version {self.compared}"
         said = self._assurance(detector), evidence, offset, rho, more
