@@ -7,9 +7,10 @@ of the days before:
 
     T = sum over days of u . A      u: the day's pattern, A: the sum of those before, both fading
 
-Where values are independent its mean is 0, and its variance V the number of pairs of days times that of parts less one. Where a level wanders
-patterns are larger, but differ from one day to the next, by |u - u'|^2 / 2 for each part: if that is above 1, T is so much less. Above
-`LIMIT` sqrt(V) there is a cycle, and the stream begins anew with a `Day`, which says what the slot of the day explains: 24 slots, or 144 where there are many values.
+Where values are independent its mean is 0, and its variance V the number of pairs of days times that of parts less one. Where a level
+wanders patterns are larger, but differ from one day to the next, by |u - u'|^2 / 2 for each part: if that is above 1, T is so much less.
+Above `LIMIT` sqrt(V) there is a cycle, and the stream begins anew with a `Day`, which says what the slot of the day explains: 24
+slots, or 144 where there are many values.
 
     numbers   w = (z - m) / (s sqrt(1 + 1/n)), m the mean of the n scores that the slot had: recursive residuals (Brown, Durbin, Evans
               1975), independent N(0, 1) whatever the means are, however few values they come from; s that of the slot, drawn to that of all
@@ -46,7 +47,8 @@ class Days:
     """Looks for a cycle in the blocks of values between the marks of a stream.
 
     `offset`: what scores are to be moved by so that they mean what they did before the last alerts; `normal`: the same before those that
-    fire. `rate`: values on the last day; `reach`: as far as a change on it may have gone. `whole`: days that were whole. `found`: there is a cycle.
+    fire. `rate`: values on the last day; `reach`: as far as a change on it may have gone. `whole`: days that were whole. `found`: there is
+    a cycle.
     """
 
     __slots__ = (
@@ -135,8 +137,8 @@ class Days:
     def state(self) -> Any:
         """Plain data."""
         return [
-            self.offset, self.normal, self.rate, self.reach, self.whole, self.found, self.standing, self._day, list(self._counts), list(self._totals),
-            self._last and list(self._last), self._steps, self._varies, list(self._pattern), self._yesterday and list(self._yesterday),
+            self.offset, self.normal, self.rate, self.reach, self.whole, self.found, self.standing,
+            self._day, list(self._counts), list(self._totals), self._last and list(self._last), self._steps, self._varies, list(self._pattern), self._yesterday and list(self._yesterday),
             self._apart, self._pairs, self._likeness, self._chance, self._weight,
         ]  # fmt: skip
 
@@ -161,7 +163,8 @@ class Day:
     def __init__(self, slots: int = SLOTS) -> None:
         self.slots = slots
         self._known = self._variance = KNOWN  # residuals of numbers, and the sum of their squares, to begin with as if so many had been 1
-        self.forget()
+        self._counts, self._sums, self._squares = [0] * slots, [0.0] * slots, [0.0] * slots
+        self._at, self._last = -1, 0.0  # of bits: the slot of the last one; the level before
 
     @classmethod
     def of(cls, rate: int) -> Day:

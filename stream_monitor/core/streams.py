@@ -5,10 +5,11 @@
 
 Nothing alarms before `warmup` values; from then on a stream is judged, and owns a share of the budget. Detectors that want a threshold get
 it from the share and the rate of values, anew each day of event time; values that depend on each other are replaced by what their
-past leaves open (core/dependence.py), and so are values that depend on the time of day (core/daily.py), from when that is found on. When a detector fires, the change point is sought over marks that the stream leaves behind
-it every 25 values (thinned out with age), so it does not depend on the detector. A shift below the subject's `minimum_effect` only
-resets the detector. Otherwise an alert fires, the old reference is put aside and the new level becomes the reference; while the
-alert lasts, means of values are held against the old one, which comes back with the level (core/aftermath.py).
+past leaves open (core/dependence.py), and so are values that depend on the time of day, once that is found (core/daily.py). When a
+detector fires, the change point is sought over marks that the stream leaves behind it every 25 values (thinned out with age), so it does
+not depend on the detector. A shift below the subject's `minimum_effect` only resets the detector. Otherwise an alert fires, the old
+reference is put aside and the new level becomes the reference; while the alert lasts, means of values are held against the old one,
+which comes back with the level (core/aftermath.py).
 """
 
 from __future__ import annotations
@@ -621,8 +622,10 @@ class BinaryStream(Stream):
             self._depend(self.probe.autocorrelation())
         fired = self._dependent(x, seen, ones, bits)
         if self.episode is not None:
-            day, before = self.old_past and self.old_past.day, self.episode.alert.before.value
-            self._follow(x if day is None else day.bit_beside(x, time, before), x, time, offset)
+            value = x
+            if self.old_past is not None and self.old_past.day is not None:
+                value = self.old_past.day.bit_beside(x, time, self.episode.alert.before.value)
+            self._follow(value, x, time, offset)
         if fired:
             self._alarm(fired, time, offset)
 
