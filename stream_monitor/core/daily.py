@@ -138,7 +138,8 @@ class Days:
         """Plain data."""
         return [
             self.offset, self.normal, self.rate, self.reach, self.whole, self.found, self.standing,
-            self._day, list(self._counts), list(self._totals), self._last and list(self._last), self._steps, self._varies, list(self._pattern), self._yesterday and list(self._yesterday),
+            self._day, list(self._counts), list(self._totals), self._last and list(self._last),
+            self._steps, self._varies, list(self._pattern), self._yesterday and list(self._yesterday),
             self._apart, self._pairs, self._likeness, self._chance, self._weight,
         ]  # fmt: skip
 

@@ -10,8 +10,8 @@ does not explain:
 
 The time of day is another thing of the past that may say something (core/daily.py): where it does, its `Day` comes first, and the above
 is of what the day leaves open. Longer memory is not covered, nor is a dependence that begins later or is too weak for the warm-up (below
-.095 in 1,000 values). So an alert of a dependent stream is called calibrated, and it carries the autocorrelation. What it costs: a shift of d
-scores becomes one of d sqrt((1 - rho)/(1 + rho)), about what the dependence leaves to be known.
+.095 in 1,000 values). So an alert of a dependent stream is called calibrated, and it carries the autocorrelation. What it costs: a shift
+of d scores becomes one of d sqrt((1 - rho)/(1 + rho)), about what the dependence leaves to be known.
 """
 
 from __future__ import annotations
