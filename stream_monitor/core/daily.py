@@ -39,6 +39,8 @@ STEPS = 8  # from one block to the next, at least, that the standard deviation i
 
 SLOTS, MANY_SLOTS = 24, 144
 MANY = 5_000  # values a day
+BLOCK, SMALL_BLOCK = 25, 5  # values; small where 25 take more than two hours
+
 KNOWN = 25.0  # values that the standard deviation of all is worth to that of a slot
 SHARE = 10.0  # bits that the share of the slot before is worth to that of a slot
 
@@ -48,13 +50,13 @@ class Days:
 
     `offset`: what scores are to be moved by so that they mean what they did before the last alerts; `normal`: the same before those that
     fire. `rate`: values on the last day; `reach`: as far as a change on it may have gone. `whole`: days that were whole. `found`: there is
-    a cycle.
+    a cycle. `seen`: time, values and sum of the stream at the last look, `step` values before the next.
     """
 
     __slots__ = (
         "_apart", "_chance", "_counts", "_day", "_last", "_likeness", "_pairs", "_pattern", "_steps", "_totals", "_varies", "_weight",
-        "_yesterday", "found", "normal", "offset", "rate", "reach", "standing",
-        "whole",
+        "_yesterday", "found", "normal", "offset", "rate", "reach", "seen",
+        "standing", "step", "whole",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,6 +64,8 @@ class Days:
         self.rate = self.whole = 0
         self.reach = 0.0
         self.found = False
+        self.seen: list[float] | None = None
+        self.step = BLOCK
         self.standing = 0.0  # T in standard deviations at the end of the last day
         self._day: int | None = None
         self._counts, self._totals = [0] * PARTS, [0.0] * PARTS  # of this day
@@ -76,6 +80,19 @@ class Days:
     def doubtful(self) -> bool:
         """Whether the days so far leave it open, so that another one should be seen before anything is judged."""
         return self.whole == 1 or (1 < self.whole <= PATIENCE and self.standing > DOUBT * (self.whole - 2))
+
+    def look(self, time: int, count: int, total: float) -> None:
+        """Takes what a stream has more than at the last look, which has `count` values with this sum by this time (ms)."""
+        if self.seen is not None:
+            began, before, sum_before = self.seen
+            more = count - int(before)
+            self.take(int(began), time, more, total - sum_before + self.offset * more)
+            pace = (time - began) / max(more, 1)
+            if pace * BLOCK > DAY / 12:
+                self.step = SMALL_BLOCK
+            elif pace * BLOCK < DAY / 24:
+                self.step = BLOCK
+        self.seen = [time, count, total]
 
     def take(self, began: int, time: int, count: int, total: float) -> None:
         """`count` values with this sum that came between two times (ms)."""
@@ -140,7 +157,7 @@ class Days:
             self.offset, self.normal, self.rate, self.reach, self.whole, self.found, self.standing,
             self._day, list(self._counts), list(self._totals), self._last and list(self._last),
             self._steps, self._varies, list(self._pattern), self._yesterday and list(self._yesterday),
-            self._apart, self._pairs, self._likeness, self._chance, self._weight,
+            self._apart, self._pairs, self._likeness, self._chance, self._weight, self.seen and list(self.seen), self.step,
         ]  # fmt: skip
 
     @classmethod
@@ -149,7 +166,8 @@ class Days:
         days = cls()
         days.offset, days.normal, days.rate, days.reach, days.whole, days.found, days.standing, days._day, *rest = state
         counts, totals, last, days._steps, days._varies, pattern, yesterday, *sums = rest
-        days._apart, days._pairs, days._likeness, days._chance, days._weight = sums
+        days._apart, days._pairs, days._likeness, days._chance, days._weight, seen, days.step = sums
+        days.seen = seen and list(seen)
         days._yesterday = yesterday and list(yesterday)
         days._counts, days._totals, days._pattern = list(counts), list(totals), list(pattern)
         days._last = last and list(last)
@@ -213,7 +231,7 @@ class Day:
         seen, ones = self._counts[at], self._sums[at]
         self._counts[at] = seen + 1
         self._sums[at] = ones + x
-        return seen + SHARE, ones + SHARE * self._last
+        return seen + SHARE, min(ones + SHARE * self._last, seen + SHARE)
 
     def bit_beside(self, x: float, time: int, share: float) -> float:
         """The bit against the share of the slot, in standard deviations; what is known stays as it is."""

@@ -112,7 +112,7 @@ class Past:
         if not self.rho:
             return there, there_ones
         odds = _odds(there, there_ones) * _odds(seen + SHARE, ones + SHARE * share) * (1 - share) / share
-        return there, max(0.0, (there + 1) * odds / (1 + odds) - 0.5)
+        return there, min(max(0.0, (there + 1) * odds / (1 + odds) - 0.5), there)
 
     def forget(self) -> None:
         """The level is another one."""

@@ -262,24 +262,27 @@ class Stream:
         return None
 
     def _mark(self, time: int, offset: int) -> None:
+        days = self.days
+        if days is not None:
+            self._look_for_cycle(days, time, offset)
+            ahead = int(self.marks[-WIDTH]) + self.mark_every - self.count if self.marks else 0
+            if ahead > 0:  # it is only to be looked at
+                self.left = min(ahead, days.step)
+                return
         if self.judged:
             account = self.account
             if self.e is None:
                 account.draw()  # so that it is seen to be alive
             if account.ledger.age >= self.renew_at:
                 self._retune((account.ledger.level - self.since_level) * account.portion)
-        if self.days is not None and self.marks:
-            self._look_for_cycle(self.days, time, offset)
         self.marks.extend((self.count, self.total, self.raw, time, offset, self.squares))
-        self.left = self.mark_every
+        self.left = self.mark_every if self.days is None else min(self.days.step, self.mark_every)
         if self.count // self.mark_every % THIN_EVERY == 0:
             self._thin()
 
     def _look_for_cycle(self, days: Days, time: int, offset: int) -> None:
-        """Shows `days` the values since the last mark. If they have found a cycle, the stream begins anew."""
-        before, total, _, began, _, _ = self.marks[-WIDTH:]
-        count = self.count - int(before)
-        days.take(int(began), time, count, self.total - total + days.offset * count)
+        """Shows `days` the values since the last look. If they have found a cycle, the stream begins anew."""
+        days.look(time, self.count, self.total)
         if not days.found or self.count < self.warmup:
             return
         episode = self.episode
@@ -438,6 +441,8 @@ class Stream:
             detector.reset()
         if self.past is not None:
             self.past.forget()
+        if self.days is not None:
+            self.days.seen = None
         if self.early is not None:
             self.early.begin_again()
         self._pause()

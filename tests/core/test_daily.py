@@ -11,6 +11,7 @@ import pytest
 
 from stream_monitor.core.alerting import Subject
 from stream_monitor.core.daily import MANY_SLOTS, SLOTS, Day, Days, standard
+from stream_monitor.core.dependence import Past
 from stream_monitor.core.events import Alert, Kind, Status
 from stream_monitor.core.settings import DAY, AlertBudget, DetectSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
@@ -141,6 +142,20 @@ def test_bits_are_counted_by_the_time_of_day() -> None:
             assert ones / seen == pytest.approx(0.3 if i % 1_000 < 500 else 0.1, abs=0.06)
     assert day.bit_beside(1.0, BEGIN, 0.2) == pytest.approx((1 - 0.3) / sqrt(0.3 * 0.7), abs=0.2)
     assert standard(1.0, 99, 49.5) == 1
+
+
+@pytest.mark.parametrize("x", [0.0, 1.0])
+def test_bits_that_are_nearly_all_alike_leave_a_share_between_0_and_1(x: float) -> None:
+    past = Past(0.9, Day())
+    for i in range(3_000):
+        seen, ones = past.bit(x if i % 500 else 1 - x, BEGIN + i * DAY // 200, (i * x + 0.5) / (i + 1))
+        assert 0 <= ones <= seen
+
+
+def test_a_slow_stream_is_looked_at_in_small_blocks() -> None:
+    assert feed(of := stream(True), cycle(1.0), 0, 20, a_day=48) == []
+    assert of.days is not None
+    assert of.days.found, "25 values are half a day"
 
 
 @pytest.mark.parametrize("numeric", [False, True])
