@@ -43,6 +43,7 @@ class Run:
         self.received = [0.0] * len(families)
         self.alarms = [0] * len(families)
         self.dependent = [0] * len(families)
+        self.daily = [0] * len(families)
         self.values = 0
         self.look = 0
 
@@ -89,7 +90,8 @@ class Run:
         stream.account.close()
         self.received[f] += stream.account.received
         self.alarms[f] += stream.account.alarms
-        self.dependent[f] += stream.past is not None
+        self.dependent[f] += stream.past is not None and stream.past.rho > 0
+        self.daily[f] += stream.past is not None and stream.past.day is not None
 
 
 def bounds(alarms: int, budget: float) -> str:
@@ -106,11 +108,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=500, help="values a day and stream")
     parser.add_argument("--budget", type=float, default=25, help="false alarms a day, for all streams that are promised to keep it")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--family", default="", help="only families with this in their name")
     options = parser.parse_args()
+    chosen = [family for family in FAMILIES if options.family in family.name]
     promised = [family for family in FAMILIES if family.promised]
-    others = [family for family in FAMILIES if not family.promised]
+    others = [family for family in chosen if not family.promised]
     for names in options.detectors or ["e_detector", "adwin", "page_hinkley", "e_detector,adwin,page_hinkley"]:
-        for families in (promised, others):
+        for families in ([family for family in chosen if family.promised], others):
+            if not families:
+                continue
             budget = AlertBudget(options.budget * len(families) / len(promised), DAY)
             run = Run(families, names.split(","), options.copies, options.rate, budget, options.seed)
             started = monotonic()
@@ -124,6 +130,7 @@ def main() -> None:
             print(f"{names}: {len(run.streams):,} streams, {run.values:,} values, {options.days} days of {budget.alerts:.2f} false alarms")
             for f, family in enumerate(families):
                 note = f", {run.dependent[f]} of them found dependent" if run.dependent[f] else ""
+                note += f", {run.daily[f]} with a daily cycle" if run.daily[f] else ""
                 print(f"  {family.name:<32}{bounds(run.alarms[f], run.received[f])}{note}", flush=True)
             print(f"  {'all':<32}{bounds(sum(run.alarms), sum(run.received))}", flush=True)
 

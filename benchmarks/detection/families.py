@@ -87,6 +87,11 @@ def _cycle(rng: Rng, times: Array, _: Array) -> Array:
     return rng.standard_normal(times.size) + 0.25 * np.sin(2 * np.pi * times / DAY_S)
 
 
+def _bit_cycle(rng: Rng, times: Array, _: Array) -> Array:
+    """The share of ones goes up and down between 7% and 13% in a day."""
+    return (rng.random(times.size) < 0.1 + 0.03 * np.sin(2 * np.pi * times / DAY_S)).astype(np.float64)
+
+
 NORMAL: Callable[[Rng, Array, Array], Array] = lambda rng, times, _: rng.standard_normal(times.size)  # noqa: E731
 
 FAMILIES = (
@@ -107,4 +112,5 @@ FAMILIES = (
     Family("AR(1), 0.6", _regressive(0.6), steady, promised=False),
     Family("Markov bits, p = 0.1, 0.3", _chain(0.1, 0.3), steady, binary=True, promised=False),
     Family("normal, daily cycle of 0.25 sd", _cycle, steady, promised=False),
+    Family("bits, p = 0.1, daily cycle", _bit_cycle, steady, binary=True, promised=False),
 )

@@ -1,9 +1,9 @@
 """The life cycle of an alert, as a transition table, and what an alert says.
 
-    none --drift--> firing --recovered | silent | evicted | operator | rebuilt--> resolved
+    none --drift--> firing --recovered | silent | evicted | operator | rebuilt | daily--> resolved
                     firing --learned | acknowledged | silenced | heard--> firing
     none --suspected--> warning --drift--> firing
-                        warning --faded | silent | evicted | operator | rebuilt--> resolved
+                        warning --faded | silent | evicted | operator | rebuilt | daily--> resolved
                         warning --acknowledged | silenced | heard--> warning
 
 One episode per fingerprint (model, version, slice, metric), whichever detector saw it; a change that lasts is one alert. A stream
@@ -58,6 +58,7 @@ class Event(StrEnum):
     EVICTED = "evicted"
     OPERATOR = "operator"
     REBUILT = "rebuilt"
+    DAILY = "daily"  # no more than the time of day explains, it was found
 
 
 class Transition(NamedTuple):
@@ -89,6 +90,8 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     (State.FIRING, Event.EVICTED): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.OPERATOR): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.REBUILT): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.WARNING, Event.DAILY): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.FIRING, Event.DAILY): Transition(State.RESOLVED, Status.RESOLVED),
 }
 """Every other pair is a mistake of the caller: KeyError."""
 
@@ -509,6 +512,7 @@ def _sentence(alert: Alert, said: str = "") -> str:
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
     against = f", compared with {safe(alert.details['reference'])}" if "reference" in alert.details else ""
+    against += ", allowing for the time of day" if "daily" in alert.details else ""
     moved = f"{what}: shares moved: {_moves(alert.details)}" if "shares" in alert.details else ""
     moved = moved or f"{what} {verb} from {_number(before)} to {_number(after)}"
     said = said or f"{moved} (since {since(alert.first_seen)}{against})"
@@ -607,6 +611,7 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
         Event.SILENT: "the version is no longer heard of",
         Event.EVICTED: "it is no longer watched, more was seen than the limits allow",
         Event.OPERATOR: "an operator resolved it",
+        Event.DAILY: "the level goes up and down each day by as much, it was found, and that is allowed for from now on",
         Event.REBUILT: "it does not fire in the state that was rebuilt from the log, under other settings perhaps",
     }
     return f"{what}: resolved, {reasons[event]}"

@@ -8,15 +8,18 @@ does not explain:
     numbers   w = (z - rho z') / sqrt(1 - rho^2), z' the score before: independent N(0, 1) for a Gaussian AR(1)
     bits      the share of ones among the values that followed a 0, or a 1, as the last one was (a Markov chain of order 1)
 
-Longer memory and cycles are not covered, nor is a dependence that begins later or is too weak for the warm-up (below .095 in 1,000
-values). So an alert of a dependent stream is called calibrated, and it carries the autocorrelation. What it costs: a shift of d
-scores becomes one of d sqrt((1 - rho)/(1 + rho)), about what the dependence leaves to be known.
+The time of day is another thing of the past that may say something (core/daily.py): where it does, its `Day` comes first, and the above
+is of what the day leaves open. Longer memory is not covered, nor is a dependence that begins later or is too weak for the warm-up (below
+.095 in 1,000 values). So an alert of a dependent stream is called calibrated, and it carries the autocorrelation. What it costs: a shift
+of d scores becomes one of d sqrt((1 - rho)/(1 + rho)), about what the dependence leaves to be known.
 """
 
 from __future__ import annotations
 
 from math import sqrt
 from typing import Any
+
+from stream_monitor.core.daily import SHARE, Day
 
 LIMIT = 3.0  # standard deviations of the autocorrelation of independent values
 HIGHEST = 0.98
@@ -72,12 +75,14 @@ class Probe:
 
 
 class Past:
-    """What the past of a dependent stream says of its next value. `rho`: its lag-1 autocorrelation."""
+    """What the past of a dependent stream says of its next value. `rho`: its lag-1 autocorrelation; `day`: what the time of day says, if
+    anything, which leaves that autocorrelation."""
 
-    __slots__ = ("_counts", "_last", "_rest", "rho")
+    __slots__ = ("_counts", "_last", "_rest", "day", "rho")
 
-    def __init__(self, rho: float) -> None:
+    def __init__(self, rho: float, day: Day | None = None) -> None:
         self.rho = rho
+        self.day = day
         self._rest = 1 / sqrt(1 - rho * rho)
         self._last = 0.0
         self._counts = [0, 0, 0, 0]  # values after a 0, ones among them; the same after a 1
@@ -88,8 +93,12 @@ class Past:
         self._last = z
         return w if -_FAR < w < _FAR else _FAR if w > 0 else -_FAR
 
-    def bit(self, x: float) -> tuple[int, int]:
-        """Takes a bit; answers how many values followed such a one as came before it, and how many of them were ones, before this one."""
+    def bit(self, x: float, time: int = 0, share: float = 0.5) -> tuple[float, float]:
+        """Takes a bit; answers how many values followed such a one as came before it, and how many of them were ones, before this one.
+
+        Where the `time` of day says something: how many came in its slot, and as many ones as the slot and the bit before lead to expect.
+        `share`: of ones, over all.
+        """
         counts = self._counts
         at = 2 if self._last else 0
         seen, ones = counts[at], counts[at + 1]
@@ -97,19 +106,32 @@ class Past:
         if x:
             counts[at + 1] = ones + 1
         self._last = x
-        return seen, ones
+        if self.day is None:
+            return seen, ones
+        there, there_ones = self.day.bit(x, time, share)
+        if not self.rho:
+            return there, there_ones
+        odds = _odds(there, there_ones) * _odds(seen + SHARE, ones + SHARE * share) * (1 - share) / share
+        return there, min(max(0.0, (there + 1) * odds / (1 + odds) - 0.5), there)
 
     def forget(self) -> None:
         """The level is another one."""
         self._counts = [0, 0, 0, 0]
+        if self.day is not None:
+            self.day.forget()
 
     def state(self) -> Any:
         """Plain data."""
-        return [self.rho, self._last, list(self._counts)]
+        return [self.rho, self._last, list(self._counts), self.day and self.day.state()]
 
     @classmethod
     def restored(cls, state: Any) -> Past:
         """The past that gave `state`."""
         past = cls(state[0])
-        past._last, past._counts = state[1], list(state[2])
+        past._last, past._counts, past.day = state[1], list(state[2]), state[3] and Day.restored(state[3])
         return past
+
+
+def _odds(seen: float, ones: float) -> float:
+    p = (ones + 0.5) / (seen + 1)
+    return p / (1 - p)

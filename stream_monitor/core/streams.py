@@ -5,10 +5,11 @@
 
 Nothing alarms before `warmup` values; from then on a stream is judged, and owns a share of the budget. Detectors that want a threshold get
 it from the share and the rate of values, anew each day of event time; values that depend on each other are replaced by what their
-past leaves open (core/dependence.py). When a detector fires, the change point is sought over marks that the stream leaves behind
-it every 25 values (thinned out with age), so it does not depend on the detector. A shift below the subject's `minimum_effect` only
-resets the detector. Otherwise an alert fires, the old reference is put aside and the new level becomes the reference; while the
-alert lasts, means of values are held against the old one, which comes back with the level (core/aftermath.py).
+past leaves open (core/dependence.py), and so are values that depend on the time of day, once that is found (core/daily.py). When a
+detector fires, the change point is sought over marks that the stream leaves behind it every 25 values (thinned out with age), so it does
+not depend on the detector. A shift below the subject's `minimum_effect` only resets the detector. Otherwise an alert fires, the old
+reference is put aside and the new level becomes the reference; while the alert lasts, means of values are held against the old one,
+which comes back with the level (core/aftermath.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 from stream_monitor.core.aftermath import FEW, Aftermath
 from stream_monitor.core.alerting import TRANSITIONS, Case, Change, Desk, Episode, Event, State, Subject
 from stream_monitor.core.budget import Account
+from stream_monitor.core.daily import Day, Days, standard
 from stream_monitor.core.dependence import Past, Probe
 from stream_monitor.core.detectors import Assurance, Detector, EDetector, Evidence, create
 from stream_monitor.core.early import Early
@@ -37,6 +39,7 @@ THIN_TO = 8
 
 REMEMBERED = 0.8  # of what the looks before counted
 LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
+TOO_FAR = 1.5  # standard deviations from the scores that a cycle is known in
 
 _PRIMING_STEP = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if they were hashes of request ids
 
@@ -58,6 +61,8 @@ class Stream:
 
     Since the reference began: `count` values with the sums `total` (of what detectors read), `squares` (of that) and `raw` (in the
     signal's units).
+    Where the time of day is taken into account, `total` and `squares` are of what it leaves open; `days` looks for it until then, and
+    `old_past` is what it said before the alert that fires.
     `held` values with the sum `held_sum` wait for the e-detector to look at them; `e` is None while there is none that may look.
     """
 
@@ -66,9 +71,9 @@ class Stream:
     mark_every = MARK_EVERY
 
     __slots__ = (
-        "account", "aftermath", "compared", "count", "desk", "detectors", "e", "e_at", "early", "episode", "explain", "held",
-        "held_squares", "held_sum", "judged", "left", "marks", "memory", "old", "on_bit", "on_score", "on_value", "past", "probe",
-        "raw", "renew_at", "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "account", "aftermath", "compared", "count", "days", "desk", "detectors", "e", "e_at", "early", "episode", "explain", "held",
+        "held_squares", "held_sum", "judged", "left", "marks", "memory", "old", "old_past", "on_bit", "on_score", "on_value", "past",
+        "probe", "raw", "renew_at", "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +94,7 @@ class Stream:
         self.held_squares = 0.0
         self.probe: Probe | None = Probe(settings.warmup)
         self.past: Past | None = None
+        self.days: Days | None = Days()
         self.renew_at = 0  # age of the ledger from which on thresholds are due for renewal
         self.since = desk.ledger.age  # age of the ledger when counting for them began, at which `count`, and at which level
         self.since_count = 0
@@ -104,6 +110,7 @@ class Stream:
         self.episode: Episode | None = None
         self.explain: Callable[[int], Mapping[str, Any]] | None = None  # what else its alerts can say of a change at this time (ms)
         self.old: Any = None  # the reference that the episode moved away from
+        self.old_past: Past | None = None
         self.aftermath = Aftermath(subject, self.law, settings, desk)
         self._bind()
         self._attend()
@@ -137,6 +144,9 @@ class Stream:
         self._take_up(deepcopy(reference))
         self.probe = other.probe and Probe.restored(deepcopy(other.probe.state()))
         self.past = other.past and Past.restored(deepcopy(other.past.state()))
+        self.days = other.days and Days.restored(deepcopy(other.days.state()))
+        if self.days is not None and not alone:
+            self.days.come_back()
         self.memory = list(other.memory)
         for mine, theirs in zip(self.detectors, other.detectors, strict=True):
             if isinstance(mine, EDetector):
@@ -178,7 +188,7 @@ class Stream:
         old, level = marks[at + 1] / n, marks[at + 2] / n
         new, now = (self.total - marks[at + 1] - inside * old) / after, (self.raw - marks[at + 2] - inside * level) / after
         rate = (before - marks[0]) / max(1.0, time - marks[3])
-        return Around(Level(level, before), Level(now, after), (new - old) / self.law.deviation(n, marks[at + 1]), rate)
+        return Around(Level(level, before), Level(now, after), (new - old) / self.aftermath.law.deviation(n, marks[at + 1]), rate)
 
     def settle(self) -> dict[str, int] | None:
         """Enough came since the alarm to know the level by: since when and how many times, this one included, it was seen before."""
@@ -203,9 +213,12 @@ class Stream:
         self.on_value = [(i, d.update) for i, d in others if d.reads == "value"]
         self.on_score = [(i, d.update) for i, d in others if d.reads == "score"]
         self.on_bit = [(i, d.update) for i, d in others if d.reads == "bit"]
+        self.aftermath.law = SCORES if self._daily() is not None else self.law
 
     def _judge(self) -> None:
-        """The warm-up is over: from the next value on alarms count, and a share of the budget comes in."""
+        """The warm-up is over, if no cycle is in doubt: from the next value on alarms count, and a share of the budget comes in."""
+        if self.days is not None and self.days.doubtful:
+            return
         account = self.account
         self.judged = True
         account.forfeit() if account.joined else account.join()
@@ -249,6 +262,13 @@ class Stream:
         return None
 
     def _mark(self, time: int, offset: int) -> None:
+        days = self.days
+        if days is not None:
+            self._look_for_cycle(days, time, offset)
+            ahead = int(self.marks[-WIDTH]) + self.mark_every - self.count if self.marks else 0
+            if ahead > 0:  # it is only to be looked at
+                self.left = min(ahead, days.step)
+                return
         if self.judged:
             account = self.account
             if self.e is None:
@@ -256,9 +276,33 @@ class Stream:
             if account.ledger.age >= self.renew_at:
                 self._retune((account.ledger.level - self.since_level) * account.portion)
         self.marks.extend((self.count, self.total, self.raw, time, offset, self.squares))
-        self.left = self.mark_every
+        self.left = self.mark_every if self.days is None else min(self.days.step, self.mark_every)
         if self.count // self.mark_every % THIN_EVERY == 0:
             self._thin()
+
+    def _look_for_cycle(self, days: Days, time: int, offset: int) -> None:
+        """Shows `days` the values since the last look. If they have found a cycle, the stream begins anew."""
+        days.look(time, self.count, self.total)
+        if not days.found or self.count < self.warmup:
+            return
+        episode = self.episode
+        if episode is None or self._explains(days, episode.alert):
+            self.end(Event.DAILY, offset)
+        else:
+            episode.let_go(self.count, self.raw)
+            episode.trail = None  # it was seen in other units
+        self.days, self.past, self.probe = None, Past(0.0, Day.of(days.rate)), Probe(self.warmup)
+        self._begin_anew()
+        self._forget()
+
+    def _explains(self, days: Days, alert: Alert) -> bool:
+        """Whether the change that the alert tells of is no more than comes each day."""
+        shift = alert.details["effect"] if self.numeric else alert.after.value - alert.before.value
+        return "of" not in alert.details and abs(shift) <= days.reach
+
+    def _daily(self) -> Day | None:
+        """What the time of day says, where that is taken into account."""
+        return None if self.past is None else self.past.day
 
     def _marked(self) -> list[int]:
         """How many values there were at each mark."""
@@ -309,12 +353,24 @@ class Stream:
             alert = self._tell(change, split, detector, evidence, offset)
             self.episode = self.aftermath.begin(alert, history, split, spread, self._counting())
             self.old = self._put_aside(split)
+            self.old_past = None if self.past is None or self.past.day is None else Past.restored(deepcopy(self.past.state()))
             count, raw = history.since(split)
             self.desk.due.append((self, True))
+        if self.numeric:
+            self._move(history, split, transition.publish is not None)
         self._begin_again(split)
         if self.episode is not None:
             self.episode.let_go(count - self.count, raw - self.raw)
         self._forget()
+
+    def _move(self, history: History, split: int, first: bool) -> None:
+        """Scores are to mean something else, since the change at the mark. `first`: an alert begins."""
+        before, after = history.means(split)
+        shift = after.value - before.value
+        if self.days is not None:
+            self.days.shift(shift, first)
+        elif self._daily() is not None and abs(shift) > TOO_FAR:  # it needs new scores, and with them its cycle is to be found anew
+            self.days, self.past, self.probe = Days(), None, Probe(self.warmup)
 
     def _place(self, fired: list[int], history: History) -> tuple[int, bool] | None:
         """The mark at which the change is that these detectors see, and whether it is the spread that changed."""
@@ -333,8 +389,10 @@ class Stream:
         return {} if self.explain is None else self.explain(int(self.marks[split + 3]))
 
     def _tell(self, change: Change, split: int, detector: Detector, evidence: Evidence, offset: int, early: bool = False) -> Alert:
-        rho = None if self.past is None else self.past.rho
+        rho = None if self.past is None else self.past.rho or None
         more = dict(self._more(split))
+        if self._daily() is not None:
+            more["daily"] = True
         if self.compared is not None:
             more["reference"] = f"version {self.compared}"
         said = self._assurance(detector), evidence, offset, rho, more
@@ -373,7 +431,7 @@ class Stream:
 
     def _history(self) -> History:
         part = 1.0 if self.past is None else (1 - self.past.rho) / (1 + self.past.rho)
-        return History(self.law, self.marks, self.count, self.total, self.raw, self.squares, part)
+        return History(self.aftermath.law, self.marks, self.count, self.total, self.raw, self.squares, part)
 
     def _forget(self) -> None:
         """The reference is another one: marks and detectors begin anew."""
@@ -383,6 +441,8 @@ class Stream:
             detector.reset()
         if self.past is not None:
             self.past.forget()
+        if self.days is not None:
+            self.days.seen = None
         if self.early is not None:
             self.early.begin_again()
         self._pause()
@@ -402,7 +462,7 @@ class Stream:
         """The probe is complete; detectors begin anew if they are to read something else from now on."""
         self.probe = None
         if rho:
-            self.past = Past(rho)
+            self.past = Past(rho, self._daily())
             for detector in self.detectors:
                 detector.reset()
             self._bind()
@@ -424,13 +484,19 @@ class Stream:
         if not episode.left:
             self.desk.due.append((self, False))
         if self.aftermath.follow(episode, value, raw, time, offset, old):
+            past = self.old_past
             self._leave(episode)
             self._take_up(old)
             self._forget()
+            if past is not None:
+                self.days, self.past, self.probe = None, past, None
+                self._bind()
+            elif self.days is not None:
+                self.days.come_back()
 
     def _leave(self, episode: Episode) -> None:
         self.aftermath.leave(episode)
-        self.episode, self.old = None, None
+        self.episode, self.old, self.old_past = None, None, None
         self._attend()
 
     def _reference(self) -> Any:
@@ -445,6 +511,10 @@ class Stream:
         """Takes what came after the change as the reference."""
         raise NotImplementedError
 
+    def _begin_anew(self) -> None:
+        """There is no reference yet: the next value is the first of it."""
+        raise NotImplementedError
+
     def _take_up(self, old: Any) -> None:
         """Takes a reference that was put aside as the reference again."""
         raise NotImplementedError
@@ -457,7 +527,8 @@ class Stream:
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
             self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
-            self.early and self.early.state(), *self.aftermath.state(),
+            self.early and self.early.state(), self.days and self.days.state(), self.old_past and self.old_past.state(),
+            *self.aftermath.state(),
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
 
@@ -465,13 +536,15 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, early, *aftermath = rest
+        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, early, days, old_past, *aftermath = rest
         self.aftermath.restore(aftermath)
         if self.early is not None:
             self.early.restore(early)
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
+        self.days = days and Days.restored(days)
+        self.old_past = old_past and Past.restored(old_past)
         self.marks = array("d", marks)
         for detector, saved in zip(self.detectors, detectors, strict=True):
             detector.restore(saved)
@@ -499,13 +572,16 @@ class BinaryStream(Stream):
         if not self.left:
             self._mark(time, offset)
         self.left -= 1
+        if self.past is not None and self.past.day is not None:
+            self._of_day(self.past, x, mix(unit, self.salt), time, offset)
+            return
         count, total = self.count, self.total
         self.count = count + 1
         self.total = self.raw = total + x
         if self.probe is not None and self.probe.take(x):
             self._depend(self.probe.autocorrelation())
         if self.past is not None:
-            fired = self._dependent(self.past, x, mix(unit, self.salt))
+            fired = self._dependent(x, *self.past.bit(x), mix(unit, self.salt))
             if self.episode is not None:
                 self._follow(x, x, time, offset)
             if fired:
@@ -540,9 +616,26 @@ class BinaryStream(Stream):
         p = (self.total - ones + 0.5) / (self.count - held + 1)
         return e.take_bits(held, int(ones), p, self.account.draw())
 
-    def _dependent(self, past: Past, x: float, bits: int) -> list[int]:
-        """Which detectors fire, where the value depends on the last one."""
-        seen, ones = past.bit(x)
+    def _of_day(self, past: Past, x: float, bits: int, time: int, offset: int) -> None:
+        """Takes a value that depends on the time of day."""
+        seen, ones = past.bit(x, time, (self.raw + 0.5) / (self.count + 1))
+        w = standard(x, seen, ones)
+        self.count += 1
+        self.total += w
+        self.raw += x
+        if self.probe is not None and self.probe.take(w):
+            self._depend(self.probe.autocorrelation())
+        fired = self._dependent(x, seen, ones, bits)
+        if self.episode is not None:
+            value = x
+            if self.old_past is not None and self.old_past.day is not None:
+                value = self.old_past.day.bit_beside(x, time, self.episode.alert.before.value)
+            self._follow(value, x, time, offset)
+        if fired:
+            self._alarm(fired, time, offset)
+
+    def _dependent(self, x: float, seen: float, ones: float, bits: int) -> list[int]:
+        """Which detectors fire, where the past says that a one is as likely as so many `ones` among so many `seen`."""
         fired = []
         if self.e is not None:
             if self.e.take_bits(1, int(x), (ones + 0.5) / (seen + 1), self.account.draw()):
@@ -575,18 +668,21 @@ class BinaryStream(Stream):
             self.push(0, i * _PRIMING_STEP, time, offset)
 
     def _reference(self) -> Any:
-        return [self.count, self.total]
+        return [self.count, self.total, self.raw]
 
     def _put_aside(self, split: int) -> Any:
-        return [int(self.marks[split]), int(self.marks[split + 1])]
+        count, total, raw = self.marks[split : split + 3]
+        return [int(count), int(raw) if total == raw else total, int(raw)]
 
     def _begin_again(self, split: int) -> None:
-        self.count -= int(self.marks[split])
-        self.total = self.raw = self.total - int(self.marks[split + 1])
+        count, total, raw = self._put_aside(split)
+        self.count, self.total, self.raw = self.count - count, self.total - total, self.raw - raw
+
+    def _begin_anew(self) -> None:
+        self.count, self.total, self.raw = 0, 0, 0
 
     def _take_up(self, old: Any) -> None:
-        self.count, self.total = old
-        self.raw = self.total
+        self.count, self.total, self.raw = old
 
     def state(self) -> Any:
         return [*super().state(), self.old]
@@ -615,7 +711,10 @@ class NumericStream(Stream):
             self._mark(time, offset)
         self.left -= 1
         bits = mix(unit, self.salt)
-        z = self.ranks.learn(x, bits)
+        if self.past is None or self.past.day is None:
+            z = self.ranks.learn(x, bits)
+        else:
+            z = self.past.day.unexplained(self.ranks.score(x, bits), time)
         self.count += 1
         self.total += z
         self.squares += z * z
@@ -642,6 +741,8 @@ class NumericStream(Stream):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
             score = self.old[4].score(x, bits)
+            if self.old_past is not None and self.old_past.day is not None:
+                score = self.old_past.day.beside(score, time)
             if self.episode.counts is not None:
                 self.episode.counts.take(score, x)
             if self.episode.spread:
@@ -684,7 +785,13 @@ class NumericStream(Stream):
         return self._reference()
 
     def _begin_again(self, split: int) -> None:
-        self.count, self.total, self.squares, self.raw, self.ranks = 0, 0, 0.0, 0, Ranks()
+        self._begin_anew()
+        if self._daily() is None:
+            self.ranks = Ranks()
+
+    def _begin_anew(self) -> None:
+        # What the time of day says is said of scores that mean the same throughout, so the ranks stay, and learn no more.
+        self.count, self.total, self.squares, self.raw = 0, 0, 0.0, 0
 
     def _take_up(self, old: Any) -> None:
         self.count, self.total, self.squares, self.raw, self.ranks = old

@@ -75,7 +75,7 @@ class TalliedStream(NumericStream):
 
     def _forget(self) -> None:
         super()._forget()
-        self.at_mark = {}
+        self.at_mark = {self.count: tuple(self.sums)}
 
     def _reference(self) -> Any:
         return [*super()._reference(), list(self.sums)]

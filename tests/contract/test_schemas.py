@@ -449,6 +449,11 @@ def test_an_alert_that_a_rebuilt_state_ends_is_published_as_the_schema_says() ->
     VALIDATORS["alert"].validate(json.loads(publish(resolved)[1]))
 
 
+def test_an_alert_that_allows_for_the_time_of_day_is_published_as_the_schema_says() -> None:
+    fired = next(alert for alert in alerts_of_a_drift() if alert.status == events.Status.FIRING)
+    VALIDATORS["alert"].validate(json.loads(publish(replace(fired, details={**fired.details, "daily": True}))[1]))
+
+
 MESSAGES: dict[str, Any] = ASYNCAPI["components"]["messages"]
 
 
