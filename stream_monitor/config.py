@@ -152,8 +152,10 @@ class RedisConfig(_Table):
     @field_validator("tls_ca_file")
     @classmethod
     def _is_there(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         wanted = "the certificates (PEM) of who signed the server's are expected"
-        if value is not None and not Path(value).is_file():
+        if not Path(value).is_file():
             raise ValueError(f"there is no file {value!r}; {wanted}")
         try:
             ssl.create_default_context(cafile=value)

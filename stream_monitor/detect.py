@@ -286,9 +286,8 @@ class Detect:
         self._say(place, f"{said}; silent up to the committed {commit}")
         monitor.at = max(at, low)
         held = _Held(monitor, commit, self._clock() + self._snapshot_s, at, chunks, min(max(refill, low), at), at, joint=commit)
-        if refill < low or snapshots.others_told(
-            place, records, self._monitors.digest
-        ):  # how alerts began and ended may be missing from it
+        # How alerts began and ended may be missing from it.
+        if refill < low or snapshots.others_told(place, records, self._monitors.digest):
             held.firing = self._firing(place, log)
         return held, ""
 

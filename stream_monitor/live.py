@@ -23,7 +23,7 @@ from typing import Any
 
 from stream_monitor.errors import AGAIN, FatalError, LogGapError
 from stream_monitor.ports import Aborted, Chunk, Out, Place, Sink, Source
-from stream_monitor.stages import Rewind, Stage
+from stream_monitor.stages import Rewind, Stage, count
 
 _PATIENCE = 1.0  # seconds for which what is produced waits for the store
 
@@ -275,9 +275,8 @@ class Worker:
         self.progress.transactions += 1
         self.progress.committed += commit.fresh
         self.progress.last = self._clock()
-        total = self.progress.counters
         for name, n in commit.counters.items():
-            total[name] = total.get(name, 0) + n
+            count(self.progress.counters, name, n)
 
     # -- finding the place ------------------------------------------------------------------------------------------
 

@@ -63,6 +63,11 @@ def key_of(place: tuple[str, int], chunk: int) -> bytes:
     return f"{place[0]}/{place[1]}/{chunk}".encode()
 
 
+def _firing_key(place: tuple[str, int], fingerprint: str = "") -> bytes:
+    """Of an alert that fires; without a fingerprint what all of these begin with."""
+    return f"{place[0]}/{place[1]}/firing/{fingerprint}".encode()
+
+
 def begins(place: tuple[str, int], records: Sequence[StateRecord]) -> bool:
     """Whether the end of a log holds the newest snapshot whole: chunks are written in their order."""
     first = key_of(place, 0)
@@ -114,7 +119,7 @@ def _joined(place: tuple[str, int], head: Mapping[str, bytes], latest: Mapping[b
 
 def firing(place: tuple[str, int], alert: Alert, digest: str) -> StateRecord:
     """What an event about an alert, told under the settings with this digest, changes about those that fire."""
-    key = f"{place[0]}/{place[1]}/firing/{alert.fingerprint}".encode()
+    key = _firing_key(place, alert.fingerprint)
     if alert.status is Status.RESOLVED:
         return StateRecord(key, None, [])
     return StateRecord(key, orjson.dumps(to_plain(alert)), [("format", b"%d" % FORMAT), ("digest", digest.encode())])
@@ -122,7 +127,7 @@ def firing(place: tuple[str, int], alert: Alert, digest: str) -> StateRecord:
 
 def others_told(place: tuple[str, int], records: Sequence[StateRecord], digest: str) -> bool:
     """Whether alerts were told under other settings since the newest snapshot: a state that begins there does not know them."""
-    first, prefix = key_of(place, 0), f"{place[0]}/{place[1]}/firing/".encode()
+    first, prefix = key_of(place, 0), _firing_key(place)
     for record in reversed(records):
         if record.key == first:
             return False
@@ -133,7 +138,7 @@ def others_told(place: tuple[str, int], records: Sequence[StateRecord], digest: 
 
 def alerts(place: tuple[str, int], records: Iterable[StateRecord]) -> tuple[list[Alert], list[str]]:
     """The alerts that fire, in the order of their fingerprints, and the keys of those that can not be read."""
-    prefix = f"{place[0]}/{place[1]}/firing/".encode()
+    prefix = _firing_key(place)
     found, unreadable = [], []
     for key, record in sorted(_latest(records).items()):
         if key.startswith(prefix) and record.value is not None:

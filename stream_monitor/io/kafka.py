@@ -140,6 +140,7 @@ class KafkaSource:
                 return chunks
 
     def _poll(self, most: int, timeout: float) -> list[Chunk]:
+        """The same, once: nothing where all that came has to wait."""
         before, alignment = self._rebalances, self._alignment
         full = alignment.held >= _MAX_HELD
         messages = [] if full else self._consumer.consume(most, timeout if alignment.held < most else _SHORT)
@@ -394,6 +395,21 @@ def messages_below(reader: Any, place: Place, end: int) -> Iterator[Any]:
     raise FatalError(f"{place[0]}/{place[1]}: what lies below {end} could not be read within {_PATIENCE:.0f} s")
 
 
+def on_a_thread(call: Callable[[], None]) -> Future[None]:
+    """Makes a call on a thread of its own, which does not keep the process from ending."""
+    future: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            call()
+            future.set_result(None)
+        except BaseException as failure:
+            future.set_exception(failure)
+
+    threading.Thread(target=work, name="commit", daemon=True).start()
+    return future
+
+
 class KafkaSink:
     """A transactional producer. One transaction at a time; `commit` makes outputs and offsets visible together.
 
@@ -406,10 +422,10 @@ class KafkaSink:
         transactional_id: str,
         log: Callable[[str], None],
         client: Callable[[dict[str, Any]], Any] = Producer,
-        beside: Callable[[Callable[[], None]], Future[None]] | None = None,
+        beside: Callable[[Callable[[], None]], Future[None]] = on_a_thread,
     ) -> None:
         self._log = log
-        self._beside = beside or on_a_thread
+        self._beside = beside
         settings = _PRODUCER_TUNING | dict(properties) | _PRODUCER | {"transactional.id": transactional_id}
         self._producer = client(settings | {"error_cb": lambda e: log(f"kafka: {e}")})
         # What is not committed by then the broker rolls back: to go on trying is to wait for nothing, a fresh process finds out at once.
@@ -493,21 +509,6 @@ class KafkaSink:
             self._producer.close()
         except KafkaException as error:  # a fenced producer says it once more; its failure has been raised already
             self._log(f"kafka producer closed: {error.args[0].str()}")
-
-
-def on_a_thread(call: Callable[[], None]) -> Future[None]:
-    """Makes a call on a thread of its own, which does not keep the process from ending."""
-    future: Future[None] = Future()
-
-    def work() -> None:
-        try:
-            call()
-            future.set_result(None)
-        except BaseException as failure:
-            future.set_exception(failure)
-
-    threading.Thread(target=work, name="commit", daemon=True).start()
-    return future
 
 
 _TWIN = AGAIN + "; if this recurs, see that no two processes have one instance_id"
