@@ -274,7 +274,7 @@ class Copy:
     """predictions, feedback -> one topic: reads, decodes and writes each message, in transactions, and nothing else."""
 
     name = "copy"
-    time_of = None
+    time_of = unpack = None
 
     def __init__(self, topics: Sequence[str], to: str) -> None:
         self.topics = topics
@@ -292,7 +292,7 @@ class Copy:
         to, loads = self._to, orjson.loads
         for chunk in ticket:
             partition = chunk.place[1]
-            for _, _, key, value in chunk.records:
+            for _, _, key, value, _ in chunk.records:
                 loads(value)
                 out.append((to, partition, key, value, None))
         return out
@@ -378,7 +378,7 @@ class LoopedCopyRun(Run):
         stage = Copy((config.topics.predictions, config.topics.feedback), f"{config.kafka.group}.copy")
         pace = Pace(run.batch, run.poll / 1000, run.transaction_interval / 1000, run.transaction_messages)
         worker = Worker(stage, source, sink, pace, time.monotonic, self._log)
-        source.attach(stage.topics, worker, stage.time_of)
+        source.attach(stage.topics, worker, stage.time_of, stage.unpack)
 
         def close() -> None:
             source.close()

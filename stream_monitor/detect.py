@@ -83,6 +83,7 @@ class Detect:
 
     name = "detect"
     time_of = None  # partitions share nothing
+    unpack = None
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class Detect:
     def _apply(self, place: Place, held: _Held, records: Sequence[Record], committed: int, out: list[Out]) -> None:
         monitor = held.monitor
         at, step = monitor.at, monitor.step
-        for offset, _, _, value in records:
+        for offset, _, _, value, _ in records:
             if offset < at:
                 if held.refilled <= offset < held.restored:
                     monitor.refill(offset, value or b"")

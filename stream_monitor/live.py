@@ -146,8 +146,7 @@ class Worker:
             self._land()
             self._flight = flight
             if self._due(idle=not chunks):
-                self._land()
-                self._commit()
+                self._commit()  # without what was just launched: to wait for it would leave the store with nothing to do behind it
             if not chunks or self._is_done():
                 self._settle()  # at once where it is done, or there is nothing to do meanwhile
             return bool(chunks)

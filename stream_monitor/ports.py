@@ -5,7 +5,7 @@ The edges in io/ implement these for Kafka and Redis, the simulator in tests/sim
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +14,10 @@ from stream_monitor.core.snapshots import StateRecord
 
 Place = tuple[str, int]
 """A topic and a partition."""
+
+
+Unpack = Callable[[int, int, bytes | None, bytes], list[Record]]
+"""Offset, append time (ms), key and value of a Kafka record -> the records it carries. Raises ValueError where it can not be read."""
 
 
 class Chunk(NamedTuple):

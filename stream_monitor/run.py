@@ -171,7 +171,7 @@ class Run:
             sink.start()
             pace = Pace(run.batch, run.poll / 1000, run.transaction_interval / 1000, run.transaction_messages)
             worker = Worker(stage, source, sink, pace, time.monotonic, log)
-            source.attach(stage.topics, worker, stage.time_of)
+            source.attach(stage.topics, worker, stage.time_of, stage.unpack)
         except BaseException:
             close()
             raise
@@ -246,7 +246,7 @@ def _add_up(store: RedisStore, source: KafkaSource) -> dict[str, int]:
     total: dict[str, int] = {}
     for _, bucket in source.owned():
         for name, n in store.counters(bucket).items():
-            if name not in ("at", "trim", "clock", "origin"):
+            if name not in ("applied", "trim", "clock", "origin"):
                 total[name] = total.get(name, 0) + n
     return total
 

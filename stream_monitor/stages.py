@@ -28,12 +28,13 @@ from typing import Any, NamedTuple, Protocol
 
 from stream_monitor.core.alignment import by_time
 from stream_monitor.core.codec import Codec, journal_time
+from stream_monitor.core.frames import frames, unframe
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Answers, Applied, Behind, Call, Record, Verdict, emit
-from stream_monitor.core.routing import Input, route
+from stream_monitor.core.joining import SPAN, Answers, Applied, Behind, Call, Record, Verdict, emit
+from stream_monitor.core.routing import Input, deal, route
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.errors import LogGapError
-from stream_monitor.ports import Chunk, Log, Out, Place, Store
+from stream_monitor.ports import Chunk, Log, Out, Place, Store, Unpack
 
 
 class Rewind(Exception):  # noqa: N818  # not an error: the way back
@@ -51,6 +52,10 @@ class Stage(Protocol):
     @property
     def time_of(self) -> Callable[[str, Record], int] | None:
         """Event time (ms) of a record of a topic, by which partitions are read side by side; a quick look, no decision."""
+
+    @property
+    def unpack(self) -> Unpack | None:
+        """How to unpack the records of its topics; None where each is what it is."""
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> Any: ...
     def ready(self, ticket: Any, seconds: float) -> bool:
@@ -94,6 +99,7 @@ class Route:
     """predictions, feedback -> journal, dead letters."""
 
     name = "route"
+    unpack = None
 
     def __init__(
         self,
@@ -122,16 +128,18 @@ class Route:
 
     def finish(self, ticket: Sequence[Chunk]) -> list[Out]:
         out: list[Out] = []
+        dealt: list[list[tuple[bytes, bytes]]] = [[] for _ in range(self._partitions)]
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket):
             source, partition = ticket[i].place
             kind: Input = "predictions" if source == self._predictions else "feedback"
-            routed, dead = route(self._codec, kind, source, partition, records, self._journal, self._partitions)
-            out += routed  # type: ignore[arg-type]  # plain tuples, which cost half as much
+            events, dead = route(self._codec, kind, source, partition, records)
+            deal(events, dealt)
             for letter in dead:
                 to = partition_of(letter.key or b"", self._dead_letter_partitions)
                 out.append(Out(self._dead_letter, to, letter.key, letter.value, letter.headers))
                 count(self.counters, f"dead_letter:{letter.reason}")
             count(self.counters, kind, len(records))
+        out += [Out(self._journal, home, None, frame, None) for home, events in enumerate(dealt) for frame in frames(events)]
         return out
 
     def time_of(self, topic: str, record: Record) -> int:
@@ -159,7 +167,7 @@ def _account(counters: dict[str, int], call: Call, answers: Answers) -> None:
     first, end = max(call.start, call.committed), call.end
     records = len(call.records) if first == call.start else sum(record.offset >= first for record in call.records)
     # A repeated call is answered with all that the outbox holds, which may reach beyond the call.
-    found = Counter([verdict for offset, (verdict, _) in answers.items() if first <= offset < end])
+    found = Counter([verdict for position, (verdict, _) in answers.items() if first * SPAN <= position < end * SPAN])
     for verdict, n in found.items():
         count(counters, _FOUND[Verdict(verdict)], n)
     if waiting := records - found.total():
@@ -194,6 +202,7 @@ class Join:
     """
 
     name = "join"
+    unpack = staticmethod(unframe)
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ class Echo:
 
     name = "echo"
     topics = ("in",)
-    time_of = None
+    time_of = unpack = None
 
     def __init__(self) -> None:
         self.counters: dict[str, int] = {}
@@ -225,22 +225,22 @@ def test_a_batch_is_produced_while_the_next_one_is_worked_on() -> None:
     assert (len(stage.begun), kafka.buffer) == (2, [b"a"])
 
 
-def test_a_full_transaction_is_committed_without_waiting() -> None:
-    kafka = Kafka(b"a", b"b", b"c")
-    worker = started(kafka, batch=1, transaction_records=1)
+def test_a_full_transaction_is_committed_without_waiting_for_the_batch_that_was_just_begun() -> None:
+    kafka, stage = Kafka(b"a", b"b", b"c"), Echo()
+    worker = started(kafka, stage, batch=1, transaction_records=1)
     worker.turn()
     worker.turn()
-    assert kafka.transactions == [[b"a", b"b"]]
+    assert (len(stage.begun), kafka.transactions) == (2, [[b"a"]])
 
 
 def committing(*values: bytes, stage: Echo | None = None) -> tuple[Kafka, Worker]:
-    """A worker whose first two records are being committed."""
+    """A worker whose first record is being committed, and whose second one is worked on."""
     kafka = Kafka(*values)
     kafka.at_once = False
     worker = started(kafka, stage, batch=1, transaction_records=1)
     worker.turn()
     worker.turn()
-    assert (kafka.buffer, kafka.offset) == ([b"a", b"b"], None)
+    assert (kafka.buffer, kafka.offset) == ([b"a"], None)
     return kafka, worker
 
 
@@ -250,17 +250,17 @@ def test_while_a_commit_is_under_way_the_next_batch_is_processed_but_not_produce
     worker._pace = Pace(batch=1, transaction_s=1e9)
     worker.turn()
     worker.turn()
-    assert (len(stage.begun), kafka.buffer, worker.progress.records, stage.trimmed) == (4, [b"a", b"b"], 3, [])
+    assert (len(stage.begun), kafka.buffer, worker.progress.records, stage.trimmed) == (4, [b"a"], 3, [])
     kafka.under_way.result()
     worker.turn()
-    assert (kafka.transactions, kafka.buffer, stage.trimmed) == ([[b"a", b"b"]], [b"c", b"d"], [2])
+    assert (kafka.transactions, kafka.buffer, stage.trimmed) == ([[b"a"]], [b"b", b"c", b"d"], [1])
 
 
 def test_the_next_transaction_begins_when_the_one_before_it_has_ended() -> None:
     kafka, worker = committing(b"a", b"b", b"c", b"d")
     while worker.turn():
         pass
-    assert kafka.transactions == [[b"a", b"b"], [b"c", b"d"]]
+    assert kafka.transactions == [[b"a"], [b"b"], [b"c"], [b"d"]]
 
 
 def test_a_commit_under_way_is_waited_for_where_nothing_else_is_to_be_done() -> None:
@@ -274,7 +274,7 @@ def test_a_commit_under_way_is_waited_for_before_its_partition_goes_to_another()
     kafka, worker = committing(b"a", b"b", b"c", stage=stage)
     kafka.news.append(lambda: _revoke(kafka, worker))
     worker.turn()
-    assert (kafka.out, kafka.offset, stage.trimmed, worker.progress.committed) == ([b"a", b"b"], 2, [2], 2)
+    assert (kafka.out, kafka.offset, stage.trimmed, worker.progress.committed) == ([b"a"], 1, [1], 1)
 
 
 def test_after_a_refused_commit_what_was_processed_meanwhile_is_read_again_too() -> None:
@@ -298,7 +298,7 @@ def test_what_was_counted_while_a_commit_was_under_way_is_not_counted_with_it() 
     worker.turn()
     kafka.under_way.result()
     worker._settle()
-    assert (worker.progress.counters, worker.progress.committed) == ({"records": 2}, 2)
+    assert (worker.progress.counters, worker.progress.committed) == ({"records": 1}, 1)
     worker.finish()
     assert (worker.progress.counters, worker.progress.committed) == ({"records": 4}, 4)
 
@@ -339,7 +339,7 @@ def test_a_commit_that_is_refused_is_rolled_back_before_the_store_is_waited_for(
 def test_the_end_after_a_failure_waits_for_a_commit_under_way_before_it_rolls_back() -> None:
     kafka, worker = committing(b"a", b"b")
     worker.abandon()
-    assert (kafka.out, kafka.offset) == ([b"a", b"b"], 2)
+    assert (kafka.out, kafka.offset) == ([b"a"], 1)
 
 
 def test_what_is_produced_is_committed_before_a_store_that_does_not_answer_is_waited_for() -> None:
@@ -390,7 +390,7 @@ def test_what_is_below_the_committed_offset_is_not_sealed() -> None:
     worker = started(kafka, stage, batch=1, transaction_records=1)
     while worker.turn():
         pass
-    assert [reached for reached, _ in stage.asked] == [{}, {HERE: 4}]
+    assert [reached for reached, _ in stage.asked] == [{}, {}, {HERE: 3}, {HERE: 4}]
     assert kafka.commits == [(4, 1)]
 
 

@@ -9,6 +9,8 @@ import orjson
 import pytest
 
 from stream_monitor.core.codec import Codec
+from stream_monitor.core.frames import unframe
+from stream_monitor.core.hashing import partition_of
 from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
 from stream_monitor.core.snapshots import StateRecord
@@ -96,8 +98,9 @@ def kinds(out: list[Out]) -> list[bytes]:
 def test_route_sends_valid_events_to_the_journal_and_the_rest_to_the_dead_letter_with_its_place() -> None:
     route = Route(Codec(EventSettings()), "p", "f", "journal", 4, "dead", 1)
     records = [Record(5, 1, b"", prediction("a")), Record(6, 1, b"k", b"garbage")]
-    good, dead = (Out(*out) for out in route.finish(route.begin([Chunk(("p", 3), 5, 7, records)], {})))
-    assert (good.topic, good.key, good.headers) == ("journal", b"a", None)
+    dead, good = route.finish(route.begin([Chunk(("p", 3), 5, 7, records)], {}))
+    [event] = unframe(0, 0, good.key, good.value or b"")
+    assert (good.topic, good.partition, good.headers, event.key) == ("journal", partition_of(b"a", 4), None, b"a")
     assert (dead.topic, dead.key, dead.value) == ("dead", b"k", b"garbage")
     assert ("__streams.errors.partition", b"3") in (dead.headers or [])
     assert ("__streams.errors.offset", b"6") in (dead.headers or [])

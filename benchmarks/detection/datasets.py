@@ -155,9 +155,9 @@ def journal(data: Data, given: Array) -> list[Record]:
     codec = Codec(EventSettings())
     arrived = []
     for source, records in (("predictions", predictions), ("feedback", feedback)):
-        routed, dead = route(codec, source, source, 0, records, "journal", 1)  # type: ignore[arg-type]
+        routed, dead = route(codec, source, source, 0, records)  # type: ignore[arg-type]
         assert not dead
-        arrived += [(record.time, key, value) for record, (_, _, key, value, _) in zip(records, routed, strict=True)]
+        arrived += [(record.time, *event) for record, event in zip(records, routed, strict=True)]
     arrived.sort()
     return [Record(offset, *one) for offset, one in enumerate(arrived)]
 

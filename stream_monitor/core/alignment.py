@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
 
-from stream_monitor.core.joining import Record
+from stream_monitor.core.joining import Record, pieces
 
-RUN = 32  # records
+RUN = 32  # records, or a few more: what has one offset leaves together
 
 Place = tuple[str, int]
 
@@ -65,8 +65,7 @@ class Alignment:
         if runs is None:
             return
         time_of, topic = self._time_of, place[0]
-        for i in range(0, len(records), RUN):
-            part = records[i : i + RUN]
+        for part in pieces(records, RUN):
             times = sorted(time_of(topic, part[i]) for i in (0, len(part) // 2, -1))
             time = times[1] or times[2] or time
             runs.append(Run(time, place, part[-1].offset + 1, part, now))

@@ -88,8 +88,8 @@ class Rejection(NamedTuple):
     message: str
 
 
-Message = tuple[int, int, bytes | None, bytes | None]
-"""Offset, timestamp (ms), key and value of a message."""
+Message = tuple[int, int, bytes | None, bytes | None, *tuple[int, ...]]
+"""Offset, timestamp (ms), key and value of a message; what else a record knows of itself says nothing here."""
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ each other. `emit` turns verdicts into observation records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from stream_monitor.core.settings import JoinSettings
 
 
 class Verdict(IntEnum):
-    """What applying a record found. NEW is never noted: an offset without an answer was NEW."""
+    """What applying a record found. NEW is never noted: a position without an answer was NEW."""
 
     NEW = 0
     JOINED = 1
@@ -34,13 +34,33 @@ class Verdict(IntEnum):
 _JOINED, _DUPLICATE = int(Verdict.JOINED), int(Verdict.DUPLICATE)  # looking a name up in an enum costs as much as a slice
 
 
+SPAN = 4096  # positions an offset: more events than a record of the journal carries
+
+
 class Record(NamedTuple):
-    """A record of the journal. `time` is its append time, ms."""
+    """A record of a log; of the journal one event, of which a record carries several (core/frames.py). `time` is its append time, ms."""
 
     offset: int
     time: int
     key: bytes
     value: bytes
+    number: int = 0
+
+    @property
+    def position(self) -> int:
+        """Where the event lies in its partition: as an offset, but finer."""
+        return self.offset * SPAN + self.number
+
+
+def pieces(records: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
+    """Pieces of `size` records, or of a few more: a piece ends where an offset ends."""
+    start, n = 0, len(records)
+    while start < n:
+        end = start + size
+        while end < n and records[end].offset == records[end - 1].offset:
+            end += 1
+        yield records[start:end]
+        start = end
 
 
 class Call(NamedTuple):
@@ -59,7 +79,7 @@ class Call(NamedTuple):
 
 
 Answers = Mapping[int, tuple[int, bytes]]
-"""offset -> verdict, and the journal value of the other side where there is one."""
+"""position -> verdict, and the journal value of the other side where there is one."""
 
 
 class Applied(NamedTuple):
@@ -86,10 +106,10 @@ def emit(records: Iterable[Record], answers: Answers, committed: int, partition:
     out: list[Emission] = []
     append, answer_to, join = out.append, answers.get, b"".join
     begin = b'{"record":"outcome","partition":%d,"partitions":%d,"label_delay_ms":' % (partition, partitions)
-    for offset, _, _, value in records:
+    for offset, _, _, value, number in records:
         if offset < committed:
             continue
-        answer = answer_to(offset)
+        answer = answer_to(offset * SPAN + number)
         if value[1] == PREDICTION:
             if answer is not None and answer[0] == _DUPLICATE:
                 continue
@@ -168,7 +188,7 @@ class Fold:
             if record.offset >= self.at:
                 answer = self._take(record)
                 if answer is not None:
-                    notes[record.offset] = answer
+                    notes[record.position] = answer
         if self._horizon_slot() > before:
             self._expire()
         self.at = max(self.at, call.end)

@@ -1,13 +1,13 @@
-"""Routing: one message of an input topic -> one journal record, or one dead letter.
+"""Routing: one message of an input topic -> one event of the journal, or one dead letter.
 
-The journal's partition is `crc32(request id) mod N`, so the input topics need not be keyed or co-partitioned. N is fixed for the
-life of the journal. A dead letter keeps the original key and bytes and says in its headers, named as Kafka Streams' dead-letter
+The event's partition of the journal is `crc32(request id) mod N`, so the input topics need not be keyed or co-partitioned. N is fixed for
+the life of the journal. A dead letter keeps the original key and bytes and says in its headers, named as Kafka Streams' dead-letter
 queue names them (KIP-1034), why it was refused and where it stood.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from stream_monitor.core.codec import Codec, Rejection
@@ -20,10 +20,6 @@ Input = Literal["predictions", "feedback"]
 MAX_DEAD_BYTES = 256 * 1024  # a longer value is cut, so that the dead letter itself fits into a message
 
 
-Routed = tuple[str, int, bytes, bytes, None]
-"""A journal record as it is produced: topic, partition, key, value, no headers."""
-
-
 class DeadLetter(NamedTuple):
     """A refused message. `key` and `value` are the original bytes, the value cut after MAX_DEAD_BYTES."""
 
@@ -34,21 +30,28 @@ class DeadLetter(NamedTuple):
 
 
 def route(
-    codec: Codec, source: Input, topic: str, partition: int, records: Sequence[Record], journal: str, partitions: int
-) -> tuple[list[Routed], list[DeadLetter]]:
-    """Routes a run of records of one partition of an input topic, in order, to a journal of `partitions` partitions."""
+    codec: Codec, source: Input, topic: str, partition: int, records: Sequence[Record]
+) -> tuple[list[tuple[bytes, bytes]], list[DeadLetter]]:
+    """What becomes of a run of records of one partition of an input topic: events of the journal, as request id and value, in order."""
     accepted = codec.predictions(records) if source == "predictions" else codec.feedbacks(records)
     dead: list[DeadLetter] = []
     if accepted is None:
         accepted = []
         decode = codec.prediction if source == "predictions" else codec.feedback
-        for offset, time, key, value in records:
+        for offset, time, key, value, _ in records:
             result = decode(value, time)
             if type(result) is Rejection:
                 dead.append(_dead_letter(result, topic, partition, offset, key, value))
             else:
                 accepted.append(result)
-    return [(journal, partition_of(key, partitions), key, value, None) for key, value in accepted], dead
+    return accepted, dead
+
+
+def deal(events: Iterable[tuple[bytes, bytes]], partitions: Sequence[list[tuple[bytes, bytes]]]) -> None:
+    """Adds each event to its partition of the journal."""
+    n = len(partitions)
+    for event in events:
+        partitions[partition_of(event[0], n)].append(event)
 
 
 def _dead_letter(why: Rejection, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None) -> DeadLetter:

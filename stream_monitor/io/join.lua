@@ -2,16 +2,18 @@
 -- The join, one call a batch and bucket: takes the bucket's state from S(at) to S(max(at, to)), or refuses.
 --
 -- The fold itself is `stream_monitor.core.joining.Fold`, line for line; tests hold the two together. What it must be: atomic,
--- a function of the log alone (no clock, no randomness), idempotent (offsets below `at` are answered from the outbox), and
+-- a function of the log alone (no clock, no randomness), idempotent (what lies below `at` is answered from the outbox), and
 -- free of writes until everything it needs has been read (a slot migration may fail a read midway).
 --
--- KEYS[1]  the bucket: a hash of at, trim, epoch, clock, origin and the counters. The other keys live under its hash tag:
+-- Places in the log are positions here (core.joining.SPAN of them an offset), since a record of the journal carries several events.
+--
+-- KEYS[1]  the bucket: a hash of applied (at), trim, epoch, clock, origin and the counters. The other keys live under its hash tag:
 --            :outbox       a stream, one entry a call, id = the first offset after the call, what the call answered
 --            :slots        a hash, "P:slot" or "F:slot" -> how many of that slot of log time still wait
 --            :<epoch>:<id> an entry: 8 bytes of log time, then a journal value whose kind may be J (joined)
--- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, offsets, times, keys, values}, the last
+-- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, positions, times, keys, values}, the last
 --          four of each record; one argument, because thousands cost both sides more
--- Returns  {"OK", at, trim, {packed answers, ...}, epoch} or {"BEHIND", at or -1}; answers are flat triples of offset, verdict, the other side's entry.
+-- Returns  {"OK", at, trim, {packed answers, ...}, epoch} or {"BEHIND", at or -1}; answers are flat triples of position, verdict, the other side's entry.
 local P, F, J = 80, 70, 74
 local JOINED, DUPLICATE, CONFLICT, LATE = 1, 2, 3, 4
 local CHUNK = 4000
@@ -23,9 +25,9 @@ local bucket = KEYS[1]
 local call = cmsgpack.unpack(ARGV[1])
 local from, to, committed, init = call[1], call[2], call[3], call[4]
 local window, horizon, slot, ttl = call[5], call[6], call[7], call[8]
-local offsets, times, ids, values = call[9], call[10], call[11], call[12]
+local positions, times, ids, values = call[9], call[10], call[11], call[12]
 
-local state = redis.call('HMGET', bucket, 'at', 'trim', 'epoch', 'clock')
+local state = redis.call('HMGET', bucket, 'applied', 'trim', 'epoch', 'clock')
 local at, trim, epoch, clock = tonumber(state[1]), tonumber(state[2] or 0), state[3], tonumber(state[4] or 0)
 local fresh = false
 if not at then
@@ -39,10 +41,10 @@ local answers = {}
 if not fresh and from < at then
   for _, entry in ipairs(redis.call('XRANGE', bucket .. ':outbox', '-', '+')) do answers[#answers + 1] = entry[2][2] end
 end
-local count = #offsets
+local count = #positions
 local first = count + 1
 for i = 1, count do
-  if offsets[i] >= at then first = i break end
+  if positions[i] >= at then first = i break end
 end
 -- While a slot moves, a node that has only some of it answers a command of several keys only if it has all of them: so the bucket's own
 -- keys are read along with the entries, or an entry that lies on the other node would be taken for none, or a write fail midway.
@@ -92,14 +94,14 @@ for i = first, count do
       side[s] = (side[s] or 0) - 1
       local verdict = JOINED
       if age > window then verdict, late = LATE, late + 1 else joined = joined + 1 end
-      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = offsets[i], verdict, known, noted + 3
+      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = positions[i], verdict, known, noted + 3
     elseif not is_p and sub(value, 11, 18) ~= sub(known, 19, 26) then
       conflicting = conflicting + 1
       local head = sub(known, 1, 28 + byte(known, 27) * 256 + byte(known, 28))
-      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = offsets[i], CONFLICT, head, noted + 3
+      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = positions[i], CONFLICT, head, noted + 3
     else
       if is_p then duplicate_p = duplicate_p + 1 else duplicate_f = duplicate_f + 1 end
-      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = offsets[i], DUPLICATE, '', noted + 3
+      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = positions[i], DUPLICATE, '', noted + 3
     end
   end
 end
@@ -147,5 +149,5 @@ if committed > trim then
   trim = committed
   redis.call('XTRIM', bucket .. ':outbox', 'MINID', format('%.0f-0', trim + 1))
 end
-redis.call('HSET', bucket, 'at', at, 'trim', trim, 'clock', clock)
+redis.call('HSET', bucket, 'applied', at, 'trim', trim, 'clock', clock)
 return { 'OK', at, trim, answers, epoch }

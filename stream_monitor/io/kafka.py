@@ -28,10 +28,11 @@ from confluent_kafka import (
 )
 
 from stream_monitor.core.alignment import Alignment, Run
+from stream_monitor.core.frames import FULL
 from stream_monitor.core.joining import Record
 from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import AGAIN, FatalError, SetupError
-from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place
+from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place, Unpack
 
 _record = partial(tuple.__new__, Record)  # half the price of Record(...)
 
@@ -91,6 +92,8 @@ class KafkaSource:
         self._rebalances = 0
         self._closing = False
         self._alignment = Alignment(_no_time, 0, 0)
+        self._unpack: Unpack | None = None
+        self._carried = 1.0  # records in a message, as of the last poll
         self._skewed: set[Place] = set()  # the client is ahead of `_next` here
         self._properties = _CONSUMER_TUNING | dict(properties) | _CONSUMER | {"group.id": group}
         self._cooperative = (
@@ -102,9 +105,16 @@ class KafkaSource:
         self._reader: Any = None  # for questions about other partitions than those that are assigned
         self._consumer = client(self._properties | {"error_cb": lambda e: log(f"kafka: {e}")})
 
-    def attach(self, topics: Sequence[str], listener: Listener, time_of: Callable[[str, Record], int] | None = None) -> None:
-        """What will be read, who is told of rebalances, and what partitions are read side by side by (core/alignment.py)."""
+    def attach(
+        self,
+        topics: Sequence[str],
+        listener: Listener,
+        time_of: Callable[[str, Record], int] | None = None,
+        unpack: Unpack | None = None,
+    ) -> None:
+        """What will be read, and who is told of rebalances; how partitions are read side by side, and records unpacked."""
         self._topics, self._listener = list(topics), listener
+        self._unpack, self._carried = unpack, FULL if unpack else 1.0
         self._alignment = Alignment(time_of, _GRACE, _PATIENT) if time_of else Alignment(_no_time, 0, 0)
 
     def subscribe(self) -> None:
@@ -143,7 +153,8 @@ class KafkaSource:
         """The same, once: nothing where all that came has to wait."""
         before, alignment = self._rebalances, self._alignment
         full = alignment.held >= _MAX_HELD
-        messages = [] if full else self._consumer.consume(most, timeout if alignment.held < most else _SHORT)
+        wanted = max(1, int(most / self._carried))
+        messages = [] if full else self._consumer.consume(wanted, timeout if alignment.held < most else _SHORT)
         if messages or full:
             self.metadata = self._consumer.consumer_group_metadata()
         if self._rebalances != before or not self._consumer.memberid():
@@ -167,6 +178,7 @@ class KafkaSource:
     def _hold(self, messages: Sequence[Message], now: float) -> None:
         """Puts what came into the alignment, partition by partition."""
         records: dict[Place, list[Record]] = {}
+        unpack = self._unpack
         for m in messages:
             place: Place = m.topic(), m.partition()  # type: ignore[assignment]  # what was consumed has both
             if m.error() is None:
@@ -174,11 +186,16 @@ class KafkaSource:
                 if run is None:
                     run = records[place] = []
                 kind, when = m.timestamp()
-                run.append(_record((m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value())))
+                if unpack is None:
+                    run.append(_record((m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value(), 0)))
+                else:
+                    run += _unpacked(unpack, m, when)
             elif (end := self._event(m, place)) is not None:
                 if place in records:
                     self._alignment.put(place, records.pop(place), now)
                 self._alignment.end(place, end, now)
+        if unpack is not None and records:
+            self._carried = max(1.0, sum(map(len, records.values())) / len(messages))
         for place, run in records.items():
             self._alignment.put(place, run, now)
 
@@ -335,6 +352,16 @@ def _raise_fatal(error: KafkaError) -> None:
         raise FatalError(f"fenced: another process has taken over ({error.str().rpartition(': ')[2]})", AGAIN)
     if error.fatal() or error.code() == KafkaError._FATAL:
         raise FatalError(f"kafka consumer: {error.str()}", AGAIN)
+
+
+def _unpacked(unpack: Unpack, message: Message, when: int) -> list[Record]:
+    try:
+        return unpack(message.offset(), when, message.key(), message.value() or b"")  # type: ignore[arg-type]  # what was consumed has an offset
+    except ValueError as problem:
+        raise FatalError(
+            f"{message.topic()}/{message.partition()}: the record at offset {message.offset()} can not be read: {problem}",
+            "does something else write to this topic, or was it written by a newer version of stream monitor?",
+        ) from problem
 
 
 def _no_time(_topic: str, _record: Record) -> int:

@@ -32,7 +32,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from stream_monitor.core.joining import Applied, Behind, Call
+from stream_monitor.core.joining import SPAN, Applied, Behind, Call, pieces
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.ports import Status
 
@@ -58,6 +58,7 @@ _MOVING = "non local key"  # in the error of a script that met a slot of which i
 _BORN = 8  # bytes of log time before the journal value in an entry
 _LANES = 2  # threads, each with a connection; buckets are dealt out to them
 _PIECE = 500  # records a script call: larger ones cost the server up to twice as much a record
+_Packed = tuple[bytes, bytes]  # a script call: the bucket's key and the argument
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
 
 
@@ -76,14 +77,11 @@ def connect(config: RedisConfig) -> Any:
 
 def _parts(call: Call) -> list[Call]:
     """The same call in pieces that fit the server's caches; one after the other they do what the whole does."""
-    records = call.records
-    if len(records) <= _PIECE:
+    if len(call.records) <= _PIECE:
         return [call]
-    cuts = [call.start, *(records[i].offset for i in range(_PIECE, len(records), _PIECE)), call.end]
-    parts = [
-        call._replace(start=start, end=end, records=records[i * _PIECE : (i + 1) * _PIECE], epoch="")
-        for i, (start, end) in enumerate(pairwise(cuts))
-    ]
+    cut = list(pieces(call.records, _PIECE))
+    ends = [call.start, *(piece[0].offset for piece in cut[1:]), call.end]
+    parts = [call._replace(start=start, end=end, records=piece, epoch="") for piece, (start, end) in zip(cut, pairwise(ends), strict=True)]
     parts[0] = parts[0]._replace(epoch=call.epoch)  # a later piece must not begin anew where the store forgot the ones before it
     return parts
 
@@ -159,15 +157,17 @@ class RedisStore:
         dealt: dict[int, list[int]] = {}
         for i, call in enumerate(calls):
             dealt.setdefault(call.bucket % len(self._lanes), []).append(i)
-        return _together([(part, self._lanes[lane].submit(self._make, [calls[i] for i in part])) for lane, part in dealt.items()])
+        # Packed here, so that a lane has little to do between one answer and the next call, time in which Redis has nothing to do.
+        packed = [self._packed(call) for call in calls]
+        return _together([(part, self._lanes[lane].submit(self._make, [packed[i] for i in part])) for lane, part in dealt.items()])
 
     def status(self, bucket: int) -> Status:
         """How far a bucket is."""
-        at, trim, epoch = self._retry(lambda: self._client.hmget(self._key(bucket), "at", "trim", "epoch"))
-        return Status(None if at is None else int(at), int(trim or 0), (epoch or b"").decode())
+        at, trim, epoch = self._retry(lambda: self._client.hmget(self._key(bucket), "applied", "trim", "epoch"))
+        return Status(None if at is None else int(at) // SPAN, int(trim or 0) // SPAN, (epoch or b"").decode())
 
     def counters(self, bucket: int) -> dict[str, int]:
-        """The join's accounting of one bucket since its origin (the journal offset its epoch began at)."""
+        """The join's accounting of one bucket since its origin (the journal's position that its epoch began at)."""
         found = self._retry(lambda: self._client.hgetall(self._key(bucket)))
         slots = self._retry(lambda: self._client.hgetall(self._key(bucket) + b":slots"))
         counters = {name.decode(): int(value) for name, value in found.items() if name != b"epoch"}
@@ -184,24 +184,27 @@ class RedisStore:
             lane.shutdown(wait=True, cancel_futures=True)
         self._client.close()
 
-    def _make(self, calls: Sequence[Call]) -> list[Applied | Behind]:
+    def _packed(self, call: Call) -> list[_Packed]:
+        key = self._key(call.bucket)
+        return [(key, self._argument(part)) for part in _parts(call)]
+
+    def _make(self, calls: Sequence[Sequence[_Packed]]) -> list[Applied | Behind]:
         return self._retry(lambda: self._send(calls))
 
-    def _send(self, calls: Sequence[Call]) -> list[Applied | Behind]:
+    def _send(self, calls: Sequence[Sequence[_Packed]]) -> list[Applied | Behind]:
         sha = self._sha = self._sha or self._client.script_load(SCRIPT)  # lanes may load it at the same time; it is the same
         try:
-            parts = [_parts(call) for call in calls]
-            replies = iter(self._evaluate(sha, list(chain.from_iterable(parts))))
-            return [_merge([self._answer(next(replies)) for _ in group]) for group in parts]
+            replies = iter(self._evaluate(sha, list(chain.from_iterable(calls))))
+            return [_merge([self._answer(next(replies)) for _ in parts]) for parts in calls]
         except NoScriptError:  # SCRIPT FLUSH, a restart, a new node: load it again and repeat
             self._sha = ""
             return self._send(calls)
 
-    def _evaluate(self, sha: str, parts: Sequence[Call]) -> list[Any]:
+    def _evaluate(self, sha: str, parts: Sequence[_Packed]) -> list[Any]:
         """The script's replies. In one round trip, but on a Cluster, where redis-py pipelines no scripts: there in one each."""
         pipeline = None if isinstance(self._client, redis.RedisCluster) else self._client.pipeline(transaction=False)
         client = self._client if pipeline is None else pipeline
-        replies = [client.evalsha(sha, 1, self._key(part.bucket), self._argument(part)) for part in parts]
+        replies = [client.evalsha(sha, 1, key, argument) for key, argument in parts]
         return replies if pipeline is None else list(pipeline.execute())
 
     def _argument(self, call: Call) -> bytes:
@@ -209,15 +212,15 @@ class RedisStore:
         records = call.records
         return msgpack.packb(  # type: ignore[no-any-return]
             (
-                call.start,
-                call.end,
-                call.committed,
+                call.start * SPAN,
+                call.end * SPAN,
+                call.committed * SPAN,
                 call.epoch,
                 s.window_ms,
                 s.window_ms + s.slack_ms,
                 s.slot_ms,
                 str(s.ttl_ms),  # a string: Redis formats Lua numbers slowly
-                [r[0] for r in records],
+                [r[0] * SPAN + r[4] for r in records],
                 [r[1] for r in records],
                 [r[2] for r in records],
                 [r[3] for r in records],
@@ -227,13 +230,13 @@ class RedisStore:
 
     def _answer(self, reply: list[Any]) -> Applied | Behind:
         if reply[0] != b"OK":
-            return Behind(None if reply[1] < 0 else reply[1])
+            return Behind(None if reply[1] < 0 else reply[1] // SPAN)
         answers: dict[int, tuple[int, bytes]] = {}
         for blob in reply[3]:
             flat = msgpack.unpackb(blob, raw=True)
             others = [entry[_BORN:] for entry in flat[2::3]]
             answers.update(zip(flat[::3], zip(flat[1::3], others, strict=True), strict=True))
-        return Applied(reply[1], reply[2], answers, reply[4].decode())
+        return Applied(reply[1] // SPAN, reply[2] // SPAN, answers, reply[4].decode())
 
     def _key(self, bucket: int) -> bytes:
         return f"{{{self._prefix}:{bucket}}}".encode()

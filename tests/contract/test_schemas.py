@@ -416,7 +416,7 @@ def test_every_status_and_reason_is_one_of_the_schema() -> None:
      b'{"request_id": "a", "label": 1, "timestamp": 9000000000000}', b"x" * (MAX_DEAD_BYTES + 1)],
 )  # fmt: skip
 def test_a_dead_letter_has_the_headers_of_the_schema(value: bytes | None) -> None:
-    _, [letter] = route(CODEC, "feedback", "feedback", 3, [Record(7, 1_709_647_800_000, b"k", value)], "journal", 4)  # type: ignore[arg-type]
+    _, [letter] = route(CODEC, "feedback", "feedback", 3, [Record(7, 1_709_647_800_000, b"k", value)])  # type: ignore[arg-type]
     headers = {name: text.decode() for name, text in letter.headers}
     VALIDATORS["dead-letter"].validate(headers)
     assert set(headers) <= set(SCHEMAS["dead-letter"]["properties"])

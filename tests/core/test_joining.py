@@ -45,7 +45,7 @@ def fold(records: list[Record]) -> tuple[Fold, Applied]:
 
 def verdicts(records: list[Record]) -> list[Verdict]:
     _, answer = fold(records)
-    return [Verdict(answer.answers.get(record.offset, (0, b""))[0]) for record in records]
+    return [Verdict(answer.answers.get(record.position, (0, b""))[0]) for record in records]
 
 
 def published(records: list[Record]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import orjson
 from stream_monitor.core.codec import Codec, read_head
 from stream_monitor.core.hashing import partition_of
 from stream_monitor.core.joining import Record
-from stream_monitor.core.routing import MAX_DEAD_BYTES, route
+from stream_monitor.core.routing import MAX_DEAD_BYTES, deal, route
 from stream_monitor.core.settings import EventSettings
 
 CODEC = Codec(EventSettings())
@@ -22,14 +22,17 @@ def feedback(request_id: str) -> bytes:
 
 
 def test_a_record_goes_to_the_partition_of_its_request_id_whatever_the_key_of_the_message() -> None:
-    journal, dead = route(CODEC, "feedback", "fb", 2, [message(0, feedback("a"), b"x"), message(1, feedback("b"))], "journal", 7)
+    journal, dead = route(CODEC, "feedback", "fb", 2, [message(0, feedback("a"), b"x"), message(1, feedback("b"))])
     assert not dead
-    assert [record[:3] for record in journal] == [("journal", partition_of(b"a", 7), b"a"), ("journal", partition_of(b"b", 7), b"b")]
-    assert read_head(journal[0][3]).time == 5
+    assert [key for key, _ in journal] == [b"a", b"b"]
+    assert read_head(journal[0][1]).time == 5
+    partitions: list[list[tuple[bytes, bytes]]] = [[] for _ in range(3)]
+    deal(journal, partitions)
+    assert [partitions[partition_of(key, 3)] for key in (b"a", b"b")] == [journal[:1], journal[1:]]
 
 
 def test_a_bad_message_is_a_dead_letter_with_its_reason_and_place_and_the_rest_goes_on() -> None:
-    journal, dead = route(CODEC, "feedback", "fb", 2, [message(7, b"\xff", b"k"), message(8, feedback("b"))], "journal", 7)
+    journal, dead = route(CODEC, "feedback", "fb", 2, [message(7, b"\xff", b"k"), message(8, feedback("b"))])
     assert len(journal) == 1
     [letter] = dead
     assert (letter.key, letter.value) == (b"k", b"\xff")
@@ -42,11 +45,11 @@ def test_a_bad_message_is_a_dead_letter_with_its_reason_and_place_and_the_rest_g
 
 
 def test_a_tombstone_is_a_dead_letter_without_a_value() -> None:
-    _, [letter] = route(CODEC, "predictions", "p", 0, [message(0, None, b"k")], "journal", 1)
+    _, [letter] = route(CODEC, "predictions", "p", 0, [message(0, None, b"k")])
     assert (letter.key, letter.value, letter.reason) == (b"k", None, "null_value")
 
 
 def test_a_value_of_ten_megabytes_is_cut_and_its_size_told() -> None:
-    _, [letter] = route(CODEC, "predictions", "p", 0, [message(0, b"x" * 10_000_000)], "journal", 1)
+    _, [letter] = route(CODEC, "predictions", "p", 0, [message(0, b"x" * 10_000_000)])
     assert letter.value == b"x" * MAX_DEAD_BYTES
     assert dict(letter.headers)["stream-monitor.original-size"] == b"10000000"

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from stream_monitor.core.frames import FULL, frames, unframe
 from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import FatalError, SetupError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
@@ -78,13 +79,13 @@ def sink(kafka: KafkaServer, opened: list[Any]) -> Callable[[str], KafkaSink]:
     return make
 
 
-def read(source: KafkaSource, until: Callable[[list[Chunk]], bool], seconds: float = 30) -> list[Chunk]:
+def read(source: KafkaSource, until: Callable[[list[Chunk]], bool], seconds: float = 30, most: int = 1000) -> list[Chunk]:
     """Chunks until enough came; a first poll that only rebalances hands out nothing and its positions are sought again."""
     chunks: list[Chunk] = []
     deadline = time.monotonic() + seconds
     while not until(chunks):
         assert time.monotonic() < deadline, f"only {chunks} came"
-        chunks += source.poll(1000, 0.1)
+        chunks += source.poll(most, 0.1)
         for place in source.owned():
             if source.position(place) is None:
                 committed = source.committed([place])[place]
@@ -181,6 +182,34 @@ def test_a_consumer_whose_group_instance_id_another_one_took_says_so(topic: str,
 
     with pytest.raises(FatalError, match="fenced: "):
         ask_on()
+
+
+def test_what_a_record_carries_is_handed_out_in_order_and_together(topic: str, source: Any, sink: Any) -> None:
+    events = [[(b"%d" % i, b"\x01%d" % i) for i in range(first, first + FULL)] for first in range(0, 50 * FULL, FULL)]
+    writer, reader = sink(f"{topic}-w"), source(topic)
+    reader.attach([topic], Reader(reader), None, unframe)
+    writer.produce(Out(topic, 0, None, frame, None) for group in events for frame in frames(group))
+    writer.commit({}, _no_member(reader)).result()
+    chunks = [chunk for chunk in read(reader, lambda chunks: len(values(chunks)) >= 50 * FULL, most=FULL + 1) if chunk.records]
+    assert [(r.key, r.value) for chunk in chunks for r in chunk.records] == [event for group in events for event in group]
+    assert all(chunk.records[0].number == 0 and chunk.records[-1].number == FULL - 1 for chunk in chunks)
+    assert max(len(chunk.records) for chunk in chunks) <= 4 * FULL, "about as many at once as were asked for, whatever a record carries"
+
+
+def test_a_record_that_cannot_be_unpacked_ends_the_process_and_is_named() -> None:
+    class Odd:
+        def __init__(self, properties: dict[str, Any]) -> None: ...
+        def consume(self, most: int, timeout: float) -> list[Any]:
+            return [Message(topic="journal", partition=2, offset=7, key=b"k", value=b"\x09", timestamp=(1, 5))]
+
+        def consumer_group_metadata(self) -> None: ...
+        def memberid(self) -> str:
+            return "me"
+
+    source = KafkaSource({}, "group", lambda line: None, Odd)
+    source.attach(["journal"], Reader(source), None, unframe)
+    with pytest.raises(FatalError, match="journal/2: the record at offset 7 can not be read: journal record of version 9"):
+        source.poll(10, 0.1)
 
 
 def test_a_poll_goes_on_while_what_came_has_to_wait_for_the_other_partition() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from stream_monitor.core.codec import Accepted, Codec
+from stream_monitor.core.frames import unframe
 from stream_monitor.core.hashing import partition_of
 from stream_monitor.core.joining import Call, Fold, Record, emit
 from stream_monitor.core.publishing import publish
@@ -34,6 +35,8 @@ def check(world: World) -> None:
 
 def _records(world: World, topic: str, partition: int) -> list[Record]:
     log = world.broker.topics[topic][partition]
+    if topic == "journal":
+        return [event for offset, e in log.visible() for event in unframe(offset, e.time, e.key, e.value or b"")]
     return [Record(offset, e.time, e.key or b"", e.value or b"") for offset, e in log.visible()]
 
 
@@ -48,7 +51,7 @@ def _journal(world: World) -> None:
     dead: Counter[bytes] = Counter()
     for topic, decode in (("predictions", codec.prediction), ("feedback", codec.feedback)):
         for partition in range(world.partitions[topic]):
-            for offset, time, _, value in _records(world, topic, partition):
+            for offset, time, _, value, _ in _records(world, topic, partition):
                 if ((topic, partition), offset) in world.skipped:
                     continue
                 event = decode(value, time)
@@ -93,7 +96,7 @@ def _alerts(world: World) -> None:
     expected: list[bytes] = []
     for partition in range(world.partitions["observations"]):
         monitor = CountingMonitor("observations", partition)
-        for offset, _, _, value in _records(world, "observations", partition):
+        for offset, _, _, value, _ in _records(world, "observations", partition):
             expected += [publish(alert)[1] for alert in monitor.step(offset, value)]
     found = [record.value for record in _records(world, "alerts", 0)]
     _same("alerts", sorted(found), sorted(expected))
@@ -140,7 +143,7 @@ def _state(world: World) -> None:
         log = [(entry, StateRecord(entry.key or b"", entry.value, entry.headers or [])) for entry in entries]
         monitor = CountingMonitor(*place)
         states = {0: monitor.snapshot(False)}
-        for offset, _, _, value in _records(world, "observations", partition):
+        for offset, _, _, value, _ in _records(world, "observations", partition):
             monitor.step(offset, value)
             states[offset + 1] = monitor.snapshot(False)
         for i, (entry, record) in enumerate(log):

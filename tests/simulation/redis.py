@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import pairwise
 
-from stream_monitor.core.joining import Applied, Behind, Call, Fold
+from stream_monitor.core.joining import Applied, Behind, Call, Fold, pieces
 from stream_monitor.ports import Status
 from tests.simulation.scheduler import Scheduler
 
@@ -44,13 +44,13 @@ class Master:
 def cut(call: Call) -> list[Call]:
     """A call in pieces of at most PIECE records, as the edge sends it. Only the first may begin a rebuild: when the store forgets
     between two pieces, the second has to be refused."""
-    records = call.records
-    if len(records) <= PIECE:
+    if len(call.records) <= PIECE:
         return [call]
-    cuts = [call.start, *(records[i].offset for i in range(PIECE, len(records), PIECE)), call.end]
+    parts = list(pieces(call.records, PIECE))
+    cuts = [call.start, *(part[0].offset for part in parts[1:]), call.end]
     return [
-        call._replace(start=start, end=end, records=records[i * PIECE : (i + 1) * PIECE], epoch="" if i else call.epoch)
-        for i, (start, end) in enumerate(pairwise(cuts))
+        call._replace(start=start, end=end, records=part, epoch="" if i else call.epoch)
+        for i, (part, (start, end)) in enumerate(zip(parts, pairwise(cuts), strict=True))
     ]
 
 

@@ -293,7 +293,7 @@ class _Process:
             sink.start()
             stage = self._stage()
             worker = world.program.worker(stage, source, sink, world.pace, lambda: scheduler.now / 1000, scheduler.note)
-            source.attach(stage.topics, worker, stage.time_of)
+            source.attach(stage.topics, worker, stage.time_of, stage.unpack)
             try:
                 source.subscribe()
                 while not world.stopping and self.name not in world.gaps and not world._trouble("leave"):
