@@ -50,7 +50,6 @@ class Actor:
         self.stack: Any = None  # a greenlet, once it has been started
         self.waits_for: Callable[[], bool] | None = None  # not to be run before it says yes, or time has come to `waits_until`
         self.waits_until: float = inf
-        self.finished = False
 
 
 class Scheduler:
@@ -150,22 +149,25 @@ class Scheduler:
 
     def _choose(self) -> bool:
         """Makes one of the actors that can run the current one; False where all have ended."""
-        alive = self.actors = [actor for actor in self.actors if not actor.finished]
-        if not alive:
+        if not self.actors:
             return False
-        if self.failure is not None:
-            awake = alive
-        else:
-            able = [actor for actor in alive if actor.waits_for is None or actor.waits_for()]
-            if not able:
-                self.now = int(min(actor.waits_until for actor in alive)) + 1
-                able = [actor for actor in alive if actor.waits_for is None or actor.waits_for()]
-            awake = [actor for actor in able if actor.process.asleep_until <= self.now]
-            if not awake:
-                self.now = min(actor.process.asleep_until for actor in able)
-                awake = [actor for actor in able if actor.process.asleep_until <= self.now]
-        self.current = awake[int(self.random.random() * len(awake))]
+        ready = self.actors if self.failure is not None else self._ready() or self._later()
+        self.current = ready[int(self.random.random() * len(ready))]
         return True
+
+    def _ready(self) -> list[Actor]:
+        """Those that are awake and wait for nothing."""
+        now = self.now
+        return [actor for actor in self.actors if actor.process.asleep_until <= now and (actor.waits_for is None or actor.waits_for())]
+
+    def _later(self) -> list[Actor]:
+        """Lets time pass until somebody is ready."""
+        able = [actor for actor in self.actors if actor.waits_for is None or actor.waits_for()]
+        if not able:
+            self.now = int(min(actor.waits_until for actor in self.actors)) + 1
+            able = [actor for actor in self.actors if actor.waits_for is None or actor.waits_for()]
+        self.now = max(self.now, min(actor.process.asleep_until for actor in able))
+        return [actor for actor in able if actor.process.asleep_until <= self.now]
 
     def _start(self, actor: Actor) -> None:
         actor.stack = greenlet(partial(self._live, actor), self._ground)
@@ -183,7 +185,7 @@ class Scheduler:
                 self.failure = failure
                 self.note("".join(traceback.format_exception(failure)))
         finally:
-            actor.finished = True
+            self.actors.remove(actor)
 
 
 class _Done(Future[None]):
