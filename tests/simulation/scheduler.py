@@ -57,6 +57,7 @@ class Scheduler:
 
     def __init__(self, random: Random, tick: Callable[[], None], traced: bool) -> None:
         self.random = random
+        self._chance = random.random
         self.now = 0
         self.steps = 0
         self.sleep_rate = 0.0
@@ -121,7 +122,7 @@ class Scheduler:
         if self.steps > MOST_STEPS:
             raise Violation(f"the run did not end within {MOST_STEPS} steps")
         self._tick()
-        random = self.random.random
+        random = self._chance
         if self.crash_rate and random() < self.crash_rate:
             self.note(f"crash at {point}")
             me.process.ended = True
@@ -152,7 +153,7 @@ class Scheduler:
         if not self.actors:
             return False
         ready = self.actors if self.failure is not None else self._ready() or self._later()
-        self.current = ready[int(self.random.random() * len(ready))]
+        self.current = ready[int(self._chance() * len(ready))]
         return True
 
     def _ready(self) -> list[Actor]:
