@@ -173,7 +173,8 @@ class KafkaSource:
             except Aborted:
                 self._skewed.update((m.topic(), m.partition()) for m in messages)
                 raise
-        return self._chunks(alignment.take(most, float("inf") if full else now))
+        taken = alignment.take(most, float("inf") if full else now)
+        return self._chunks(taken) if taken else []
 
     def _hold(self, messages: Sequence[Message], now: float) -> None:
         """Puts what came into the alignment, partition by partition."""

@@ -1,10 +1,14 @@
-"""`python -m tests.simulation --seeds 100000 --start 0`, or `--seed N --trace`."""
+"""`python -m tests.simulation --seeds 100000 --start 0 --jobs 2`, or `--seed N --trace`."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from multiprocessing import Pool
 
 from tests.simulation.run import Failed, simulate
 
@@ -14,17 +18,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1_000, help="how many")
     parser.add_argument("--start", type=int, default=0, help="the first one")
     parser.add_argument("--seed", type=int, help="this one only")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
     parser.add_argument("--trace", action="store_true", help="tell every step")
     chosen = parser.parse_args()
     started = time.monotonic()
     seeds = [chosen.seed] if chosen.seed is not None else range(chosen.start, chosen.start + chosen.seeds)
     failed = 0
-    for done, seed in enumerate(seeds, 1):
-        try:
-            world = simulate(seed, traced=chosen.trace)
-            if chosen.trace:
-                print("\n".join(world.scheduler.trace or []))
-        except Failed as why:
+    for done, why in enumerate(_failures(seeds, chosen.jobs, chosen.trace), 1):
+        if why:
             failed += 1
             print(f"\n{why}", file=sys.stderr)
         rate = done / (time.monotonic() - started)
@@ -34,5 +35,28 @@ def main() -> int:
     return 1 if failed else 0
 
 
+def _failures(seeds: Sequence[int], jobs: int, traced: bool) -> Iterator[str]:
+    """What broke with each seed, or "", as they end."""
+    run = partial(_failure, traced=traced)
+    if jobs == 1:
+        yield from map(run, seeds)
+        return
+    with Pool(jobs) as pool:
+        yield from pool.imap_unordered(run, seeds, chunksize=5)
+
+
+def _failure(seed: int, traced: bool) -> str:
+    try:
+        world = simulate(seed, traced=traced)
+    except Failed as why:
+        return str(why)
+    if traced:
+        print("\n".join(world.scheduler.trace or []))
+    return ""
+
+
 if __name__ == "__main__":
+    # What is loaded by now lives for ever and need not be walked, and of what a run leaves behind many fit into memory.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     sys.exit(main())

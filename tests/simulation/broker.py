@@ -53,7 +53,7 @@ class Partition:
 
     def stable(self) -> int:
         """The last stable offset."""
-        return min(self.open.values()) if self.open else len(self.entries)
+        return next(iter(self.open.values()), len(self.entries))  # the first to have been opened is the lowest
 
     def visible(self) -> Iterator[tuple[int, Entry]]:
         return ((offset, entry) for offset, entry in enumerate(self.entries) if entry.visible)

@@ -183,10 +183,13 @@ class Consumer:
     def _read(self, most: int) -> list[Message]:
         out: list[Message] = []
         places = list(self.positions)
-        self._scheduler.random.shuffle(places)
+        if len(places) > 1:
+            self._scheduler.random.shuffle(places)
         for place in places:
             partition = self._broker.partition(place)
             stable, entries, at = partition.stable(), partition.entries, self.positions[place]
+            if at == stable == self._ends.get(place):
+                continue  # nothing new, as most often
             if at < partition.low and not self._from_start:
                 out.append(Message(place, at, 0, None, None, None, _OUTSIDE))
                 continue

@@ -51,6 +51,7 @@ class CountingMonitor:
     def __init__(self, topic: str, partition: int) -> None:
         self.at = 0
         self.firing: dict[str, Alert] = {}  # by fingerprint
+        self._plain: dict[str, tuple[Alert, dict[str, Any]]] = {}  # what fires as plain data, made once: `check` takes many snapshots
         self._topic, self._partition = topic, partition
         self._seen = 0  # records
         self._count = 0  # those that counted
@@ -94,10 +95,16 @@ class CountingMonitor:
             "at": self.at,
             "refill_from": min((offset for _, offset in left_out), default=None),
             "state": [self._seen, self._count, self._past],
-            "firing": {name: to_plain(alert) for name, alert in self.firing.items()},
+            "firing": {name: self._as_plain(name, alert) for name, alert in self.firing.items()},
             "left_out": left_out,
             "waiting": [list(one) for one in self._waiting] if waiting else [],
         }
+
+    def _as_plain(self, name: str, alert: Alert) -> dict[str, Any]:
+        known = self._plain.get(name)
+        if known is None or known[0] is not alert:
+            known = self._plain[name] = alert, to_plain(alert)
+        return known[1]
 
     @classmethod
     def restore(cls, topic: str, partition: int, data: dict[str, Any]) -> CountingMonitor:

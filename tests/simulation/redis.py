@@ -60,6 +60,7 @@ class Redis:
     def __init__(self, scheduler: Scheduler, new: Callable[[], Fold], trouble: Callable[[str], bool], ttl: int) -> None:
         self.scheduler, self.trouble, self.ttl = scheduler, trouble, ttl
         self._new = new
+        self._random = scheduler.random
         self.master = Master(new)
         self.replica: dict[int, Fold] = {}
         self.under_way: list[tuple[Master, Call]] = []
@@ -85,7 +86,7 @@ class Redis:
         return answer
 
     def tick(self) -> None:
-        random = self.scheduler.random
+        random = self._random
         if self.stores and random.random() < 0.15:
             random.choice(self.stores).work()
         if self.under_way and random.random() < 0.05:

@@ -1,17 +1,21 @@
-"""Who runs next: actors are threads that pass one baton, so that exactly one runs and one seed decides which.
+"""Who runs next: actors stand for threads, of which exactly one runs, and one seed decides which.
 
-Threads instead of nested calls, because a paused actor must be able to go on before or after any other: that is what a zombie
-does. `pause` is the hook that every simulated call to the outside passes.
+They are greenlets, each a stack of its own on one thread, because a paused actor must be able to go on before or after any other: that
+is what a zombie does. Real threads that pass a baton do the same, and spend half of the time on passing it. `pause` is the hook that
+every simulated call to the outside passes.
 """
 
 from __future__ import annotations
 
-import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from math import inf
 from random import Random
+from typing import Any
+
+from greenlet import getcurrent, greenlet
 
 MOST_STEPS = 60_000
 
@@ -29,7 +33,7 @@ class Violation(AssertionError):  # noqa: N818
 
 
 class Process:
-    """What the threads of a process share: they sleep and end together."""
+    """What the actors of a process share: they sleep and end together."""
 
     def __init__(self) -> None:
         self.asleep_until = 0
@@ -37,16 +41,15 @@ class Process:
 
 
 class Actor:
-    """A thread of the simulated world. Where a supervisor starts its process again, that is another `process`."""
+    """A thread of the simulated world, if it had any. Where a supervisor starts its process again, that is another `process`."""
 
     def __init__(self, name: str, body: Callable[[], None], process: Process) -> None:
         self.name = name
         self.body = body
         self.process = process
-        self.gate = threading.Semaphore(0)
+        self.stack: Any = None  # a greenlet, once it has been started
         self.waits_for: Callable[[], bool] | None = None  # not to be run before it says yes, or time has come to `waits_until`
         self.waits_until: float = inf
-        self.finished = False
 
 
 class Scheduler:
@@ -54,6 +57,7 @@ class Scheduler:
 
     def __init__(self, random: Random, tick: Callable[[], None], traced: bool) -> None:
         self.random = random
+        self._chance = random.random
         self.now = 0
         self.steps = 0
         self.sleep_rate = 0.0
@@ -64,22 +68,20 @@ class Scheduler:
         self.failure: BaseException | None = None
         self.trace: list[str] | None = [] if traced else None
         self._tick = tick
-        self._done = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._ground: Any = None  # the greenlet that called `run`, where all end
 
     def run(self) -> None:
         """Runs all actors to their end; raises what failed."""
+        self._ground = getcurrent()
         for actor in self.actors:
             self._start(actor)
-        self._hand_over()
-        self._done.wait()
-        for thread in self._threads:
-            thread.join()
+        while self._choose():
+            self.current.stack.switch()  # type: ignore[union-attr]  # comes back when an actor has ended, this one or another
         if self.failure is not None:
             raise self.failure
 
     def beside(self, call: Callable[[], None]) -> Future[None]:
-        """Makes a call on a second thread of the process that runs."""
+        """Makes a call on a second thread, so to speak, of the process that runs."""
         assert self.current is not None
         done = _Done(self)
 
@@ -120,7 +122,7 @@ class Scheduler:
         if self.steps > MOST_STEPS:
             raise Violation(f"the run did not end within {MOST_STEPS} steps")
         self._tick()
-        random = self.random.random
+        random = self._chance
         if self.crash_rate and random() < self.crash_rate:
             self.note(f"crash at {point}")
             me.process.ended = True
@@ -140,37 +142,38 @@ class Scheduler:
             self.trace.append(f"{self.steps:6} {self.now:6} {self.current.name if self.current else '':10} {what}")
 
     def _let_run(self, me: Actor) -> None:
-        self._hand_over()
-        me.gate.acquire()
+        self._choose()
+        if self.current is not me:
+            self.current.stack.switch()  # type: ignore[union-attr]  # `me` at least is alive
         if self.failure is not None:
             raise Stopped
 
-    def _hand_over(self) -> None:
-        alive = self.actors = [actor for actor in self.actors if not actor.finished]
-        if not alive:
-            self._done.set()
-            return
-        if self.failure is not None:
-            awake = alive
-        else:
-            able = [actor for actor in alive if actor.waits_for is None or actor.waits_for()]
-            if not able:
-                self.now = int(min(actor.waits_until for actor in alive)) + 1
-                able = [actor for actor in alive if actor.waits_for is None or actor.waits_for()]
-            awake = [actor for actor in able if actor.process.asleep_until <= self.now]
-            if not awake:
-                self.now = min(actor.process.asleep_until for actor in able)
-                awake = [actor for actor in able if actor.process.asleep_until <= self.now]
-        self.current = awake[int(self.random.random() * len(awake))]
-        self.current.gate.release()
+    def _choose(self) -> bool:
+        """Makes one of the actors that can run the current one; False where all have ended."""
+        if not self.actors:
+            return False
+        ready = self.actors if self.failure is not None else self._ready() or self._later()
+        self.current = ready[int(self._chance() * len(ready))]
+        return True
+
+    def _ready(self) -> list[Actor]:
+        """Those that are awake and wait for nothing."""
+        now = self.now
+        return [actor for actor in self.actors if actor.process.asleep_until <= now and (actor.waits_for is None or actor.waits_for())]
+
+    def _later(self) -> list[Actor]:
+        """Lets time pass until somebody is ready."""
+        able = [actor for actor in self.actors if actor.waits_for is None or actor.waits_for()]
+        if not able:
+            self.now = int(min(actor.waits_until for actor in self.actors)) + 1
+            able = [actor for actor in self.actors if actor.waits_for is None or actor.waits_for()]
+        self.now = max(self.now, min(actor.process.asleep_until for actor in able))
+        return [actor for actor in able if actor.process.asleep_until <= self.now]
 
     def _start(self, actor: Actor) -> None:
-        thread = threading.Thread(target=self._live, args=(actor,), daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        actor.stack = greenlet(partial(self._live, actor), self._ground)
 
     def _live(self, actor: Actor) -> None:
-        actor.gate.acquire()
         try:
             if self.failure is None:
                 actor.body()
@@ -183,8 +186,7 @@ class Scheduler:
                 self.failure = failure
                 self.note("".join(traceback.format_exception(failure)))
         finally:
-            actor.finished = True
-            self._hand_over()
+            self.actors.remove(actor)
 
 
 class _Done(Future[None]):

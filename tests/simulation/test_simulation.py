@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+from tests.simulation import __main__ as command
 from tests.simulation.mutants import FIRST, MUTANTS, RARE
 from tests.simulation.run import Failed, simulate
 from tests.simulation.scheduler import Violation
@@ -26,6 +30,24 @@ def test_every_output_is_the_fold_of_its_input_whatever_fails(start: int) -> Non
 def test_a_seed_decides_everything() -> None:
     first, second = (simulate(7, traced=True).scheduler.trace for _ in range(2))
     assert first == second
+
+
+def test_processes_share_the_seeds() -> None:
+    asked = [sys.executable, "-m", "tests.simulation", "--start", "40", "--seeds", "20", "--jobs", "2"]
+    assert "20 of 20 seeds, 0 failed" in subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_command_tells_each_seed_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def odd_ones_fail(seed: int, traced: bool) -> None:
+        if seed % 2:
+            raise Failed(f"seed {seed} broke")
+
+    monkeypatch.setattr(command, "simulate", odd_ones_fail)
+    monkeypatch.setattr(sys, "argv", ["simulation", "--start", "6", "--seeds", "4"])
+    assert command.main() == 1
+    told = capsys.readouterr()
+    assert told.err.split("\n") == ["", "seed 7 broke", "", "seed 9 broke", ""]
+    assert "4 of 4 seeds, 2 failed" in told.out
 
 
 @pytest.mark.parametrize("bug", MUTANTS)

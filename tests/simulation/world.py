@@ -123,12 +123,13 @@ class World:
 
     def _faulty(self, on: bool) -> None:
         self._faults = on
+        self._likely = self._rates if on else dict.fromkeys(self._rates, 0.0)
         self.scheduler.sleep_rate = self._rates["sleep"] if on else 0.0
         self.scheduler.crash_rate = self._rates["crash"] if on else 0.0
 
     def _trouble(self, name: str) -> bool:
-        rate = self._rates[name]
-        return rate > 0 and self._faults and self.random.random() < rate
+        rate = self._likely[name]
+        return rate > 0 and self.random.random() < rate
 
     def _tick(self) -> None:
         scheduler = self.scheduler
