@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ from stream_monitor.io.kafka import KafkaSink
 from stream_monitor.live import Worker
 from stream_monitor.ports import Out, Place
 from stream_monitor.stages import Join
-from tests.simulation.redis import cut
+from tests.simulation.redis import PIECE, cut
 from tests.simulation.world import Program
 
 
@@ -200,6 +201,17 @@ def _every_piece_begins(call: Call) -> list[Call]:
     return [piece._replace(epoch=call.epoch) for piece in cut(call)]
 
 
+def _cut_anywhere(call: Call) -> list[Call]:
+    """Pieces that end in the middle of what one record of the journal carries."""
+    records = call.records
+    parts = [records[i : i + PIECE] for i in range(0, len(records), PIECE)] or [records]
+    cuts = [call.start, *(part[0].offset for part in parts[1:]), call.end]
+    return [
+        call._replace(start=start, end=end, records=part, epoch="" if i else call.epoch)
+        for i, (part, (start, end)) in enumerate(zip(parts, pairwise(cuts), strict=True))
+    ]
+
+
 def _loud(records: Iterable[Record], answers: Answers, committed: int, *place: int) -> list[Emission]:
     return emit(records, answers, 0, *place)
 
@@ -227,6 +239,7 @@ MUTANTS = {
     "a rebuild keeps leftovers": Program(fold=_KeepsLeftovers),
     "every call of a rebuild may begin it": Program(join=_EpochOnEveryCall),
     "every piece of a call may begin it": Program(cut=_every_piece_begins),
+    "a call that ends in the middle of a frame": Program(cut=_cut_anywhere),
     "a rebuild reads one life of an entry": Program(join=_HalfTheWindow),
     "entries that outlived their TTL": Program(join=_BlindToItsLag),
     "a bucket that comes back is taken for a fresh one": Program(join=_TakesWhatComesBack),
