@@ -106,8 +106,8 @@ def run(
     running = Run(settings, STAGES if stage == "all" else [stage], until_end, _log.info)
 
     def end(number: int, _: object) -> None:
+        running.stop()  # before it is said: the log may be held by a thread whose line nobody reads
         _log.info("%s: ending", signal.Signals(number).name)
-        running.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)

@@ -103,10 +103,17 @@ def test_the_picture_fits_a_terminal_of_24_lines(scenario: Scenario) -> None:
     assert "DE" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def hear_ctrl_c() -> None:
+    """In the child: a script's `pytest &` has SIGINT ignored, children inherit that, and Python leaves it so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_with_130_and_leaves_no_file(tmp_path: Path) -> None:
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "stream_monitor", "demo"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=hear_ctrl_c
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert any("(feeding)" in line for line in process.stdout)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.soak.groups import twins
 from tests.soak.launcher import POINTS
-from tests.soak.operators import gap
+from tests.soak.operators import gap, gap_in_journal, gap_in_observations
 from tests.soak.store import again_and_again, full
 from tests.soak.trial import Trial
 from tests.support.servers import KafkaServer
@@ -47,3 +47,11 @@ def test_of_two_processes_with_one_name_the_older_ends_with_one_clear_line_and_t
 
 def test_a_gap_in_the_log_stops_the_run_until_reset_accepts_it(trial: Trial) -> None:
     gap(trial, 6_000)
+
+
+def test_a_gap_in_the_journal_stops_the_run_until_reset_accepts_it_and_the_bucket_begins_anew(trial: Trial) -> None:
+    gap_in_journal(trial, 9_000)
+
+
+def test_a_gap_in_the_observations_stops_the_run_until_reset_accepts_it_and_detect_goes_on_behind_it(trial: Trial) -> None:
+    gap_in_observations(trial, 24_000)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
+from zlib import crc32
 
+import orjson
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
@@ -23,7 +26,8 @@ from confluent_kafka.admin import (
 )
 
 from tests.integration.command import Setting
-from tests.integration.workload import Message
+from tests.integration.comparison import Expected, assert_adds_up, assert_alerts_are_the_fold, assert_is_the_plain_join, plain_join
+from tests.integration.workload import ODD, Message
 from tests.soak.crashes import ONCE
 from tests.soak.registry import fault
 from tests.soak.trial import Committed, Trial, advances, until, workload
@@ -171,22 +175,126 @@ def gap(trial: Trial, size: int) -> None:
     predictions = [message for message in messages if message.topic == "predictions"]
     read = sum(message.topic == "predictions" for message in messages[:half])
     low = read + half // 10
-    client = admin(setting)
-    for future in client.delete_records([TopicPartition(setting.topics["predictions"], 0, low)]).values():
+    deleted_below(setting, (setting.topics["predictions"], 0), read, low)
+    lost = set(map(id, predictions[read:low]))
+    trial.figures["offsets_lost"] = low - read
+    trial.settle(setting, [message for message in messages if id(message) not in lost])
+
+
+def deleted_below(setting: Setting, place: tuple[str, int], committed: int, low: int) -> None:
+    """Retention deletes what lies below `low`: the run stops and says so, until `reset` is told to accept it."""
+    client = admin(setting)  # while it is kept, its answers come
+    for future in client.delete_records([TopicPartition(*place, low)]).values():
         future.result(90)
     same = {"STREAM_MONITOR__INSTANCE_ID": "a"}  # it need not wait for the session of its predecessor
     refused = setting.run("run", "--until-end", env=same)
     assert refused.returncode == 4, (refused.returncode, refused.stderr[-2000:])
-    assert setting.topics["predictions"] in refused.stderr
+    assert f"{place[0]}/{place[1]}: the committed offset is {committed}, but the topic holds {low} to" in refused.stderr, refused.stderr
     assert "stream-monitor reset" in refused.stderr
     asked = setting.run("reset")
-    assert f"{low - read} offsets from {read} are gone" in asked.stdout, (asked.returncode, asked.stdout, asked.stderr[-2000:])
+    assert f"{place[0]}/{place[1]}: {low - committed} offsets from {committed} are gone" in asked.stdout, (
+        asked.stdout,
+        asked.stderr[-2000:],
+    )
     assert setting.run("run", "--until-end", env=same).returncode == 4, "it was only shown, not accepted"
     accepted = setting.run("reset", "--yes")
     assert accepted.returncode == 0, (accepted.returncode, accepted.stdout, accepted.stderr[-2000:])
-    lost = set(map(id, predictions[read:low]))
-    trial.figures["offsets_lost"] = low - read
-    trial.settle(setting, [message for message in messages if id(message) not in lost])
+
+
+@fault(
+    "journal-below-retention",
+    "retention deletes what join has not read yet from a partition of the journal",
+    "exit code 4, which names the gap and `stream-monitor reset`; once that accepted it, that bucket begins anew behind the gap; else "
+    + ONCE,
+)
+def journal_below_retention(trial: Trial) -> None:
+    gap_in_journal(trial, 60_000)
+
+
+def gap_in_journal(trial: Trial, size: int) -> None:
+    setting = trial.setting()
+    first, second, third = thirds(workload(trial.seed)[:size])
+    setting.send(first)
+    setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
+    with contextlib.closing(Committed(setting, "join")) as join:
+        stage(setting, "route", second)
+        place, low = max(join.ends(), key=lambda one: one[1])
+        committed = dict(join.offsets())[place]
+    stage(setting, "route", third)
+    deleted_below(setting, place, committed, low)
+    summary = setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
+
+    def of_the_bucket(messages: Sequence[Message]) -> list[Message]:
+        return [message for message in messages if bucket(message) == place[1]]
+
+    lost = of_the_bucket(second)
+    others = plain_join(message for message in (*first, *second, *third) if bucket(message) != place[1])
+    before, behind = plain_join(of_the_bucket(first)), plain_join(of_the_bucket(third))
+    expected = Expected(
+        others.predictions + before.predictions + behind.predictions,
+        others.outcomes + before.outcomes + behind.outcomes,
+        others.dead,
+        others.conflicts + before.conflicts + behind.conflicts,
+        dict(Counter(others.counts) + Counter(behind.counts)),  # the bucket's accounting begins where it was rebuilt
+    )
+    assert_is_the_plain_join(setting, expected)
+    assert_adds_up(summary, expected)
+    trial.figures |= {"messages": size, "pairs": expected.outcomes.total(), "messages_lost": len(lost)}
+    trial.figures["alerts"] = assert_alerts_are_the_fold(setting)
+
+
+def thirds(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message], Sequence[Message]]:
+    third = len(messages) // 3
+    return messages[:third], messages[third : 2 * third], messages[2 * third :]
+
+
+def stage(setting: Setting, name: str, messages: Sequence[Message] = ()) -> None:
+    """Sends the messages, and has one stage read to the end."""
+    setting.send(messages)
+    done = setting.run("run", "--stage", name, "--until-end", env={"STREAM_MONITOR__INSTANCE_ID": "a"})
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def bucket(message: Message) -> int:
+    """The partition of the journal to which it belongs; -1 if it is no event."""
+    if message.value is None or message.value in dict(ODD):
+        return -1
+    return crc32(orjson.loads(message.value)["request_id"].encode()) % 4
+
+
+@fault(
+    "observations-below-retention",
+    "retention deletes what detect has not read yet from a partition of the observations",
+    "exit code 4, which names the gap and `stream-monitor reset`; once that accepted it, the detectors go on behind the gap as they were, "
+    "without what waited for its maturity; each alert once",
+)
+def observations_below_retention(trial: Trial) -> None:
+    gap_in_observations(trial, 60_000)
+
+
+def gap_in_observations(trial: Trial, size: int) -> None:
+    setting = trial.setting()
+    messages = workload(trial.seed, size // 2)
+    first, second, third = thirds(messages)
+    setting.send(first)
+    setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
+    fired = len(setting.read("alerts"))
+    stage(setting, "route", second)
+    stage(setting, "join")
+    with contextlib.closing(Committed(setting, "detect")) as detect:
+        place, low = max(detect.ends(), key=lambda one: one[1])
+        committed = dict(detect.offsets())[place]
+    held = setting.read("observations")
+    deleted_below(setting, place, committed, low)
+    setting.send(third)
+    setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
+    observations = sorted({one[:2]: one for one in (*held, *setting.stream("observations"))}.values(), key=lambda one: one[:2])
+    expected = plain_join(messages)
+    assert_is_the_plain_join(setting, expected, observations)
+    lost = range(committed, low)
+    trial.figures |= {"messages": expected.messages, "pairs": expected.outcomes.total(), "offsets_lost": len(lost)}
+    trial.figures["alerts"] = assert_alerts_are_the_fold(setting, observations, {place[1]: lost})
+    trial.figures["alerts_before"] = fired
 
 
 @fault("state-lost", "all of Redis is gone while nothing runs", "healed from the journal; " + ONCE)

@@ -340,12 +340,21 @@ class Committed:
         ]
 
     def __call__(self) -> int:
+        """All of them together: more is further."""
+        return sum(offset for _, offset in self.offsets())
+
+    def offsets(self) -> list[tuple[tuple[str, int], int]]:
+        """Place and offset; 0 where nothing is committed."""
         while True:
             with contextlib.suppress(KafkaException):  # the brokers may be the ones that are at fault
                 found = self._consumer.committed(self._places, 30)
                 if all(place.error is None for place in found):
-                    return sum(max(0, place.offset) for place in found)
+                    return [((place.topic, place.partition), max(0, place.offset)) for place in found]
             time.sleep(0.1)
+
+    def ends(self) -> list[tuple[tuple[str, int], int]]:
+        """Place and end of the topic's partition."""
+        return [((place.topic, place.partition), self._consumer.get_watermark_offsets(place, 30)[1]) for place in self._places]
 
     def close(self) -> None:
         self._consumer.close()
