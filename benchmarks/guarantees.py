@@ -28,7 +28,7 @@ from benchmarks.harness import INPUTS, ONE_ADWIN, Job, Setting, say
 from benchmarks.throughput import Row, row
 from benchmarks.workload import fill
 from stream_monitor.config import Config
-from stream_monitor.io.kafka import KafkaSource, on_a_thread
+from stream_monitor.io.kafka import KafkaSource, on_a_thread, producer_properties
 from stream_monitor.ports import Out, Place
 from stream_monitor.run import Run
 
@@ -47,9 +47,7 @@ class PlainSink:
     acks: ClassVar[Mapping[str, Any]] = {"enable.idempotence": True, "acks": "all"}
 
     def __init__(self, properties: Mapping[str, Any], _: str, log: Callable[[str], None]) -> None:
-        from stream_monitor.io.kafka import _PRODUCER_TUNING
-
-        settings = {**_PRODUCER_TUNING, **properties, **self.acks, "error_cb": lambda e: log(f"kafka: {e}")}
+        settings = {**producer_properties(properties), **self.acks, "error_cb": lambda e: log(f"kafka: {e}")}
         del settings["transaction.timeout.ms"]
         self._producer = Producer(settings)
         self._consumer = _mine.consumer

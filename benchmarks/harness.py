@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from stream_monitor.config import Config, parse
 from stream_monitor.io import topics as topics_of
-from stream_monitor.io.kafka import _CONSUMER, _CONSUMER_TUNING, _PRODUCER, _PRODUCER_TUNING, KafkaSink, KafkaSource
+from stream_monitor.io.kafka import KafkaSink, KafkaSource, consumer_properties, producer_properties
 from stream_monitor.live import Pace, Progress, Worker
 from stream_monitor.ports import Chunk, Log, Out, Place
 from stream_monitor.run import Run, StageRun
@@ -319,8 +319,8 @@ class CopyRun(Run):
         config, progress = self._config, Progress()
         stage.worker = SimpleNamespace(progress=progress)  # type: ignore[assignment]  # what is looked at from outside
         run, name = config.run, f"{config.kafka.group}-copy"
-        consumer = Consumer({**_CONSUMER_TUNING, **config.kafka_consumer(), **_CONSUMER, "group.id": name, "auto.offset.reset": "earliest"})
-        producer = Producer({**_PRODUCER_TUNING, **config.kafka_producer(), **_PRODUCER, "transactional.id": f"{name}-{os.getpid()}"})
+        consumer = Consumer({**consumer_properties(config.kafka_consumer()), "group.id": name, "auto.offset.reset": "earliest"})
+        producer = Producer({**producer_properties(config.kafka_producer()), "transactional.id": f"{name}-{os.getpid()}"})
         topics = [config.topics.predictions, config.topics.feedback]
         to, loads, produce = f"{config.kafka.group}.copy", orjson.loads, producer.produce
         ended: set[Place] = set()

@@ -74,6 +74,16 @@ _PRODUCER_TUNING: dict[str, Any] = {
 }
 
 
+def consumer_properties(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a consumer of a stage is told, with the operator's own properties."""
+    return {**_CONSUMER_TUNING, **own, **_CONSUMER}
+
+
+def producer_properties(own: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a producer."""
+    return {**_PRODUCER_TUNING, **own, **_PRODUCER}
+
+
 class KafkaSource:
     """A member of a consumer group that knows exactly where it reads."""
 
@@ -95,7 +105,7 @@ class KafkaSource:
         self._unpack: Unpack | None = None
         self._carried = 1.0  # records in a message, as of the last poll
         self._skewed: set[Place] = set()  # the client is ahead of `_next` here
-        self._properties = _CONSUMER_TUNING | dict(properties) | _CONSUMER | {"group.id": group}
+        self._properties = consumer_properties(properties) | {"group.id": group}
         self._cooperative = (
             self._properties.get("group.protocol") == "consumer" or "cooperative" in self._properties["partition.assignment.strategy"]
         )
@@ -454,7 +464,7 @@ class KafkaSink:
     ) -> None:
         self._log = log
         self._beside = beside
-        settings = _PRODUCER_TUNING | dict(properties) | _PRODUCER | {"transactional.id": transactional_id}
+        settings = producer_properties(properties) | {"transactional.id": transactional_id}
         self._producer = client(settings | {"error_cb": lambda e: log(f"kafka: {e}")})
         # What is not committed by then the broker rolls back: to go on trying is to wait for nothing, a fresh process finds out at once.
         self._patience = min(_PATIENCE, int(settings["transaction.timeout.ms"]) / 1000)
