@@ -30,7 +30,21 @@ def probed(values: list[float]) -> float:
 
 
 def test_independent_values_are_seldom_called_dependent() -> None:
-    assert sum(probed(regressive(1_000, 0, seed)) > 0 for seed in range(300)) <= 3
+    assert sum(probed(regressive(1_000, 0, seed)) > 0 for seed in range(300)) <= 15, "one in 40 is expected"
+
+
+def test_a_weak_dependence_is_noticed_in_most_streams() -> None:
+    assert sum(probed(regressive(1_000, 0.1, seed)) > 0 for seed in range(100)) >= 75
+
+
+@pytest.mark.parametrize("rare", [1.0, 0.0])
+def test_a_single_pair_of_rare_bits_is_no_dependence(rare: float) -> None:
+    bits = [1.0 - rare] * 1_000
+    for at in (100, 101, 300, 500, 700):
+        bits[at] = rare
+    assert probed(bits) == 0
+    bits[301] = bits[701] = rare
+    assert probed(bits) > 0.3, "three pairs are"
 
 
 @pytest.mark.parametrize("rho", [0.3, 0.6, 0.9])
