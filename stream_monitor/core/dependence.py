@@ -8,9 +8,10 @@ does not explain:
     numbers   w = (z - rho z') / sqrt(1 - rho^2), z' the score before: independent N(0, 1) for a Gaussian AR(1)
     bits      the share of ones among the values that followed a 0, or a 1, as the last one was (a Markov chain of order 1)
 
-Two of them and not more, since the two mistakes do not cost the same: a dependence of .1 that is missed doubles the false alarms, while one in
-40 streams without any is taken for dependent, and sees a shift some 15% later. Among rare ones two neighbours would be as much, so a
-single pair of them decides nothing.
+Two of them and not more, since the two mistakes do not cost the same: a dependence of .1 that is missed multiplies false alarms by 2
+to 5, while one in 40 streams without any is taken for dependent, and sees a shift some 15% later. A stream beyond one of them is suspected:
+it is read as it is, but spends only a part of its share of the budget (`spendable`), which costs it no proof and some 10% of delay. Among rare
+ones two neighbours would be as much, so a single pair of them decides nothing.
 
 The time of day is another thing of the past that may say something (core/daily.py): where it does, its `Day` comes first, and the above
 is of what the day leaves open. Longer memory is not covered, nor is a dependence that begins later or is too weak for the warm-up (below
@@ -20,12 +21,14 @@ of d scores becomes one of d sqrt((1 - rho)/(1 + rho)), about what the dependenc
 
 from __future__ import annotations
 
-from math import sqrt
+from math import exp, sqrt
 from typing import Any
 
 from stream_monitor.core.daily import SHARE, Day
 
-LIMIT = 2.0  # standard deviations of the autocorrelation of independent values
+LIMIT = 3.0  # standard deviations of the autocorrelation of independent values
+FOUND, SUSPECTED = 2.0, 1.0  # the same, where a thousand values or so are looked at
+LEAST = 0.25  # of its share is left to a stream that is suspected
 HIGHEST = 0.98
 _FAR = 8.0  # scores reach no further by themselves
 
@@ -53,8 +56,8 @@ class Probe:
         self.left -= 1
         return self.left <= 0
 
-    def autocorrelation(self) -> float:
-        """Of the values taken, if it is more than chance explains; else 0."""
+    def autocorrelation(self, limit: float = LIMIT) -> float:
+        """Of the values taken, if it is more than so many standard deviations of what chance does; else 0."""
         n = self.count
         if n < 3:
             return 0.0
@@ -65,7 +68,7 @@ class Probe:
         pairs = self._products - mean * (2 * self._sum - self._first - self._last) + (n - 1) * mean * mean
         found = min(pairs / n / variance, HIGHEST)
         single = max(mean * mean, (1 - mean) ** 2) / n / variance  # what a pair of the rarer bits is worth; nothing worth a word for scores
-        return found if found - single > LIMIT / sqrt(n) else 0.0
+        return found if found - single > limit / sqrt(n) else 0.0
 
     def state(self) -> Any:
         """Plain data."""
@@ -77,6 +80,18 @@ class Probe:
         probe = cls(state[0])
         _, probe.count, probe._first, probe._last, probe._sum, probe._squares, probe._products = state
         return probe
+
+
+def spendable(rho: float) -> float:
+    """The part of its share by which a stream keeps to it though its values have this autocorrelation: 1 for none.
+
+    A sum's variance is (1 + rho) / (1 - rho) times what independent values would give it, so a run length of R takes a threshold for
+    R^(1 + 2 rho), about; R is taken to be 20,000.
+
+    >>> [round(spendable(rho), 2) for rho in (0.0, 0.03, 0.06, 0.5)]
+    [1.0, 0.55, 0.3, 0.25]
+    """
+    return max(LEAST, exp(-20 * rho))
 
 
 class Past:

@@ -6,8 +6,8 @@ ADWIN's `delta` bounds the error of one check, not the time between false alarms
 (benchmarks/detection/adwin_table.py), begun anew after each alarm and, as in a stream, judged after a warm-up: a window that has just begun
 is quiet, the longer so the rarer ones are, and run lengths that count this as well are longer than what a stream sees (by 15%, of bits with
 p = 0.05). Their logarithm is nearly a straight line in that of 1/delta. These are `RUN_LENGTHS`, on normal scores and by the share of ones
-in bits, each line as low as the lowest of its points. Past 500,000 values, where few alarms were seen, the line goes on less steeply, at the
-slope that the longest simulations had: more careful than the line itself.
+in bits, each line as low as the lowest of its points. Past 500,000 values, where few alarms were seen, the line goes on less steeply, at
+the slope that the longest simulations had: more careful than the line itself.
 """
 
 from __future__ import annotations
