@@ -1,7 +1,7 @@
 """ADWIN's average run length by `delta`: `python -m benchmarks.detection.adwin_table` (about 20 minutes on one core; seed 1).
 
 Each law is drawn afresh and ADWIN (clock 32) begins anew after each false alarm, until `--alarms` alarms or `--values` values. As in
-a stream (core/streams.py) the first `WARMUP` values after an alarm are not judged: an alarm among them only resets ADWIN, and neither counts.
+a stream (core/streams.py) the first `WARMUP` values after an alarm are not judged; an alarm among them only resets ADWIN.
 A window that has just begun is quiet, so a run length that counts its first thousand values as well is longer than what a stream sees.
 Prints the run lengths and, for each law, the straight line through their logarithms, lowered so far that no point of `SURE` alarms lies
 below it: these core/detectors/adwin.py ships.

@@ -10,8 +10,9 @@ does not explain:
 
 Two of them and not more, since the two mistakes do not cost the same: a dependence of .1 that is missed multiplies false alarms by 2
 to 5, while one in 40 streams without any is taken for dependent, and sees a shift some 15% later. A stream beyond one of them is suspected:
-it is read as it is, but spends only a part of its share of the budget (`spendable`), which costs it no proof and some 10% of delay. Among rare
-ones two neighbours would be as much, so a single pair of them decides nothing.
+it is read as it is, but spends only a part of its share of the budget (`spendable`), which costs it no proof and some 10% of delay.
+Among rare ones two neighbours would be as much, so a single pair of them decides nothing. What is found is known to 1/sqrt(n) only: half of
+that counts as suspected still.
 
 The time of day is another thing of the past that may say something (core/daily.py): where it does, its `Day` comes first, and the above
 is of what the day leaves open. Longer memory is not covered, nor is a dependence that begins later or is too weak for the warm-up (below

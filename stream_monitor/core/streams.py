@@ -17,6 +17,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from math import sqrt
 from typing import Any, NamedTuple
 
 from stream_monitor.core.aftermath import FEW, Aftermath
@@ -465,7 +466,7 @@ class Stream:
         self.probe = None
         found, suspected = self.limits
         rho = probe.autocorrelation(found)
-        self.account.hold_back(1.0 if rho else spendable(probe.autocorrelation(suspected)))
+        self.account.hold_back(spendable(0.5 / sqrt(probe.count) if rho else probe.autocorrelation(suspected)))
         if rho:
             self.past = Past(rho, self._daily())
             for detector in self.detectors:
