@@ -1,4 +1,4 @@
-"""ADWIN's average run length by `delta`: `python -m benchmarks.detection.adwin_table` (about 20 minutes on one core; seed 1).
+"""ADWIN's average run length by `delta`: `python -m benchmarks.detection.adwin_table` (some ten minutes on a quiet core; seed 1).
 
 Each law is drawn afresh and ADWIN (clock 32) begins anew after each false alarm, until `--alarms` alarms or `--values` values. As in
 a stream (core/streams.py) the first `WARMUP` values after an alarm are not judged; an alarm among them only resets ADWIN.
