@@ -74,7 +74,7 @@ class Ledger:
 
 
 class Account:
-    """What one stream owns of the ledger. `portion`: what of A each of its `detectors` budgeted detectors receives.
+    """What one stream owns of the ledger. `portion`: what of A each of its `detectors` budgeted detectors gets to spend.
 
     >>> ledger = Ledger(rate=0.001, max_step_ms=3_600_000)
     >>> one, other = Account(ledger, weight=1, detectors=2), Account(ledger, weight=3, detectors=1)
@@ -86,13 +86,14 @@ class Account:
     (0.125, 0.75)
     """
 
-    __slots__ = ("alarms", "earlier", "joined", "ledger", "paid", "portion", "start", "warnings", "weight")
+    __slots__ = ("alarms", "earlier", "joined", "ledger", "paid", "part", "portion", "start", "warnings", "weight", "whole")
 
     def __init__(self, ledger: Ledger, weight: int, detectors: int) -> None:
         self.ledger = ledger
         self.weight = weight if detectors else 0  # nobody there to spend it
         ledger.known += self.weight
-        self.portion = weight / detectors if detectors else 0.0
+        self.portion = self.whole = weight / detectors if detectors else 0.0
+        self.part = 1.0  # of what it receives that is spent
         self.joined = False
         self.paid = 0.0  # the level at the last value
         self.start = 0.0  # the level from which on it received
@@ -111,6 +112,11 @@ class Account:
         """What came in since it was last paid is nobody's: it is not judged for a while, but goes on owning its share."""
         self._start_at(self.ledger.level)
 
+    def hold_back(self, part: float) -> None:
+        """From now on only this part of what it receives is spent, where that is known to go further than it should."""
+        self.part = part
+        self.portion = self.whole * part
+
     def leave(self) -> None:
         """It is no longer judged; the others share what comes in from now on. It may join again."""
         if self.joined:
@@ -127,7 +133,7 @@ class Account:
         self.ledger.warnings += self.warnings
 
     def draw(self) -> float:
-        """What came in since the last value, for each of its detectors."""
+        """What came in since the last value, for each of its detectors to spend."""
         level = self.ledger.level
         amount = (level - self.paid) * self.portion
         self.paid = level
@@ -148,11 +154,12 @@ class Account:
 
     def state(self) -> Any:
         """Plain data."""
-        return [self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings]
+        return [self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings, self.part]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave, and its place in the ledger."""
-        self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings = state
+        self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings, part = state
+        self.hold_back(part)
         if self.joined:
             self.ledger.weight += self.weight
 

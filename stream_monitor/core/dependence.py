@@ -2,26 +2,34 @@
 
 Detectors are calibrated for exchangeable values. Where neighbours resemble each other they cry wolf: on an AR(1) with rho = .1, .3, .6 a
 detector that should raise 1 false alarm in 100,000 values raises 2, 34, 377. So a `Probe` measures the lag-1 autocorrelation of a stream's
-first values; beyond three of its standard deviations (1/sqrt(n)) the stream counts as dependent, and detectors read what its past
+first values; beyond two of its standard deviations (1/sqrt(n)) the stream counts as dependent, and detectors read what its past
 does not explain:
 
     numbers   w = (z - rho z') / sqrt(1 - rho^2), z' the score before: independent N(0, 1) for a Gaussian AR(1)
     bits      the share of ones among the values that followed a 0, or a 1, as the last one was (a Markov chain of order 1)
 
+Two of them and not more, since the two mistakes do not cost the same: a dependence of .1 that is missed multiplies false alarms by 2
+to 5, while one in 40 streams without any is taken for dependent, and sees a shift some 15% later. A stream beyond one of them is suspected:
+it is read as it is, but spends only a part of its share of the budget (`spendable`), which costs it no proof and some 10% of delay.
+Among rare ones two neighbours would be as much, so a single pair of them decides nothing. What is found is known to 1/sqrt(n) only: half of
+that counts as suspected still.
+
 The time of day is another thing of the past that may say something (core/daily.py): where it does, its `Day` comes first, and the above
 is of what the day leaves open. Longer memory is not covered, nor is a dependence that begins later or is too weak for the warm-up (below
-.095 in 1,000 values). So an alert of a dependent stream is called calibrated, and it carries the autocorrelation. What it costs: a shift
+.065 in 1,000 values). So an alert of a dependent stream is called calibrated, and it carries the autocorrelation. What it costs: a shift
 of d scores becomes one of d sqrt((1 - rho)/(1 + rho)), about what the dependence leaves to be known.
 """
 
 from __future__ import annotations
 
-from math import sqrt
+from math import exp, sqrt
 from typing import Any
 
 from stream_monitor.core.daily import SHARE, Day
 
 LIMIT = 3.0  # standard deviations of the autocorrelation of independent values
+FOUND, SUSPECTED = 2.0, 1.0  # the same, where a thousand values or so are looked at
+LEAST = 0.25  # of its share is left to a stream that is suspected
 HIGHEST = 0.98
 _FAR = 8.0  # scores reach no further by themselves
 
@@ -49,8 +57,8 @@ class Probe:
         self.left -= 1
         return self.left <= 0
 
-    def autocorrelation(self) -> float:
-        """Of the values taken, if it is more than chance explains; else 0."""
+    def autocorrelation(self, limit: float = LIMIT) -> float:
+        """Of the values taken, if it is more than so many standard deviations of what chance does; else 0."""
         n = self.count
         if n < 3:
             return 0.0
@@ -60,7 +68,8 @@ class Probe:
             return 0.0
         pairs = self._products - mean * (2 * self._sum - self._first - self._last) + (n - 1) * mean * mean
         found = min(pairs / n / variance, HIGHEST)
-        return found if found > LIMIT / sqrt(n) else 0.0
+        single = max(mean * mean, (1 - mean) ** 2) / n / variance  # what a pair of the rarer bits is worth; nothing worth a word for scores
+        return found if found - single > limit / sqrt(n) else 0.0
 
     def state(self) -> Any:
         """Plain data."""
@@ -72,6 +81,18 @@ class Probe:
         probe = cls(state[0])
         _, probe.count, probe._first, probe._last, probe._sum, probe._squares, probe._products = state
         return probe
+
+
+def spendable(rho: float) -> float:
+    """The part of its share by which a stream keeps to it though its values have this autocorrelation: 1 for none.
+
+    A sum's variance is (1 + rho) / (1 - rho) times what independent values would give it, so a run length of R takes a threshold for
+    R^(1 + 2 rho), about; R is taken to be 20,000.
+
+    >>> [round(spendable(rho), 2) for rho in (0.0, 0.03, 0.06, 0.5)]
+    [1.0, 0.55, 0.3, 0.25]
+    """
+    return max(LEAST, exp(-20 * rho))
 
 
 class Past:

@@ -33,7 +33,7 @@ from typing import Any
 
 from stream_monitor.core.alerting import Change, Desk, Event, Subject
 from stream_monitor.core.categories import category_name, key_of
-from stream_monitor.core.dependence import Probe
+from stream_monitor.core.dependence import LIMIT, Probe
 from stream_monitor.core.effects import of_counts
 from stream_monitor.core.history import History
 from stream_monitor.core.settings import DetectorSettings, DetectSettings
@@ -60,6 +60,7 @@ class MixStream(TalliedStream):
     __slots__ = ("names", "seen", "toward")
 
     mark_every = 1  # of 100 records
+    limits = LIMIT, LIMIT  # so few values that less than this is chance
 
     def __init__(
         self, subject: Subject, detectors: tuple[DetectorSettings, ...], settings: DetectSettings, desk: Desk, weight: int = 1

@@ -33,7 +33,7 @@ from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 from stream_monitor.core.volume import GRACE, METRIC, TICK, Volume
 
-FORMAT = 5  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+FORMAT = 6  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 _MAX_PARTITIONS = 100_000
 EXPLAINED = 8  # alerts of an incident that say what moved with them

@@ -17,13 +17,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from math import sqrt
 from typing import Any, NamedTuple
 
 from stream_monitor.core.aftermath import FEW, Aftermath
 from stream_monitor.core.alerting import TRANSITIONS, Case, Change, Desk, Episode, Event, State, Subject
 from stream_monitor.core.budget import Account
 from stream_monitor.core.daily import Day, Days, standard
-from stream_monitor.core.dependence import Past, Probe
+from stream_monitor.core.dependence import FOUND, SUSPECTED, Past, Probe, spendable
 from stream_monitor.core.detectors import Assurance, Detector, EDetector, Evidence, create
 from stream_monitor.core.early import Early
 from stream_monitor.core.effects import Counts
@@ -69,6 +70,7 @@ class Stream:
     numeric: bool
     law: Law
     mark_every = MARK_EVERY
+    limits = FOUND, SUSPECTED  # of the probe
 
     __slots__ = (
         "account", "aftermath", "compared", "count", "days", "desk", "detectors", "e", "e_at", "early", "episode", "explain", "held",
@@ -143,6 +145,7 @@ class Stream:
         self.compared = version
         self._take_up(deepcopy(reference))
         self.probe = other.probe and Probe.restored(deepcopy(other.probe.state()))
+        self.account.hold_back(other.account.part)
         self.past = other.past and Past.restored(deepcopy(other.past.state()))
         self.days = other.days and Days.restored(deepcopy(other.days.state()))
         if self.days is not None and not alone:
@@ -458,9 +461,12 @@ class Stream:
         """Whether what the e-detector reads has a known law, not only a simulated one."""
         return False
 
-    def _depend(self, rho: float) -> None:
+    def _depend(self, probe: Probe) -> None:
         """The probe is complete; detectors begin anew if they are to read something else from now on."""
         self.probe = None
+        found, suspected = self.limits
+        rho = probe.autocorrelation(found)
+        self.account.hold_back(spendable(0.5 / sqrt(probe.count) if rho else probe.autocorrelation(suspected)))
         if rho:
             self.past = Past(rho, self._daily())
             for detector in self.detectors:
@@ -579,7 +585,7 @@ class BinaryStream(Stream):
         self.count = count + 1
         self.total = self.raw = total + x
         if self.probe is not None and self.probe.take(x):
-            self._depend(self.probe.autocorrelation())
+            self._depend(self.probe)
         if self.past is not None:
             fired = self._dependent(x, *self.past.bit(x), mix(unit, self.salt))
             if self.episode is not None:
@@ -624,7 +630,7 @@ class BinaryStream(Stream):
         self.total += w
         self.raw += x
         if self.probe is not None and self.probe.take(w):
-            self._depend(self.probe.autocorrelation())
+            self._depend(self.probe)
         fired = self._dependent(x, seen, ones, bits)
         if self.episode is not None:
             value = x
@@ -720,7 +726,7 @@ class NumericStream(Stream):
         self.squares += z * z
         self.raw += x
         if self.probe is not None and self.probe.take(z):
-            self._depend(self.probe.autocorrelation())
+            self._depend(self.probe)
         if self.past is not None:
             z = self.past.unexplained(z)
         fired: list[int] | None = None

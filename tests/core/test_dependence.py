@@ -8,10 +8,15 @@ from math import sqrt
 import orjson
 import pytest
 
-from stream_monitor.core.dependence import Past, Probe
+from stream_monitor.core.alerting import Subject
+from stream_monitor.core.dependence import FOUND, SUSPECTED, Past, Probe, spendable
 from stream_monitor.core.detectors.adwin import Adwin
+from stream_monitor.core.events import Kind
 from stream_monitor.core.settings import DetectorSettings, DetectSettings, MonitorSettings
-from tests.support.observations import outcome, prediction, run
+from stream_monitor.core.streams import NumericStream
+from tests.support.observations import desk, outcome, prediction, run
+
+ALL = DetectSettings().default.detectors
 
 
 def regressive(count: int, rho: float, seed: int = 1) -> list[float]:
@@ -23,19 +28,57 @@ def regressive(count: int, rho: float, seed: int = 1) -> list[float]:
     return values
 
 
-def probed(values: list[float]) -> float:
+def probed(values: list[float], limit: float = FOUND) -> float:
     probe = Probe(len(values))
     assert [probe.take(x) for x in values] == [False] * (len(values) - 1) + [True]
-    return probe.autocorrelation()
+    return probe.autocorrelation(limit)
 
 
 def test_independent_values_are_seldom_called_dependent() -> None:
-    assert sum(probed(regressive(1_000, 0, seed)) > 0 for seed in range(300)) <= 3
+    assert sum(probed(regressive(1_000, 0, seed)) > 0 for seed in range(300)) <= 15, "one in 40 is expected"
+
+
+def test_a_weak_dependence_is_noticed_in_most_streams() -> None:
+    assert sum(probed(regressive(1_000, 0.1, seed)) > 0 for seed in range(100)) >= 75
+
+
+@pytest.mark.parametrize("rare", [1.0, 0.0])
+def test_a_single_pair_of_rare_bits_is_no_dependence(rare: float) -> None:
+    bits = [1.0 - rare] * 1_000
+    for at in (100, 101, 300, 500, 700):
+        bits[at] = rare
+    assert probed(bits) == 0
+    bits[301] = bits[701] = rare
+    assert probed(bits) > 0.3, "three pairs are"
 
 
 @pytest.mark.parametrize("rho", [0.3, 0.6, 0.9])
 def test_dependent_values_are_noticed_and_measured(rho: float) -> None:
     assert probed(regressive(1_000, rho)) == pytest.approx(rho, abs=0.1)
+
+
+def test_a_suspected_dependence_leaves_a_stream_less_to_spend_and_says_nothing_else() -> None:
+    subject = Subject.of("m", "v", None, "x", Kind.DATA_DRIFT, 0.0, 1.0)
+    stream, other = (NumericStream(subject, ALL, DetectSettings(), desk()) for _ in range(2))
+    values = regressive(1_001, 0, 49)
+    rho = probed(values[:1_000], SUSPECTED)
+    assert rho > 0 == probed(values[:1_000])
+    for i, x in enumerate(values):
+        stream.push(x, random.Random(i).getrandbits(64), i, i)
+    assert stream.past is None
+    assert stream.account.part == pytest.approx(spendable(rho), abs=0.1)
+    assert stream.account.part < 1
+    assert stream.account.portion == stream.account.part * stream.account.whole
+    other.restore(orjson.loads(orjson.dumps(stream.state())))
+    assert other.account.portion == stream.account.portion
+    ledger = stream.account.ledger
+    before = stream.account.received
+    ledger.move(1)
+    ledger.move(3_600_001)
+    drawn = stream.account.draw()
+    received = stream.account.received - before
+    assert received > 0
+    assert drawn * len(ALL) == pytest.approx(received * stream.account.part), "what it does not spend is received all the same"
 
 
 def test_neighbours_that_differ_more_than_chance_do_no_harm_and_are_not_dependent() -> None:

@@ -109,7 +109,7 @@ def test_a_warning_whose_evidence_fades_is_resolved_and_nothing_fired() -> None:
 
 def test_another_detector_may_make_it_fire() -> None:
     of = stream()
-    warning, fired, *_ = feed(of, bits(3_000, 0.1, 1) + bits(400, 0.17, 101) + bits(3_000, 0.1, 201))
+    warning, fired, *_ = feed(of, bits(3_000, 0.1, 2) + bits(400, 0.17, 107) + bits(3_000, 0.1, 201))
     assert (warning.detector, fired.detector) == ("e_detector", "adwin")
     assert (warning.status, fired.status, fired.id) == (Status.WARNING, Status.FIRING, warning.id)
 

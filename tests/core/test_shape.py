@@ -60,7 +60,7 @@ def test_a_ramp_is_gradual_from_where_it_begins_to_where_it_ends(numeric: bool) 
 
 
 def test_a_ramp_that_goes_on_is_waited_for_and_at_the_last_has_no_end() -> None:
-    alerts = told(lambda i: i / 7_000, LAST_LOOK + 2_000, numeric=False)
+    alerts = told(lambda i: i / 7_000, LAST_LOOK + 2_000, numeric=False, seed=2)
     update = alerts[1]
     assert update.details["shape"] == "gradual"
     assert update.position.offset > AT + LAST_LOOK - 1_000
