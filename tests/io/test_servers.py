@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.support import kafka as kafka_support
+from tests.support.redis import redis_binary
 from tests.support.servers import (
     KafkaServer,
     RedisServer,
@@ -133,6 +134,16 @@ def test_the_environment_names_the_shared_redis(redis_server: RedisServer, monke
         assert given.url == redis_server.url
         with pytest.raises(ServerError, match="start_redis"):
             given.kill()
+
+
+def test_the_environment_names_the_program_of_the_redis_that_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started, program = tmp_path / "started", tmp_path / "server"
+    program.write_text(f'#!/bin/sh\ntouch {started}\nexec {redis_binary()} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("STREAM_MONITOR_TEST_REDIS_SERVER", str(program))
+    with start_redis() as server, server.client() as client:
+        assert client.ping()
+    assert started.exists()
 
 
 def test_redis_refuses_to_evict_and_forgets_everything_when_killed() -> None:

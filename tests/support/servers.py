@@ -5,7 +5,7 @@
     STREAM_MONITOR_TEST_KAFKA=host:port      STREAM_MONITOR_TEST_REDIS=redis://host:port/0
 
 Otherwise, and always for tests that stop, kill or pause a server, one is started for the run: `start_kafka`,
-`start_redis`, `start_redis_cluster`.
+`start_redis`, `start_redis_cluster`. STREAM_MONITOR_TEST_REDIS_SERVER=/usr/bin/redis-server names the program of these.
 """
 
 from __future__ import annotations
