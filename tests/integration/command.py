@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,11 +52,17 @@ class Setting:
         )
 
     def run(self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 180) -> subprocess.CompletedProcess[str]:
-        """Runs a command with this configuration."""
-        return subprocess.run(
-            [*COMMAND, *arguments, "--config", str(self.file)],
-            capture_output=True, text=True, env=read_environment(env or {}), timeout=timeout, check=False,
-        )  # fmt: skip
+        """Runs a command with this configuration. One that does not come to an end says where its threads are."""
+        asked = [*COMMAND, *arguments, "--config", str(self.file)]
+        environment = read_environment({"PYTHONFAULTHANDLER": "1", **(env or {})})
+        with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            try:
+                out, said = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)
+                _, said = process.communicate()
+                raise AssertionError(f"{' '.join(arguments)} did not end within {timeout:.0f} s:\n{said[-12_000:]}") from None
+        return subprocess.CompletedProcess(asked, process.returncode, out, said)
 
     def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Starts a command with this configuration."""
