@@ -14,6 +14,7 @@ from stream_monitor.core.fairness import Fairness
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
 from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
+from stream_monitor.core.observations import Labelled, Predicted
 from stream_monitor.core.service_levels import scope_class
 from stream_monitor.core.signals import CROSS, NUMBERS, Plan, Scope, Task, Watched, is_wrong
 
@@ -86,31 +87,30 @@ class Version:
         """A label came, dated `labelled` (ms), that was too late to be joined."""
         self._came(1, request_id, slices, labelled, offset)
 
-    def outcome(self, prediction: dict[str, Any], feedback: dict[str, Any], offset: int) -> Outcome:
+    def outcome(self, prediction: Predicted, feedback: Labelled, offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""
-        time, answer, label = prediction["timestamp"], prediction["prediction"], feedback["label"]
-        slices, kept = prediction.get("slices"), self.plan.kept_keys
+        time, slices, kept = prediction.timestamp, prediction.slices, self.plan.kept_keys
         if type(slices) is not dict:
             slices = None
         elif kept is not None:
             slices = {key: value for key, value in slices.items() if key in kept} if kept else None
         if self.plan.judges_error_only:
-            return Outcome(time, offset, answer, label, prediction["request_id"], slices or None)
-        weight: Any = feedback.get("weight")
+            return Outcome(time, offset, prediction.prediction, feedback.label, prediction.request_id, slices or None)
+        weight: Any = feedback.weight
         if weight is None:
-            weight = prediction.get("weight")
+            weight = prediction.weight
         if type(weight) not in NUMBERS or not weight > 0:
             weight = None  # the gate lets no other one in
         return Outcome(
             time,
             offset,
-            answer,
-            label,
-            prediction["request_id"],
+            prediction.prediction,
+            feedback.label,
+            prediction.request_id,
             slices or None,
-            feedback["timestamp"] - time,
+            feedback.timestamp - time,
             weight,
-            losses(prediction.get("scores"), label),
+            losses(prediction.scores, feedback.label),
         )
 
     def end(self, event: Event, offset: int) -> None:
