@@ -206,12 +206,12 @@ class Monitor:
     def _outcome(self, one: Outcome | None, offset: int) -> bool:
         if one is None:
             return False
-        self._count("outcomes")
-        prediction, feedback = one.prediction, one.feedback
+        counts, prediction, feedback = self._counts, one.prediction, one.feedback
+        counts["outcomes"] = counts.get("outcomes", 0) + 1
         time, labelled = prediction.timestamp, feedback.timestamp
         version = self._heard_of((prediction.model, prediction.model_version), labelled if labelled > time else time, offset)
         matured = version.answered(version.outcome(prediction, feedback, offset), labelled, one.origin)
-        self._counts["matured"] = self._counts.get("matured", 0) + matured
+        counts["matured"] = counts.get("matured", 0) + matured
         if self._wide and (wide := self._wide.get(prediction.model)) is not None:
             wide.heard = self._clock.now, offset
             wide.whole.conflicting.push(0, _unit(feedback.request_id), labelled, offset)  # type: ignore[union-attr]  # see _note_wide
@@ -297,8 +297,8 @@ class Monitor:
         self._wake = min(self._look, desk.silences.next_end)
 
     def _heard_of(self, name: tuple[str, str], time: int, offset: int) -> Version:
-        now = self._clock.move(time)
-        self._desk.move(now)
+        now = self._desk.clock = self._clock.move(time)
+        self._ledger.move(now)
         version = self._versions.get(name)
         if version is None:
             version = self._admit(name, offset)

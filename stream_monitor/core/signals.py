@@ -93,6 +93,7 @@ class Plan:
         self.slices_free = bool(monitor.slices) and (
             any(not is_label_only((p,)) for p in monitor.slice_metrics) or not all(map(is_labelled, limits))
         )
+        self.covers = self.wants(UNLABELLED, False)
         self.covers_slices = self.wants(UNLABELLED, True)
         self.late_in_slices = self.wants(LATE, True)
         self.free = reads_predictions(monitor)

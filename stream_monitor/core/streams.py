@@ -572,22 +572,24 @@ class BinaryStream(Stream):
         if not self.left:
             self._mark(time, offset)
         self.left -= 1
-        if self.past is not None and self.past.day is not None:
-            self._of_day(self.past, x, mix(unit, self.salt), time, offset)
+        past = self.past
+        if past is not None and past.day is not None:
+            self._of_day(past, x, mix(unit, self.salt), time, offset)
             return
         count, total = self.count, self.total
         self.count = count + 1
         self.total = self.raw = total + x
         if self.probe is not None and self.probe.take(x):
             self._depend(self.probe.autocorrelation())
-        if self.past is not None:
-            fired = self._dependent(x, *self.past.bit(x), mix(unit, self.salt))
+            past = self.past
+        fired: list[int] | None = None
+        if past is not None:
+            fired = self._dependent(x, *past.bit(x), mix(unit, self.salt))
             if self.episode is not None:
                 self._follow(x, x, time, offset)
             if fired:
                 self._alarm(fired, time, offset)
             return
-        fired = []
         e = self.e
         if e is not None:
             self.held = held = self.held + 1
