@@ -47,7 +47,8 @@ class Clock:
             self.records += 1
             self.now = max(self.now, time) if self.records > 1 else time
         elif time > self.now:
-            self.now = min(time, self.now + self.step)
+            reach = self.now + self.step
+            self.now = time if time < reach else reach
         return self.now
 
 

@@ -103,6 +103,7 @@ class Plan:
         self.kept_keys = None if self.all_slices and self.slices_judged else frozenset(monitor.protected)
         if self.kept_keys is not None and self.slices_judged:
             self.kept_keys |= self.slice_keys
+        self.kept_key = next(iter(self.kept_keys)) if self.kept_keys and len(self.kept_keys) == 1 else None  # where it is just one
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
         # The scope of the version that a new one begins with, for a slice or the whole; always None in a version that began by itself.
         self.ancestor: Callable[[Slice | None], Scope | None] = _no_ancestor

@@ -95,6 +95,8 @@ class Version:
         time, slices, kept = prediction.timestamp, prediction.slices, self.plan.kept_keys
         if type(slices) is not dict:
             slices = None
+        elif (key := self.plan.kept_key) is not None:
+            slices = {key: slices[key]} if key in slices else None
         elif kept is not None:
             slices = {key: value for key, value in slices.items() if key in kept} if kept else None
         if self.plan.judges_error_only:
