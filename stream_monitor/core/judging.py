@@ -101,8 +101,10 @@ class Judging:
 
     def error(self, error: float, numeric: bool, unit: int, time: int, offset: int) -> None:
         """Takes the error of an outcome, which is all where nothing else is asked for."""
-        streams = self._streams
-        stream = streams["error"] if "error" in streams else self._begin("error", numeric)
+        try:
+            stream = self._streams["error"]
+        except KeyError:
+            stream = self._begin("error", numeric)
         if stream is not None:
             stream.push(error if error < HUGE else HUGE, unit, time, offset)
 

@@ -17,6 +17,7 @@ prediction is mature: until the version's label clock has passed prediction time
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
@@ -46,7 +47,8 @@ class Clock:
             self.records += 1
             self.now = max(self.now, time) if self.records > 1 else time
         elif time > self.now:
-            self.now = min(time, self.now + self.step)
+            reach = self.now + self.step
+            self.now = time if time < reach else reach
         return self.now
 
 
@@ -54,9 +56,12 @@ class LabelClock:
     """How far the labels have been read. `origin` is a partition of the journal and the number of these.
 
     A partition that has not been heard of for 20,000 outcomes is waited for no longer, until it is heard of again.
+
+    `now`: up to when (ms) the labels have been read everywhere; 0 before that can be said. It is looked for only when it can have changed:
+    clocks do not go back, so the one that shows the least must have moved, or been given up, or another one have begun to count.
     """
 
-    __slots__ = ("_clocks", "_heard", "_partitions", "_seen", "_step")
+    __slots__ = ("_clocks", "_heard", "_least", "_partitions", "_seen", "_step", "_until", "now")
 
     def __init__(self, step: int) -> None:
         self._step = step
@@ -64,25 +69,41 @@ class LabelClock:
         self._heard: dict[int, int] = {}  # how many outcomes had been seen then
         self._partitions = 1
         self._seen = 0
+        self._least: int | None = None  # the partition whose clock shows `now`
+        self._until = 0  # outcomes seen by which it is to be looked for again
+        self.now = 0
 
     def move(self, time: int, origin: tuple[int, int] = (0, 1)) -> int:
         """An outcome came whose label is dated `time` (ms). Answers what its own partition's clock shows then."""
-        partition, self._partitions = origin
+        partition, partitions = origin
         self._seen = seen = self._seen + 1
-        self._heard[partition] = seen
         clock = self._clocks.get(partition)
         if clock is None:
             clock = self._clocks[partition] = Clock(self._step)
-        return clock.move(time)
+            stays = False
+        else:
+            stays = partition != self._least and seen < self._until and seen - self._heard[partition] < AWAITED
+        own = clock.move(time)
+        self._heard[partition] = seen
+        if not stays or partitions != self._partitions:
+            self._partitions = partitions
+            if partitions == 1 and len(self._clocks) == 1:
+                self._least, self.now = partition, own
+            else:
+                self._look()
+        return own
 
-    @property
-    def now(self) -> int:
-        """Up to when (ms) the labels have been read everywhere; 0 before that can be said."""
-        clocks = self._clocks
-        if self._seen > AWAITED:
-            last = self._seen - AWAITED
-            return min((clock.now for p, clock in clocks.items() if self._heard[p] > last), default=0)
-        return min(clock.now for clock in clocks.values()) if len(clocks) >= self._partitions else 0
+    def _look(self) -> None:
+        """Looks for the clock that shows the least."""
+        clocks, heard, seen = self._clocks, self._heard, self._seen
+        counting: Iterable[int] = clocks
+        if seen > AWAITED:
+            counting = [p for p in clocks if seen - heard[p] < AWAITED]
+        elif len(clocks) < self._partitions:
+            counting = ()
+        self._least = least = min(counting, key=lambda p: clocks[p].now, default=None)
+        self.now = 0 if least is None else clocks[least].now
+        self._until = AWAITED + (heard[least] if seen > AWAITED and least is not None else 1)
 
     def state(self) -> Any:
         """Plain data."""
@@ -95,6 +116,7 @@ class LabelClock:
             self._heard[partition] = heard
             clock = self._clocks[partition] = Clock(self._step)
             clock.now, clock.records = now, records
+        self._look()
 
 
 class Outcome(NamedTuple):
@@ -152,23 +174,24 @@ class Maturity:
     def take(self, outcome: Outcome, labelled: int, origin: tuple[int, int] = (0, 1)) -> list[Outcome]:
         """An outcome came, labelled at event time `labelled` (ms). Answers those that are mature now, in their order."""
         own = self.clock.move(labelled, origin)
-        clock = self.clock.now
-        if self.wait == 0:
+        wait = self.wait
+        if wait == 0:
             return [outcome]
-        if self.wait is not None:
-            self.left = max(self.left, clock - self.wait)
-        late = outcome.time < self.left or (outcome.time, outcome.offset) < self.turn
+        clock, time, heap = self.clock.now, outcome.time, self.heap
+        if wait is not None and clock - wait > self.left:
+            self.left = clock - wait
+        late = time < self.left or outcome < self.turn
         if late:
             self.late += 1
         else:
-            heappush(self.heap, outcome)
-        if self.wait is None:
-            self._learn(own - outcome.time, outcome.time, clock)
+            heappush(heap, outcome)
+        if wait is None:
+            self._learn(own - time, time, clock)
         elif not self.fixed and (again := self._watch(late, outcome.offset)):
             return again
-        heap = self.heap
         ready: list[Outcome] = []
-        while heap and heap[0].time <= self.left:
+        left = self.left
+        while heap and heap[0][0] <= left:
             ready.append(heappop(heap))
         while len(heap) > self.limit:
             first = heappop(heap)

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
+from stream_monitor.core import observations
 from stream_monitor.core.alerting import Case, Desk, Event, State, is_early
 from stream_monitor.core.attribution import FEW, differs, explain
 from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
@@ -27,15 +28,15 @@ from stream_monitor.core.events import ALL_VERSIONS, Alert, Slice
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.intervals import of_share
 from stream_monitor.core.maturity import Clock, LabelClock
+from stream_monitor.core.observations import Outcome, is_feedback, is_prediction
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CLASSES, CONFLICTING, Plan, Room, Scope, Watched, reads_predictions
+from stream_monitor.core.signals import CONFLICTING, Plan, Room, Scope, Watched, reads_predictions
 from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 from stream_monitor.core.volume import GRACE, METRIC, TICK, Volume
 
 FORMAT = 6  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
-_MAX_PARTITIONS = 100_000
 EXPLAINED = 8  # alerts of an incident that say what moved with them
 LATER = 3  # times as many values as an alarm had, until its alert is explained once more
 
@@ -75,25 +76,27 @@ class Monitor:
         if self._label_only and value.startswith(_PREDICTION):
             self._counts["predictions"] = self._counts.get("predictions", 0) + 1
             return []
-        try:
-            record = read(value)
-            kind = record["record"]
-        except (ValueError, KeyError, TypeError):
-            kind = None
-        if kind == "outcome":
-            understood = self._outcome(record, offset)
-        elif kind == "prediction":
-            understood = self._prediction(record.get("prediction"), offset)
-        elif kind == "feedback_issue":
-            understood = self._issue(record, offset)
-        elif kind == "control":
-            understood = self._control(record, offset)
-        else:
-            understood = False
+        one = observations.at_once(value) if value.startswith(observations.BEGINS) else None
+        understood = self._outcome(one, offset) if one is not None else self._read(value, offset)
         if not understood:
             self._count("not_understood")
         desk = self._desk
         return self._told(offset) if desk.out or desk.due else []
+
+    def _read(self, value: bytes, offset: int) -> bool:
+        """A record of any kind, whatever it holds. Whether it makes sense."""
+        try:
+            record = read(value)
+            kind = record["record"]
+        except (ValueError, KeyError, TypeError):
+            return False
+        if kind == "outcome":
+            return self._outcome(observations.of(record), offset)
+        if kind == "prediction":
+            return self._prediction(record.get("prediction"), offset)
+        if kind == "feedback_issue":
+            return self._issue(record, offset)
+        return kind == "control" and self._control(record, offset)
 
     def _told(self, offset: int) -> list[Alert]:
         """The events of this record, their alerts explained."""
@@ -175,11 +178,11 @@ class Monitor:
         ]
 
     def _prediction(self, prediction: Any, offset: int) -> bool:
-        if not _is_prediction(prediction):
+        if not is_prediction(prediction):
             return False
         self._count("predictions")
         time = prediction["timestamp"]
-        version = self._heard_of(prediction, time, offset)
+        version = self._heard_of((prediction["model"], prediction["model_version"]), time, offset)
         version.predicted(prediction, time, offset)
         if self._tells_volume:
             self._volume(prediction["model"], time, offset)
@@ -200,18 +203,18 @@ class Monitor:
             for known in self._volumes.values():
                 known.over(minute, offset)
 
-    def _outcome(self, record: dict[str, Any], offset: int) -> bool:
-        prediction, feedback = record.get("prediction"), record.get("feedback")
-        if prediction is None or feedback is None or not _is_prediction(prediction) or not _is_feedback(feedback):
+    def _outcome(self, one: Outcome | None, offset: int) -> bool:
+        if one is None:
             return False
-        self._count("outcomes")
-        labelled = feedback["timestamp"]
-        version = self._heard_of(prediction, max(prediction["timestamp"], labelled), offset)
-        matured = version.answered(version.outcome(prediction, feedback, offset), labelled, _origin(record))
-        self._counts["matured"] = self._counts.get("matured", 0) + matured
-        if self._wide and (wide := self._wide.get(prediction["model"])) is not None:
+        counts, prediction, feedback = self._counts, one.prediction, one.feedback
+        counts["outcomes"] = counts.get("outcomes", 0) + 1
+        time, labelled = prediction.timestamp, feedback.timestamp
+        version = self._heard_of((prediction.model, prediction.model_version), labelled if labelled > time else time, offset)
+        matured = version.answered(version.outcome(prediction, feedback, offset), labelled, one.origin)
+        counts["matured"] = counts.get("matured", 0) + matured
+        if self._wide and (wide := self._wide.get(prediction.model)) is not None:
             wide.heard = self._clock.now, offset
-            wide.whole.conflicting.push(0, _unit(feedback), labelled, offset)  # type: ignore[union-attr]  # see _note_wide
+            wide.whole.conflicting.push(0, _unit(feedback.request_id), labelled, offset)  # type: ignore[union-attr]  # see _note_wide
         return True
 
     def _issue(self, record: dict[str, Any], offset: int) -> bool:
@@ -222,11 +225,12 @@ class Monitor:
         prediction: Any = record.get("prediction")
         feedback: Any = record.get("feedback")
         model = record.get("model")
-        if not _is_feedback(feedback):
+        if not is_feedback(feedback):
             return True
         time = feedback["timestamp"]
-        if issue == "late" and _is_prediction(prediction):
-            version = self._heard_of(prediction, max(prediction["timestamp"], time), offset)
+        if issue == "late" and is_prediction(prediction):
+            name = prediction["model"], prediction["model_version"]
+            version = self._heard_of(name, max(prediction["timestamp"], time), offset)
             version.late(prediction["request_id"], prediction.get("slices"), time, offset)
         elif issue == "conflicting" and type(model) is str:
             self._conflict(model, feedback, offset)
@@ -241,14 +245,14 @@ class Monitor:
             if rare.stream is None:
                 versions = [version for (of, _), version in self._versions.items() if of == model]
                 rare.zeros, rare.since = sum(v.labels for v in versions), min(v.whole.since for v in versions)
-            rare.push(1, _unit(feedback), feedback["timestamp"], offset)
+            rare.push(1, _unit(feedback.get("request_id")), feedback["timestamp"], offset)
             self._note_wide(model, wide)
 
     def _all_versions(self, model: str, time: int, offset: int) -> Version | None:
         """What stands for all versions of a model, if there is room: it makes no other version go."""
         if (model, ALL_VERSIONS) not in self._versions and len(self._versions) >= self._settings.max_versions:
             return None
-        return self._heard_of({"model": model, "model_version": ALL_VERSIONS}, time, offset)
+        return self._heard_of((model, ALL_VERSIONS), time, offset)
 
     def _note_wide(self, model: str, wide: Version) -> None:
         if wide.whole.volume is not None:
@@ -292,10 +296,9 @@ class Monitor:
             self._count("silences_refused")
         self._wake = min(self._look, desk.silences.next_end)
 
-    def _heard_of(self, prediction: dict[str, Any], time: int, offset: int) -> Version:
-        now = self._clock.move(time)
-        self._desk.move(now)
-        name = prediction["model"], prediction["model_version"]
+    def _heard_of(self, name: tuple[str, str], time: int, offset: int) -> Version:
+        now = self._desk.clock = self._clock.move(time)
+        self._ledger.move(now)
         version = self._versions.get(name)
         if version is None:
             version = self._admit(name, offset)
@@ -435,18 +438,21 @@ class Monitor:
         """Puts back the outcome at `offset` (< `at`) if it waited when a snapshot without the waiting was taken."""
         if value.startswith(_PREDICTION):
             return
-        try:
-            record = read(value)
-            if record["record"] != "outcome":
+        one = observations.at_once(value) if value.startswith(observations.BEGINS) else None
+        if one is None:
+            try:
+                record = read(value)
+                if record["record"] != "outcome":
+                    return
+            except (ValueError, KeyError, TypeError):
                 return
-        except (ValueError, KeyError, TypeError):
-            return
-        prediction, feedback = record.get("prediction"), record.get("feedback")
-        if not _is_prediction(prediction) or not _is_feedback(feedback):
-            return
-        version = self._versions.get((prediction["model"], prediction["model_version"]))
+            one = observations.of(record)
+            if one is None:
+                return
+        prediction = one.prediction
+        version = self._versions.get((prediction.model, prediction.model_version))
         if version is not None:
-            version.maturity.refill(version.outcome(prediction, feedback, offset))
+            version.maturity.refill(version.outcome(prediction, one.feedback, offset))
 
     def carry_over(self, firing: Iterable[Alert], offset: int) -> list[Alert]:
         """Takes up the alerts that readers of the alert topic hold for firing, where this state was not built by what published them.
@@ -480,28 +486,5 @@ def _matches(monitor: MonitorSettings, model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in monitor.models)
 
 
-def _unit(feedback: dict[str, Any]) -> int:
-    return unit_of(str(feedback.get("request_id")).encode("utf-8", "replace"))
-
-
-def _origin(record: dict[str, Any]) -> tuple[int, int]:
-    """Which partition of the journal an outcome came by, and how many there are; one of one where it does not say."""
-    partition, partitions = record.get("partition"), record.get("partitions")
-    if type(partition) is int and type(partitions) is int and 0 <= partition < partitions <= _MAX_PARTITIONS:
-        return partition, partitions
-    return 0, 1
-
-
-def _is_prediction(value: Any) -> bool:
-    get = value.get if type(value) is dict else {}.get
-    return (
-        type(get("model")) is str
-        and type(get("model_version")) is str
-        and type(get("timestamp")) is int
-        and type(get("request_id")) is str
-        and type(get("prediction")) in CLASSES
-    )
-
-
-def _is_feedback(value: Any) -> bool:
-    return type(value) is dict and type(value.get("timestamp")) is int and type(value.get("label")) in CLASSES
+def _unit(request_id: Any) -> int:
+    return unit_of(str(request_id).encode("utf-8", "replace"))

@@ -13,8 +13,9 @@ not from a generator: the same log gives the same scores.
 
 from __future__ import annotations
 
+import statistics
 from bisect import bisect_left, bisect_right, insort
-from statistics import NormalDist
+from collections.abc import Callable
 from typing import Any
 
 SAMPLE = 1_000
@@ -24,7 +25,8 @@ _BLOCK = 16  # bins whose counts are summed together: the sum of the bins below 
 _MASK = 2**53 - 1
 _SCALE = 2.0**-53
 _BELOW_ONE = 1.0 - 2.0**-53
-_inverse = NormalDist().inv_cdf
+_quantile: Callable[[float, float, float], float] = statistics._normal_dist_inv_cdf  # type: ignore[attr-defined]
+"""What `NormalDist.inv_cdf` calls with its mean and deviation, after checks that cost as much again."""
 
 
 def salt_of(digest: str) -> int:
@@ -41,7 +43,9 @@ def binary_score(x: float, count: float, total: float, bits: int) -> float:
     """The normal score of `x` (0 or 1) after `count` values with the sum `total`; `bits` from `mix`."""
     # A 0 ties with count - total values and has none below it; a 1 ties with `total` and has none above it, so it is seen from the top.
     v = bits * _SCALE
-    return -_inverse(v * ((total + 1) / (count + 1))) if x else _inverse(v * ((count - total + 1) / (count + 1)))
+    if x:
+        return -_quantile(v * ((total + 1) / (count + 1)), 0.0, 1.0)
+    return _quantile(v * ((count - total + 1) / (count + 1)), 0.0, 1.0)
 
 
 class Ranks:
@@ -76,7 +80,7 @@ class Ranks:
             if count + 1 == SAMPLE:
                 self._freeze()
         u = (less + bits * _SCALE * (equal + 1)) / (count + 1)
-        return _inverse(u if u < 1.0 else _BELOW_ONE)
+        return _quantile(u if u < 1.0 else _BELOW_ONE, 0.0, 1.0)
 
     def score(self, x: float, bits: int) -> float:
         """As `learn`, but `x` is not taken in."""
@@ -87,7 +91,7 @@ class Ranks:
             less = bisect_left(self.sample, x)
             equal = bisect_right(self.sample, x, less) - less
         u = (less + bits * _SCALE * (equal + 1)) / (self.count + 1)
-        return _inverse(u if u < 1.0 else _BELOW_ONE)
+        return _quantile(u if u < 1.0 else _BELOW_ONE, 0.0, 1.0)
 
     def centers(self, parts: int) -> list[float]:
         """The means of the `parts` parts of the reference with equally many values, about (a divisor of 256)."""

@@ -23,11 +23,11 @@ MAX_TIME = 2**53 - 1  # ms; what a double holds exactly, since Lua has no other 
 
 T = TypeVar("T")
 
-_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Time = Annotated[int, Meta(ge=0, le=MAX_TIME)]
 _Id = Annotated[str, Meta(min_length=1)]
 _Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
-_Label = str | bool | _Int64 | float
+Label = str | bool | Int64 | float
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Positive = Annotated[float, Meta(gt=0)]
 _NotNegative = Annotated[float, Meta(ge=0)]
@@ -40,10 +40,10 @@ class Prediction(Struct, gc=False):
     model: _Name
     model_version: _Name
     timestamp: _Time
-    prediction: _Label
+    prediction: Label
     score: _Share | None = None
     scores: dict[str, _Share] | None = None
-    features: dict[str, str | bool | _Int64 | float | None] | None = None
+    features: dict[str, str | bool | Int64 | float | None] | None = None
     slices: dict[str, str] | None = None
     weight: _Positive | None = None
     latency_ms: _NotNegative | None = None
@@ -53,7 +53,7 @@ class Feedback(Struct, gc=False):
     """See schemas/feedback.json."""
 
     request_id: _Id
-    label: _Label
+    label: Label
     timestamp: _Time
     weight: _Positive | None = None
 
@@ -73,7 +73,8 @@ def feedbacks(values: list[bytes]) -> list[Feedback] | None:
 
 
 def _each(decode: Callable[[bytes], T], values: list[bytes]) -> list[T] | None:
-    if not _is_text(values):
+    # Halves of a character in two messages may make one here, but then neither is JSON.
+    if not is_text(b"".join(values)):
         return None
     try:
         return [decode(value) for value in values]
@@ -81,13 +82,12 @@ def _each(decode: Callable[[bytes], T], values: list[bytes]) -> list[T] | None:
         return None
 
 
-def _is_text(values: list[bytes]) -> bool:
-    """Whether all are UTF-8. (Halves of a character in two messages may make one here, but then neither is JSON.)"""
-    text = b"".join(values)
-    if text.isascii():
+def is_text(value: bytes) -> bool:
+    """Whether it is UTF-8."""
+    if value.isascii():
         return True
     try:
-        text.decode()
+        value.decode()
     except UnicodeDecodeError:
         return False
     return True

@@ -93,6 +93,7 @@ class Plan:
         self.slices_free = bool(monitor.slices) and (
             any(not is_label_only((p,)) for p in monitor.slice_metrics) or not all(map(is_labelled, limits))
         )
+        self.covers = self.wants(UNLABELLED, False)
         self.covers_slices = self.wants(UNLABELLED, True)
         self.late_in_slices = self.wants(LATE, True)
         self.free = reads_predictions(monitor)
@@ -102,6 +103,7 @@ class Plan:
         self.kept_keys = None if self.all_slices and self.slices_judged else frozenset(monitor.protected)
         if self.kept_keys is not None and self.slices_judged:
             self.kept_keys |= self.slice_keys
+        self.kept_key = next(iter(self.kept_keys)) if self.kept_keys and len(self.kept_keys) == 1 else None  # where it is just one
         self.slice_error_only = self.error_only or all(p == "error" for p in monitor.slice_metrics)
         # The scope of the version that a new one begins with, for a slice or the whole; always None in a version that began by itself.
         self.ancestor: Callable[[Slice | None], Scope | None] = _no_ancestor

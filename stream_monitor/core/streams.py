@@ -578,22 +578,24 @@ class BinaryStream(Stream):
         if not self.left:
             self._mark(time, offset)
         self.left -= 1
-        if self.past is not None and self.past.day is not None:
-            self._of_day(self.past, x, mix(unit, self.salt), time, offset)
+        past = self.past
+        if past is not None and past.day is not None:
+            self._of_day(past, x, mix(unit, self.salt), time, offset)
             return
         count, total = self.count, self.total
         self.count = count + 1
         self.total = self.raw = total + x
         if self.probe is not None and self.probe.take(x):
             self._depend(self.probe)
-        if self.past is not None:
-            fired = self._dependent(x, *self.past.bit(x), mix(unit, self.salt))
+            past = self.past
+        fired: list[int] | None = None
+        if past is not None:
+            fired = self._dependent(x, *past.bit(x), mix(unit, self.salt))
             if self.episode is not None:
                 self._follow(x, x, time, offset)
             if fired:
                 self._alarm(fired, time, offset)
             return
-        fired = []
         e = self.e
         if e is not None:
             self.held = held = self.held + 1
@@ -716,33 +718,31 @@ class NumericStream(Stream):
         if not self.left:
             self._mark(time, offset)
         self.left -= 1
-        bits = mix(unit, self.salt)
-        if self.past is None or self.past.day is None:
-            z = self.ranks.learn(x, bits)
-        else:
-            z = self.past.day.unexplained(self.ranks.score(x, bits), time)
+        past, bits = self.past, mix(unit, self.salt)
+        day, ranks = None if past is None else past.day, self.ranks
+        z = ranks.learn(x, bits) if day is None else day.unexplained(ranks.score(x, bits), time)
+        square = z * z
         self.count += 1
         self.total += z
-        self.squares += z * z
+        self.squares += square
         self.raw += x
         if self.probe is not None and self.probe.take(z):
             self._depend(self.probe)
-        if self.past is not None:
-            z = self.past.unexplained(z)
+            past = self.past
+        if past is not None:
+            z = past.unexplained(z)
+            square = z * z
         fired: list[int] | None = None
         e = self.e
         if e is not None:
             self.held = held = self.held + 1
             self.held_sum += z
-            self.held_squares += z * z
+            self.held_squares += square
             if held >= e.due and self._look(e):
                 fired = [self.e_at]  # type: ignore[list-item]
         elif self.count > self.warmup and not self.judged:
             self._judge()
         for i, update in self.on_value:
-            if update(z):
-                fired = [*(fired or ()), i]
-        for i, update in self.on_score:
             if update(z):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
@@ -761,6 +761,7 @@ class NumericStream(Stream):
     def _bind(self) -> None:
         super()._bind()
         self.on_value += [(i, _above(update)) for i, update in self.on_bit]
+        self.on_value += self.on_score  # a value is a score
 
     def _look(self, e: EDetector) -> bool:
         """Shows the e-detector what was held for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from stream_monitor.core.alerting import Event
@@ -14,8 +15,11 @@ from stream_monitor.core.fairness import Fairness
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
 from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
+from stream_monitor.core.observations import Labelled, Predicted
 from stream_monitor.core.service_levels import scope_class
 from stream_monitor.core.signals import CROSS, NUMBERS, Plan, Scope, Task, Watched, is_wrong
+
+_outcome = partial(tuple.__new__, Outcome)  # half the price of Outcome(...)
 
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 
@@ -71,12 +75,12 @@ class Version:
         """A label came, dated `labelled` (ms), by way of a partition of the journal. Answers how many outcomes became mature by it."""
         if self.task is None:
             self._decide(outcome.prediction)
-        ready = self.maturity.take(outcome, labelled, origin)
-        wait = self.maturity.wait
-        if wait and labelled - outcome.time <= wait:
+        plan, maturity = self.plan, self.maturity
+        ready = maturity.take(outcome, labelled, origin)
+        if plan.covers and (wait := maturity.wait) and labelled - outcome.time <= wait:
             self._covered(outcome.time, outcome.slices)
         self.labels += 1
-        if self.plan.late_in_slices or (self.whole.late is not None and self.whole.late.stream is not None):
+        if plan.late_in_slices or ((late := self.whole.late) is not None and late.stream is not None):
             self._came(0, outcome.request_id, outcome.slices, labelled, outcome.offset)
         for one in ready:
             self._judge(one)
@@ -86,31 +90,32 @@ class Version:
         """A label came, dated `labelled` (ms), that was too late to be joined."""
         self._came(1, request_id, slices, labelled, offset)
 
-    def outcome(self, prediction: dict[str, Any], feedback: dict[str, Any], offset: int) -> Outcome:
+    def outcome(self, prediction: Predicted, feedback: Labelled, offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""
-        time, answer, label = prediction["timestamp"], prediction["prediction"], feedback["label"]
-        slices, kept = prediction.get("slices"), self.plan.kept_keys
+        time, slices, kept = prediction.timestamp, prediction.slices, self.plan.kept_keys
         if type(slices) is not dict:
             slices = None
+        elif (key := self.plan.kept_key) is not None:
+            slices = {key: slices[key]} if key in slices else None
         elif kept is not None:
             slices = {key: value for key, value in slices.items() if key in kept} if kept else None
         if self.plan.judges_error_only:
-            return Outcome(time, offset, answer, label, prediction["request_id"], slices or None)
-        weight: Any = feedback.get("weight")
+            return _outcome((time, offset, prediction.prediction, feedback.label, prediction.request_id, slices or None, 0, None, None))
+        weight: Any = feedback.weight
         if weight is None:
-            weight = prediction.get("weight")
+            weight = prediction.weight
         if type(weight) not in NUMBERS or not weight > 0:
             weight = None  # the gate lets no other one in
         return Outcome(
             time,
             offset,
-            answer,
-            label,
-            prediction["request_id"],
+            prediction.prediction,
+            feedback.label,
+            prediction.request_id,
             slices or None,
-            feedback["timestamp"] - time,
+            feedback.timestamp - time,
             weight,
-            losses(prediction.get("scores"), label),
+            losses(prediction.scores, feedback.label),
         )
 
     def end(self, event: Event, offset: int) -> None:
@@ -170,11 +175,19 @@ class Version:
         else:
             self._count("labels_of_another_type")
             return
-        unit = unit_of(request_id.encode()) if numeric or self.plan.reads_scores or not self.plan.judges_error_only else 0
+        plan = self.plan
+        error_only = plan.judges_error_only
+        unit = unit_of(request_id.encode()) if numeric or plan.reads_scores or not error_only else 0
+        if error_only:  # then so do the slices
+            self.whole.judging.error(error, numeric, unit, time, offset)
+            if slices and plan.slices_judged:
+                for scope in self._scopes(slices, offset):
+                    scope.judging.error(error, numeric, unit, time, offset)
+            return
         wait = self.maturity.wait
         one = Judged(prediction, label, error, numeric, None if wait and delay > wait else delay, weight, lost)
         self.whole.judged(one, unit, time, offset)
-        if slices and self.plan.slices_judged:
+        if slices and plan.slices_judged:
             for scope in self._scopes(slices, offset):
                 scope.judged(one, unit, time, offset)
         if self.fairness is not None and not numeric:
@@ -195,16 +208,16 @@ class Version:
             known.move_to_end(name)
             yield scope
 
-    def _names(self, slices: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def _names(self, slices: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The watched slices among these, then the crosses of two of them."""
         plan = self.plan
-        for name in slices.items():
-            if type(name[1]) is str and (plan.all_slices or name[0] in plan.single_keys):
-                yield name
+        every, keys = plan.all_slices, plan.single_keys
+        names = [name for name in slices.items() if type(name[1]) is str and (every or name[0] in keys)]
         for a, b, cross in plan.crosses:
             one, other = slices.get(a), slices.get(b)
             if type(one) is str and type(other) is str:
-                yield cross, f"{one}{CROSS}{other}"
+                names.append((cross, f"{one}{CROSS}{other}"))
+        return names
 
     def _admit(self, name: tuple[str, str], offset: int) -> Scope | None:
         limit = self.plan.settings.max_slices

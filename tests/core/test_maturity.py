@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_monitor.core.maturity import AWAITED, Clock, LabelClock, Maturity, Outcome
@@ -224,3 +224,16 @@ def test_a_restored_label_clock_goes_on_as_the_saved_one() -> None:
     for _ in range(300):
         time, origin = rng.randrange(10**7), (rng.randrange(4), 4)
         assert (clock.move(time, origin), clock.now) == (again.move(time, origin), again.now)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.sampled_from([1, 3, 3, 3, 3, 4])), max_size=80))
+def test_the_label_clock_shows_the_least_of_the_clocks_that_count(moves: list[tuple[int, int, int]]) -> None:
+    clock, clocks, heard = LabelClock(10), dict[int, Clock](), dict[int, int]()
+    with patch("stream_monitor.core.maturity.AWAITED", 8):
+        for seen, (time, partition, partitions) in enumerate(moves, 1):
+            own = clocks.setdefault(partition, Clock(10)).move(time)
+            heard[partition] = seen
+            counting = [one.now for p, one in clocks.items() if seen <= 8 or seen - heard[p] < 8]
+            assert clock.move(time, (partition, partitions)) == own
+            assert clock.now == (min(counting) if seen > 8 or len(clocks) >= partitions else 0)

@@ -89,3 +89,10 @@ def test_restored_ranks_go_on_as_the_saved_ones(length: int) -> None:
     for _ in range(2 * SAMPLE):
         x, bits = rng.gauss(0, 1), rng.getrandbits(53) | 1
         assert ranks.learn(x, bits) == again.learn(x, bits)
+
+
+@given(st.integers(0, 2**53 - 1))
+def test_scores_are_normal_quantiles_to_the_last_bit(bits: int) -> None:
+    v = (bits | 1) * 2.0**-53
+    assert Ranks().learn(5.0, bits | 1) == Ranks().score(5.0, bits | 1) == NormalDist().inv_cdf(v)
+    assert (binary_score(0, 0, 0, bits | 1), binary_score(1, 0, 0, bits | 1)) == (NormalDist().inv_cdf(v), -NormalDist().inv_cdf(v))

@@ -1,0 +1,121 @@
+"""An outcome record of `observations`, as far as detection reads it: a prediction and its label, without features and scores of others.
+
+    bytes --at_once--> Outcome, or None     a compiled decoder, which skips what nobody reads
+    JSON value --of--> Outcome, or None     field by field
+
+`at_once` is the fast way, not a second opinion: what it answers is what `of` would have made of the same bytes, and None only says that
+`of` is to be asked. A test holds the two together over generated and mangled records. As in core/shapes.py what is skipped is not looked
+at as text, so that is done first; and nothing passes that may be nested deeper than events are, since the other reader has limits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder
+
+from stream_monitor.core.codec import MAX_DEPTH
+from stream_monitor.core.shapes import Int64, Label, is_text
+from stream_monitor.core.signals import CLASSES
+
+BEGINS = b'{"record":"outcome",'  # as the join writes it; one that begins otherwise is read field by field
+_MAX_PARTITIONS = 100_000
+_DEEP = MAX_DEPTH + 2  # an event lies two levels down
+_FLAT = 5 * _DEEP  # bytes: an object needs so many, {"":}, to lie in another
+_ARRAY = b"["[0]
+
+
+class Predicted(Struct, gc=False):
+    """The prediction. The types are those of the fast way: of `slices`, `scores` and `weight` anything may come by the other."""
+
+    request_id: str
+    model: str
+    model_version: str
+    timestamp: Int64
+    prediction: Label
+    scores: dict[str, Int64 | float] | None = None
+    slices: dict[str, str] | None = None
+    weight: Int64 | float | None = None
+
+
+class Labelled(Struct, gc=False):
+    """The feedback. Of `request_id` and `weight` anything may come."""
+
+    label: Label
+    timestamp: Int64
+    request_id: str | None = None
+    weight: Int64 | float | None = None
+
+
+class Outcome(Struct, gc=False):
+    """Both. Which partition of the journal they came by, and how many there are: one of one where that makes no sense."""
+
+    record: Literal["outcome"]
+    prediction: Predicted
+    feedback: Labelled
+    partition: Int64 | None = None
+    partitions: Int64 | None = None
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Partition, partitions."""
+        partition, partitions = self.partition, self.partitions
+        if partition is None or partitions is None or not 0 <= partition < partitions <= _MAX_PARTITIONS:
+            return 0, 1
+        return partition, partitions
+
+
+_decode = Decoder(Outcome).decode
+
+
+def at_once(value: bytes) -> Outcome | None:
+    """The outcome in a record, if it is one beyond doubt."""
+    if not is_text(value):
+        return None
+    if (len(value) >= _FLAT or _ARRAY in value) and value.count(b"[") + value.count(b"{") > _DEEP:
+        return None
+    try:
+        return _decode(value)
+    except (DecodeError, RecursionError):
+        return None
+
+
+def of(record: dict[str, Any]) -> Outcome | None:
+    """The outcome that was read."""
+    prediction: Any = record.get("prediction")
+    feedback: Any = record.get("feedback")
+    if not is_prediction(prediction) or not is_feedback(feedback):
+        return None
+    said = prediction.get
+    predicted = Predicted(
+        prediction["request_id"],
+        prediction["model"],
+        prediction["model_version"],
+        prediction["timestamp"],
+        prediction["prediction"],
+        said("scores"),
+        said("slices"),
+        said("weight"),
+    )
+    labelled = Labelled(feedback["label"], feedback["timestamp"], feedback.get("request_id"), feedback.get("weight"))
+    partition, partitions = record.get("partition"), record.get("partitions")
+    whole = type(partition) is int and type(partitions) is int
+    return Outcome("outcome", predicted, labelled, *((partition, partitions) if whole else ()))
+
+
+def is_prediction(value: Any) -> bool:
+    """Whether a JSON value has what every prediction has."""
+    get = value.get if type(value) is dict else {}.get
+    return (
+        type(get("model")) is str
+        and type(get("model_version")) is str
+        and type(get("timestamp")) is int
+        and type(get("request_id")) is str
+        and type(get("prediction")) in CLASSES
+    )
+
+
+def is_feedback(value: Any) -> bool:
+    """Whether a JSON value has what every feedback has."""
+    return type(value) is dict and type(value.get("timestamp")) is int and type(value.get("label")) in CLASSES
