@@ -25,8 +25,10 @@ _BLOCK = 16  # bins whose counts are summed together: the sum of the bins below 
 _MASK = 2**53 - 1
 _SCALE = 2.0**-53
 _BELOW_ONE = 1.0 - 2.0**-53
-_quantile: Callable[[float, float, float], float] = statistics._normal_dist_inv_cdf  # type: ignore[attr-defined]
-"""What `NormalDist.inv_cdf` calls with its mean and deviation, after checks that cost as much again."""
+_quantile: Callable[[float, float, float], float] = getattr(
+    statistics, "_normal_dist_inv_cdf", lambda share, mean, sd: statistics.NormalDist(mean, sd).inv_cdf(share)
+)
+"""What `NormalDist.inv_cdf` calls with its mean and deviation, after checks that cost as much again; itself where there is no such thing."""
 
 
 def salt_of(digest: str) -> int:
