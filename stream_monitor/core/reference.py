@@ -28,7 +28,7 @@ _BELOW_ONE = 1.0 - 2.0**-53
 _quantile: Callable[[float, float, float], float] = getattr(
     statistics, "_normal_dist_inv_cdf", lambda share, mean, sd: statistics.NormalDist(mean, sd).inv_cdf(share)
 )
-"""What `NormalDist.inv_cdf` calls with its mean and deviation, after checks that cost as much again; itself where there is no such thing."""
+"""What `NormalDist.inv_cdf` calls with its mean and deviation, after checks that cost as much again; itself where that is not there."""
 
 
 def salt_of(digest: str) -> int:
