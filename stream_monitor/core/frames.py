@@ -52,6 +52,8 @@ def unframe(offset: int, time: int, key: bytes | None, value: bytes) -> list[Rec
     if version == VERSION:
         try:
             pairs = msgpack.unpackb(memoryview(value)[1:], use_list=False)
+            if len(pairs) > SPAN:
+                raise ValueError(f"{len(pairs)} events")
             return [_record((offset, time, name, event, number)) for number, (name, event) in enumerate(pairs)]
         except (ValueError, TypeError) as damage:
             raise ValueError(f"damaged journal record: {type(damage).__name__} {damage}") from damage

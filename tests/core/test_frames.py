@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 
 from stream_monitor.core.frames import FULL, HEAVY, frames, unframe
@@ -62,6 +63,12 @@ def test_a_version_that_is_not_known_is_not_guessed_at(value: bytes) -> None:
 )
 def test_a_damaged_frame_is_refused(value: bytes) -> None:
     with pytest.raises(ValueError, match="damaged journal record"):
+        unframe(0, 0, None, value)
+
+
+def test_a_frame_with_more_events_than_an_offset_has_positions_is_refused() -> None:
+    value = b"\x02" + msgpack.packb([event(0)] * (SPAN + 1))
+    with pytest.raises(ValueError, match="4097 events"):
         unframe(0, 0, None, value)
 
 
