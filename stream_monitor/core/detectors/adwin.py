@@ -13,11 +13,10 @@ the slope that the longest simulations had: more careful than the line itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from math import exp, log, sqrt
 from struct import pack, unpack
 from typing import Any
-
-from river.drift import ADWIN
 
 from stream_monitor.core.detectors import compiled
 from stream_monitor.core.detectors.base import Assurance, Evidence, Parameter, Reads
@@ -49,13 +48,19 @@ RUN_LENGTHS: tuple[tuple[float, float, float], ...] = (
 """(share of ones, a, b): log(run length) = a + b log(1/delta). A share above 1/2 is as its complement."""
 # Below .01 the lines count whole lives, of which a warm-up is less than 2%.
 
-_river: Any = ADWIN  # its parameters have no types
 
-if not hasattr(getattr(_river(), "_helper", None), "__setstate__"):  # pragma: no cover - another release of river
-    raise SetupError(
-        "this release of river keeps ADWIN's state where stream-monitor can not save it (ADWIN._helper is gone)",
-        hint="install the release of river that stream-monitor was tested with: pip install 'river==0.26.*'",
-    )
+@cache
+def _river() -> Any:  # its parameters have no types
+    """river's class, imported at its first use: the package brings scipy along, which takes seconds, and most commands detect nothing."""
+    from river.drift import ADWIN
+
+    made: Any = ADWIN
+    if not hasattr(getattr(made(), "_helper", None), "__setstate__"):  # pragma: no cover - another release of river
+        raise SetupError(
+            "this release of river keeps ADWIN's state where stream-monitor can not save it (ADWIN._helper is gone)",
+            hint="install the release of river that stream-monitor was tested with: pip install 'river==0.26.*'",
+        )
+    return made
 
 
 def delta_for(run_length: float, share: float | None) -> float:
@@ -117,7 +122,7 @@ class Adwin:
         self._helper.__setstate__(pack("<d", self._delta) + raw[8:])  # its state begins with delta
 
     def reset(self) -> None:
-        adwin = _river(self._delta, self._clock, MAX_BUCKETS, MIN_WINDOW, GRACE)
+        adwin = _river()(self._delta, self._clock, MAX_BUCKETS, MIN_WINDOW, GRACE)
         self._helper = adwin._helper
         self.update = self._helper.update
 

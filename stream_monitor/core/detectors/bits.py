@@ -21,20 +21,25 @@ So they say "uncalibrated" and take no part in the alert budget. They are here f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from math import inf, log, sqrt
 from operator import attrgetter
 from typing import Any, ClassVar
-
-from river.drift import binary
 
 from stream_monitor.core.detectors import compiled
 from stream_monitor.core.detectors.base import Assurance, Evidence, Parameter, Reads, between, whole
 from stream_monitor.core.events import Level
 
-_HDDMA: Any = binary.HDDMA  # their parameters have no types
-_HDDMW: Any = binary.HDDMW
 _SAMPLE = ("_is_init", "_ibc", "_ewma._ewmean")  # of HDDM_W's means
 _INFINITE = {"inf": inf, "-inf": -inf}  # JSON has no word for these
+
+
+@cache
+def _river() -> Any:  # the parameters of some have no types
+    """river's detectors of bits, imported at their first use (see adwin.py)."""
+    from river.drift import binary
+
+    return binary
 
 
 class _OfRiver:
@@ -103,7 +108,7 @@ class Ddm(_OfRiver):
     def __init__(self, drift_threshold: float = 3.0, warm_start: int = 30) -> None:
         between(self.name, "drift_threshold", drift_threshold, 0, 100)
         whole(self.name, "warm_start", warm_start, 1)
-        test = binary.DDM(warm_start, min(2.0, drift_threshold), drift_threshold)
+        test = _river().DDM(warm_start, min(2.0, drift_threshold), drift_threshold)
         super().__init__(test, {"drift_threshold": float(drift_threshold), "warm_start": warm_start})
 
     def evidence(self, before: Level, after: Level) -> Evidence:
@@ -131,7 +136,7 @@ class Eddm(_OfRiver):
     def __init__(self, beta: float = 0.9, warm_start: int = 30) -> None:
         between(self.name, "beta", beta, 0, 1)
         whole(self.name, "warm_start", warm_start, 1)
-        super().__init__(binary.EDDM(warm_start, 1.0, beta), {"beta": float(beta), "warm_start": warm_start})
+        super().__init__(_river().EDDM(warm_start, 1.0, beta), {"beta": float(beta), "warm_start": warm_start})
 
     def evidence(self, before: Level, after: Level) -> Evidence:
         """By what factor the largest distance passes the present one."""
@@ -157,7 +162,7 @@ class HddmA(_OfRiver):
 
     def __init__(self, drift_confidence: float = 0.001, two_sided_test: bool = False) -> None:
         between(self.name, "drift_confidence", drift_confidence, 0, 1)
-        test = _HDDMA(drift_confidence, min(1.0, 5 * drift_confidence), bool(two_sided_test))
+        test = _river().HDDMA(drift_confidence, min(1.0, 5 * drift_confidence), bool(two_sided_test))
         super().__init__(test, {"drift_confidence": float(drift_confidence), "two_sided_test": bool(two_sided_test)})
 
     def evidence(self, before: Level, after: Level) -> Evidence:
@@ -191,7 +196,7 @@ class HddmW(_OfRiver):
     def __init__(self, drift_confidence: float = 0.001, lambda_val: float = 0.05, two_sided_test: bool = False) -> None:
         between(self.name, "drift_confidence", drift_confidence, 0, 1)
         between(self.name, "lambda_val", lambda_val, 0, 1)
-        test = _HDDMW(drift_confidence, min(1.0, 5 * drift_confidence), lambda_val, bool(two_sided_test))
+        test = _river().HDDMW(drift_confidence, min(1.0, 5 * drift_confidence), lambda_val, bool(two_sided_test))
         said = {"drift_confidence": float(drift_confidence), "lambda_val": float(lambda_val), "two_sided_test": bool(two_sided_test)}
         super().__init__(test, said)
 

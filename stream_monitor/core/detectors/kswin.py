@@ -15,18 +15,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from functools import cache
 from math import log10
 from struct import pack
 from typing import Any
-
-from river.drift import KSWIN
 
 from stream_monitor.core.detectors.base import Assurance, Evidence, Parameter, Reads, between, whole
 from stream_monitor.core.events import Level
 from stream_monitor.core.hashing import unit_of
 
 _SMALLEST = 1e-300  # a probability of 0 has no logarithm
-_river: Any = KSWIN
+
+
+@cache
+def _river() -> Any:
+    """river's class, imported at its first use (see adwin.py)."""
+    from river.drift import KSWIN
+
+    return KSWIN
 
 
 class Kswin:
@@ -50,7 +56,7 @@ class Kswin:
         whole(self.name, "stat_size", stat_size, 2)
         whole(self.name, "window_size", window_size, 2 * stat_size)
         self.parameters: Mapping[str, Parameter] = {"alpha": float(alpha), "window_size": window_size, "stat_size": stat_size}
-        self._test = _river(alpha, window_size, stat_size, seed=0)
+        self._test = _river()(alpha, window_size, stat_size, seed=0)
 
     def update(self, x: float) -> bool:
         test = self._test
