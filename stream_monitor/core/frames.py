@@ -13,19 +13,17 @@ offset and its append time, and a `number` from 0 on. A record of version 1 is o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import msgpack
 
 from stream_monitor.core.codec import VERSION as ONE_EVENT
-from stream_monitor.core.joining import SPAN, Record
+from stream_monitor.core.joining import SPAN, Record, record_of
 
 VERSION = 2
 FULL = 64  # events; a larger frame saves little, and is a coarser step where partitions are read side by side in time
 HEAVY = 256 * 1024  # bytes; only a frame of one event is heavier, so what fits into a topic as an event fits as a frame
 
 _BEGIN = bytes((VERSION,))
-_record = partial(tuple.__new__, Record)  # half the price of Record(...)
 
 assert FULL <= SPAN
 
@@ -54,7 +52,7 @@ def unframe(offset: int, time: int, key: bytes | None, value: bytes) -> list[Rec
             pairs = msgpack.unpackb(memoryview(value)[1:], use_list=False)
             if len(pairs) > SPAN:
                 raise ValueError(f"{len(pairs)} events")
-            return [_record((offset, time, name, event, number)) for number, (name, event) in enumerate(pairs)]
+            return [record_of((offset, time, name, event, number)) for number, (name, event) in enumerate(pairs)]
         except (ValueError, TypeError) as damage:
             raise ValueError(f"damaged journal record: {type(damage).__name__} {damage}") from damage
     if version == ONE_EVENT:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import orjson
@@ -50,6 +52,10 @@ class Record(NamedTuple):
     def position(self) -> int:
         """Where the event lies in its partition: as an offset, but finer."""
         return self.offset * SPAN + self.number
+
+
+record_of = partial(tuple.__new__, Record)
+"""A record from all its five fields, at half the price of Record(...): there are hundreds of thousands a second."""
 
 
 def pieces(records: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
@@ -95,6 +101,35 @@ class Behind(NamedTuple):
     """The store refused: it knows only S(at), or nothing at all (None). Nothing was changed."""
 
     at: int | None
+
+
+def split(call: Call, size: int) -> list[Call]:
+    """The same call in pieces of `size` records or a few more; one after the other they do what the whole does.
+
+    Only the first may begin a rebuild: where the store forgets between two of them, the second has to be refused.
+    """
+    if len(call.records) <= size:
+        return [call]
+    cut = list(pieces(call.records, size))
+    ends = [call.start, *(piece[0].offset for piece in cut[1:]), call.end]
+    made = [call._replace(start=start, end=end, records=piece, epoch="") for piece, (start, end) in zip(cut, pairwise(ends), strict=True)]
+    made[0] = made[0]._replace(epoch=call.epoch)
+    return made
+
+
+def merge(answers: Sequence[Applied | Behind]) -> Applied | Behind:
+    """What a call was answered, from the answers to its pieces: a refusal, if there is one."""
+    last: Applied | None = None
+    merged: dict[int, tuple[int, bytes]] = {}
+    for answer in answers:
+        if isinstance(answer, Behind):
+            return answer
+        merged.update(answer.answers)
+        if last is not None and last.epoch != answer.epoch:
+            answer = answer._replace(epoch="")  # of several epochs: another server took over in between, with what it had
+        last = answer._replace(answers=merged)
+    assert last is not None  # a call has one piece at least
+    return last
 
 
 Emission = tuple[bytes, bytes, bytes]

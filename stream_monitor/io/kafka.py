@@ -29,12 +29,10 @@ from confluent_kafka import (
 
 from stream_monitor.core.alignment import Alignment, Run
 from stream_monitor.core.frames import FULL
-from stream_monitor.core.joining import Record
+from stream_monitor.core.joining import Record, record_of
 from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import AGAIN, FatalError, SetupError
 from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place, Unpack
-
-_record = partial(tuple.__new__, Record)  # half the price of Record(...)
 
 _MAX_HELD = 200_000  # records held to align partitions, at most
 _GRACE, _PATIENT = 0.5, 2.0  # seconds that records wait for partitions read to their end, and for others
@@ -198,7 +196,7 @@ class KafkaSource:
                     run = records[place] = []
                 kind, when = m.timestamp()
                 if unpack is None:
-                    run.append(_record((m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value(), 0)))
+                    run.append(record_of((m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value(), 0)))
                 else:
                     run += _unpacked(unpack, m, when)
             elif (end := self._event(m, place)) is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from importlib.resources import files
-from itertools import chain, pairwise
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +32,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from stream_monitor.core.joining import SPAN, Applied, Behind, Call, pieces
+from stream_monitor.core.joining import SPAN, Applied, Behind, Call, merge, split
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.ports import Status
 
@@ -57,7 +57,7 @@ _UNANSWERED = (
 _MOVING = "non local key"  # in the error of a script that met a slot of which its node has only a part: it passes with the migration
 _BORN = 8  # bytes of log time before the journal value in an entry
 _LANES = 2  # threads, each with a connection; buckets are dealt out to them
-_PIECE = 500  # records a script call: larger ones cost the server up to twice as much a record
+_PIECE = 500  # records a script call, about: larger ones do not fit the server's caches and cost up to twice as much a record
 _Packed = tuple[bytes, bytes]  # a script call: the bucket's key and the argument
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
 
@@ -73,31 +73,6 @@ def connect(config: RedisConfig) -> Any:
         sentinel = redis.Sentinel(hosts, sentinel_kwargs=options, **options)  # type: ignore[no-untyped-call]
         return sentinel.master_for(config.sentinel_service)  # type: ignore[no-untyped-call]
     return redis.Redis.from_url(config.url, **options)
-
-
-def _parts(call: Call) -> list[Call]:
-    """The same call in pieces that fit the server's caches; one after the other they do what the whole does."""
-    if len(call.records) <= _PIECE:
-        return [call]
-    cut = list(pieces(call.records, _PIECE))
-    ends = [call.start, *(piece[0].offset for piece in cut[1:]), call.end]
-    parts = [call._replace(start=start, end=end, records=piece, epoch="") for piece, (start, end) in zip(cut, pairwise(ends), strict=True)]
-    parts[0] = parts[0]._replace(epoch=call.epoch)  # a later piece must not begin anew where the store forgot the ones before it
-    return parts
-
-
-def _merge(answers: list[Applied | Behind]) -> Applied | Behind:
-    whole: Applied | None = None
-    merged: dict[int, tuple[int, bytes]] = {}
-    for answer in answers:
-        if isinstance(answer, Behind):
-            return answer
-        merged.update(answer.answers)
-        if whole is not None and whole.epoch != answer.epoch:
-            answer = answer._replace(epoch="")  # of several epochs: another server took over in between, with what it had
-        whole = answer._replace(answers=merged)
-    assert whole is not None  # a call has one part at least
-    return whole
 
 
 class UnansweredError(Exception):
@@ -186,7 +161,7 @@ class RedisStore:
 
     def _packed(self, call: Call) -> list[_Packed]:
         key = self._key(call.bucket)
-        return [(key, self._argument(part)) for part in _parts(call)]
+        return [(key, self._argument(part)) for part in split(call, _PIECE)]
 
     def _make(self, calls: Sequence[Sequence[_Packed]]) -> list[Applied | Behind]:
         return self._retry(lambda: self._send(calls))
@@ -195,16 +170,16 @@ class RedisStore:
         sha = self._sha = self._sha or self._client.script_load(SCRIPT)  # lanes may load it at the same time; it is the same
         try:
             replies = iter(self._evaluate(sha, list(chain.from_iterable(calls))))
-            return [_merge([self._answer(next(replies)) for _ in parts]) for parts in calls]
+            return [merge([self._answer(next(replies)) for _ in packed]) for packed in calls]
         except NoScriptError:  # SCRIPT FLUSH, a restart, a new node: load it again and repeat
             self._sha = ""
             return self._send(calls)
 
-    def _evaluate(self, sha: str, parts: Sequence[_Packed]) -> list[Any]:
+    def _evaluate(self, sha: str, packed: Sequence[_Packed]) -> list[Any]:
         """The script's replies. In one round trip, but on a Cluster, where redis-py pipelines no scripts: there in one each."""
         pipeline = None if isinstance(self._client, redis.RedisCluster) else self._client.pipeline(transaction=False)
         client = self._client if pipeline is None else pipeline
-        replies = [client.evalsha(sha, 1, key, argument) for key, argument in parts]
+        replies = [client.evalsha(sha, 1, key, argument) for key, argument in packed]
         return replies if pipeline is None else list(pipeline.execute())
 
     def _argument(self, call: Call) -> bytes:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from stream_monitor.core.codec import Accepted, Codec
-from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record, Verdict, emit
+from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record, Verdict, emit, merge, split
 from stream_monitor.core.settings import EventSettings, JoinSettings
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=10_000)
@@ -189,3 +189,17 @@ def _all(state: Fold, records: list[Record], start: int, end: int) -> Any:
     answer = state.apply(Call(0, start, end, start, records[start:end]))
     assert isinstance(answer, Applied)
     return answer.answers
+
+
+def test_a_call_is_split_where_offsets_end_and_only_its_first_piece_may_begin_a_rebuild() -> None:
+    records = [Record(offset, 0, b"", b"", number) for offset, n in ((3, 3), (4, 1), (9, 2)) for number in range(n)]
+    pieces = split(Call(0, 2, 12, 1, records, "e1"), 2)
+    assert [(piece.start, piece.end, len(piece.records), piece.epoch) for piece in pieces] == [(2, 4, 3, "e1"), (4, 12, 3, "")]
+    assert split(Call(0, 2, 12, 1, records, "e1"), 6) == [Call(0, 2, 12, 1, records, "e1")]
+
+
+def test_the_answers_to_pieces_are_one_a_refusal_if_there_is_one_and_of_no_epoch_if_of_several() -> None:
+    first, second = Applied(5, 1, {1: (1, b"a")}, "e1"), Applied(9, 2, {6: (2, b"")}, "e1")
+    assert merge([first, second]) == Applied(9, 2, {1: (1, b"a"), 6: (2, b"")}, "e1")
+    assert merge([first, Behind(3), second]) == Behind(3)
+    assert merge([first, second._replace(epoch="e2"), second]) == Applied(9, 2, {1: (1, b"a"), 6: (2, b"")}, "")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -15,7 +14,7 @@ from stream_monitor.io.kafka import KafkaSink
 from stream_monitor.live import Worker
 from stream_monitor.ports import Out, Place
 from stream_monitor.stages import Join
-from tests.simulation.redis import PIECE, cut
+from tests.simulation.redis import cut
 from tests.simulation.world import Program
 
 
@@ -201,15 +200,14 @@ def _every_piece_begins(call: Call) -> list[Call]:
     return [piece._replace(epoch=call.epoch) for piece in cut(call)]
 
 
-def _cut_anywhere(call: Call) -> list[Call]:
+def _anywhere(records: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
     """Pieces that end in the middle of what one record of the journal carries."""
-    records = call.records
-    parts = [records[i : i + PIECE] for i in range(0, len(records), PIECE)] or [records]
-    cuts = [call.start, *(part[0].offset for part in parts[1:]), call.end]
-    return [
-        call._replace(start=start, end=end, records=part, epoch="" if i else call.epoch)
-        for i, (part, (start, end)) in enumerate(zip(parts, pairwise(cuts), strict=True))
-    ]
+    return (records[i : i + size] for i in range(0, len(records), size))
+
+
+def _cut_anywhere(call: Call) -> list[Call]:
+    with patch("stream_monitor.core.joining.pieces", _anywhere):
+        return cut(call)
 
 
 def _loud(records: Iterable[Record], answers: Answers, committed: int, *place: int) -> list[Emission]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from itertools import pairwise
 
-from stream_monitor.core.joining import Applied, Behind, Call, Fold, pieces
+from stream_monitor.core.joining import Applied, Behind, Call, Fold, merge, split
 from stream_monitor.ports import Status
 from tests.simulation.scheduler import Scheduler
 
@@ -42,16 +41,8 @@ class Master:
 
 
 def cut(call: Call) -> list[Call]:
-    """A call in pieces of at most PIECE records, as the edge sends it. Only the first may begin a rebuild: when the store forgets
-    between two pieces, the second has to be refused."""
-    if len(call.records) <= PIECE:
-        return [call]
-    parts = list(pieces(call.records, PIECE))
-    cuts = [call.start, *(part[0].offset for part in parts[1:]), call.end]
-    return [
-        call._replace(start=start, end=end, records=part, epoch="" if i else call.epoch)
-        for i, (part, (start, end)) in enumerate(zip(parts, pairwise(cuts), strict=True))
-    ]
+    """A call in pieces, as the edge sends it."""
+    return split(call, PIECE)
 
 
 class Redis:
@@ -204,14 +195,4 @@ class _Batch(Future[Answered]):
             self.store.work()
             self.store.redis.scheduler.pause("wait for redis")
         answers = iter(self.answers)
-        return [_whole([next(answers) for _ in group]) for group in self.pieces]
-
-
-def _whole(parts: list[Applied | Behind]) -> Applied | Behind:
-    whole = Applied(0, 0, {})
-    for part in parts:
-        if isinstance(part, Behind):
-            return part
-        epoch = part.epoch if part.epoch == parts[0].epoch else ""  # type: ignore[union-attr]  # a Behind would have returned
-        whole = Applied(part.at, part.trim, {**whole.answers, **part.answers}, epoch)
-    return whole
+        return [merge([next(answers) for _ in group]) for group in self.pieces]
