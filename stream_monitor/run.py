@@ -15,11 +15,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from stream_monitor.core.codec import Codec
-from stream_monitor.core.detectors import create
+from stream_monitor.core.detectors import try_all
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.detect import Detect, Monitors
 from stream_monitor.errors import FatalError, SetupError, StreamMonitorError
@@ -72,8 +71,7 @@ class Run:
     def start(self) -> None:
         if any(stage.name == "detect" for stage in self.stages):
             detect = self._config.detect_settings()
-            for settings in chain.from_iterable(monitor.detectors for monitor in (detect.default, *detect.monitors)):
-                create(settings)  # what they import is loaded now
+            try_all((*detect.monitors, detect.default))  # what they import is loaded before it is frozen
         # Batches hold tens of thousands of objects without cycles; at the default threshold the collector walks them for a third of
         # the time. What is loaded by now lives for ever and need not be walked at all.
         gc.freeze()

@@ -164,7 +164,7 @@ class Codec:
 
     def _is_flat(self, raw: bytes) -> bool:
         """Whether a message is short enough, and surely not nested too deep."""
-        return len(raw) <= self._max_bytes and raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH
+        return len(raw) <= self._max_bytes and brackets(raw) <= MAX_DEPTH
 
     def prediction(self, raw: bytes | None, kafka_time: int) -> Accepted | Rejection:
         """The journal record of a message of the predictions topic; `kafka_time` is the message's timestamp, ms."""
@@ -259,7 +259,7 @@ class Codec:
             return _undecodable(raw, error)
         if type(event) is not dict:
             return Rejection(Reason.NOT_AN_OBJECT, f"the value is JSON, but {_what(event)}, not an object")
-        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(event) > MAX_DEPTH:
+        if brackets(raw) > MAX_DEPTH and _depth(event) > MAX_DEPTH:
             return Rejection(Reason.TOO_LARGE, f"the value is nested more than {MAX_DEPTH} levels deep")
         if fields:
             _map(event, fields)
@@ -394,6 +394,11 @@ def _timestamp(value: Any) -> int | Rejection:
 
 
 _MILLISECOND = datetime.resolution * 1000
+
+
+def brackets(raw: bytes) -> int:
+    """How many open in these bytes: no value in there is nested deeper."""
+    return raw.count(b"[") + raw.count(b"{")
 
 
 def _depth(value: Any) -> int:

@@ -10,8 +10,6 @@ from zlib import crc32
 
 import orjson
 
-_number = int.from_bytes
-
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition, in [0, partitions), that owns `key`. Kafka's default partitioners differ between clients."""
@@ -37,7 +35,7 @@ def label_digest(label: str | int | float | bool) -> bytes:
 
 def unit_of(text: bytes) -> int:
     """A 64-bit integer for `text`, the seed of its randomised ranks."""
-    return _number(blake2b(text, digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
 
 def scatter(n: int) -> int:

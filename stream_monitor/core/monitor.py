@@ -23,12 +23,12 @@ from stream_monitor.core.attribution import FEW, differs, explain
 from stream_monitor.core.budget import LOOKS, Ledger, Owner, statement
 from stream_monitor.core.codec import read
 from stream_monitor.core.control import Decision
-from stream_monitor.core.detectors import create
+from stream_monitor.core.detectors import try_all
 from stream_monitor.core.events import ALL_VERSIONS, Alert, Slice
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.intervals import of_share
 from stream_monitor.core.maturity import Clock, LabelClock
-from stream_monitor.core.observations import Outcome, is_feedback, is_prediction
+from stream_monitor.core.observations import Observed, is_feedback, is_prediction
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import CONFLICTING, Plan, Room, Scope, Watched, reads_predictions
 from stream_monitor.core.streams import Stream
@@ -64,9 +64,7 @@ class Monitor:
         self._look = 0  # event time of the next look for silent versions
         self._wake = 0  # event time from which on there is anything to look at: this, or the end of a silence
         monitors = (*settings.monitors, settings.default)
-        for monitor in monitors:
-            for detector in monitor.detectors:
-                create(detector)  # a wrong name or parameter fails here, not with the first value
+        try_all(monitors)
         self._tells_volume = any(METRIC in monitor.metrics for monitor in monitors)
         self._label_only = not any(map(reads_predictions, monitors))
 
@@ -76,7 +74,7 @@ class Monitor:
         if self._label_only and value.startswith(_PREDICTION):
             self._counts["predictions"] = self._counts.get("predictions", 0) + 1
             return []
-        one = observations.at_once(value) if value.startswith(observations.BEGINS) else None
+        one = observations.at_once(value)
         understood = self._outcome(one, offset) if one is not None else self._read(value, offset)
         if not understood:
             self._count("not_understood")
@@ -203,7 +201,7 @@ class Monitor:
             for known in self._volumes.values():
                 known.over(minute, offset)
 
-    def _outcome(self, one: Outcome | None, offset: int) -> bool:
+    def _outcome(self, one: Observed | None, offset: int) -> bool:
         if one is None:
             return False
         counts, prediction, feedback = self._counts, one.prediction, one.feedback
@@ -297,8 +295,8 @@ class Monitor:
         self._wake = min(self._look, desk.silences.next_end)
 
     def _heard_of(self, name: tuple[str, str], time: int, offset: int) -> Version:
-        now = self._desk.clock = self._clock.move(time)
-        self._ledger.move(now)
+        now = self._clock.move(time)
+        self._desk.move(now)
         version = self._versions.get(name)
         if version is None:
             version = self._admit(name, offset)
@@ -438,17 +436,9 @@ class Monitor:
         """Puts back the outcome at `offset` (< `at`) if it waited when a snapshot without the waiting was taken."""
         if value.startswith(_PREDICTION):
             return
-        one = observations.at_once(value) if value.startswith(observations.BEGINS) else None
+        one = observations.outcome(value)
         if one is None:
-            try:
-                record = read(value)
-                if record["record"] != "outcome":
-                    return
-            except (ValueError, KeyError, TypeError):
-                return
-            one = observations.of(record)
-            if one is None:
-                return
+            return
         prediction = one.prediction
         version = self._versions.get((prediction.model, prediction.model_version))
         if version is not None:

@@ -1,7 +1,7 @@
 """An outcome record of `observations`, as far as detection reads it: a prediction and its label, without features and scores of others.
 
-    bytes --at_once--> Outcome, or None     a compiled decoder, which skips what nobody reads
-    JSON value --of--> Outcome, or None     field by field
+    bytes --at_once--> Observed, or None     a compiled decoder, which skips what nobody reads
+    JSON value --of--> Observed, or None     field by field
 
 `at_once` is the fast way, not a second opinion: what it answers is what `of` would have made of the same bytes, and None only says that
 `of` is to be asked. A test holds the two together over generated and mangled records. As in core/shapes.py what is skipped is not looked
@@ -15,11 +15,11 @@ from typing import Any, Literal
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
-from stream_monitor.core.codec import MAX_DEPTH
+from stream_monitor.core.codec import MAX_DEPTH, brackets, read
 from stream_monitor.core.shapes import Int64, Label, is_text
 from stream_monitor.core.signals import CLASSES
 
-BEGINS = b'{"record":"outcome",'  # as the join writes it; one that begins otherwise is read field by field
+_BEGINS = b'{"record":"outcome",'  # as the join writes it; one that begins otherwise is read field by field
 _MAX_PARTITIONS = 100_000
 _DEEP = MAX_DEPTH + 2  # an event lies two levels down
 _FLAT = 5 * _DEEP  # bytes: an object needs so many, {"":}, to lie in another
@@ -48,7 +48,7 @@ class Labelled(Struct, gc=False):
     weight: Int64 | float | None = None
 
 
-class Outcome(Struct, gc=False):
+class Observed(Struct, gc=False):
     """Both. Which partition of the journal they came by, and how many there are: one of one where that makes no sense."""
 
     record: Literal["outcome"]
@@ -66,14 +66,14 @@ class Outcome(Struct, gc=False):
         return partition, partitions
 
 
-_decode = Decoder(Outcome).decode
+_decode = Decoder(Observed).decode
 
 
-def at_once(value: bytes) -> Outcome | None:
+def at_once(value: bytes) -> Observed | None:
     """The outcome in a record, if it is one beyond doubt."""
-    if not is_text(value):
+    if not value.startswith(_BEGINS) or not is_text(value):
         return None
-    if (len(value) >= _FLAT or _ARRAY in value) and value.count(b"[") + value.count(b"{") > _DEEP:
+    if (len(value) >= _FLAT or _ARRAY in value) and brackets(value) > _DEEP:
         return None
     try:
         return _decode(value)
@@ -81,7 +81,19 @@ def at_once(value: bytes) -> Outcome | None:
         return None
 
 
-def of(record: dict[str, Any]) -> Outcome | None:
+def outcome(value: bytes) -> Observed | None:
+    """The outcome in a record, the one way or the other."""
+    one = at_once(value)
+    if one is not None:
+        return one
+    try:
+        record = read(value)
+    except ValueError:
+        return None
+    return of(record) if type(record) is dict and record.get("record") == "outcome" else None
+
+
+def of(record: dict[str, Any]) -> Observed | None:
     """The outcome that was read."""
     prediction: Any = record.get("prediction")
     feedback: Any = record.get("feedback")
@@ -101,7 +113,7 @@ def of(record: dict[str, Any]) -> Outcome | None:
     labelled = Labelled(feedback["label"], feedback["timestamp"], feedback.get("request_id"), feedback.get("weight"))
     partition, partitions = record.get("partition"), record.get("partitions")
     whole = type(partition) is int and type(partitions) is int
-    return Outcome("outcome", predicted, labelled, *((partition, partitions) if whole else ()))
+    return Observed("outcome", predicted, labelled, *((partition, partitions) if whole else ()))
 
 
 def is_prediction(value: Any) -> bool:

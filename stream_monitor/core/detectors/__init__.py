@@ -6,7 +6,7 @@ A new one is a class with that contract and a line in `_CLASSES`, or comes from 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -17,9 +17,9 @@ from stream_monitor.core.detectors.bits import Ddm, Eddm, HddmA, HddmW
 from stream_monitor.core.detectors.e_detector import EDetector
 from stream_monitor.core.detectors.kswin import Kswin
 from stream_monitor.core.detectors.page_hinkley import PageHinkley
-from stream_monitor.core.settings import DetectorSettings
+from stream_monitor.core.settings import DetectorSettings, MonitorSettings
 
-__all__ = ["Assurance", "Detector", "EDetector", "Evidence", "create", "names"]
+__all__ = ["Assurance", "Detector", "EDetector", "Evidence", "create", "names", "try_all"]
 
 _CLASSES: dict[str, Callable[..., Detector]] = {
     "adwin": Adwin,
@@ -55,6 +55,14 @@ def create(settings: DetectorSettings) -> Detector:
             raise ValueError(f"{settings.name} has no parameter {name!r}; it has {', '.join(known)}")
     parameters: dict[str, Any] = dict(settings.parameters)
     return build(**parameters)
+
+
+def try_all(monitors: Iterable[MonitorSettings]) -> None:
+    """Makes one of each detector that is asked for: a wrong name or parameter fails here, not with the first value, and what they import
+    is loaded."""
+    for monitor in monitors:
+        for detector in monitor.detectors:
+            create(detector)
 
 
 @cache
