@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from stream_monitor.core import observations
 from stream_monitor.core.codec import read
-from stream_monitor.core.observations import Outcome
-from tests.core.test_shapes import ANYTHING, PIECES
+from stream_monitor.core.observations import Observed
+from tests.core.test_shapes import ANYTHING, mangled
 
 PREDICTION: dict[str, Any] = {
     "request_id": "r-1",
@@ -32,7 +32,7 @@ def written(prediction: Any = PREDICTION, feedback: Any = FEEDBACK, **more: Any)
     return orjson.dumps({"record": "outcome", "label_delay_ms": 5, "prediction": prediction, "feedback": feedback} | more)
 
 
-def slowly(value: bytes) -> Outcome | None:
+def slowly(value: bytes) -> Observed | None:
     try:
         record = read(value)
     except ValueError:
@@ -40,7 +40,7 @@ def slowly(value: bytes) -> Outcome | None:
     return observations.of(record) if type(record) is dict and record.get("record") == "outcome" else None
 
 
-def told(one: Outcome | None) -> str | None:
+def told(one: Observed | None) -> str | None:
     """What can be known of it, by `repr` since 1 == 1.0 == True."""
     return None if one is None else repr((one.prediction, one.feedback, one.origin))
 
@@ -63,10 +63,7 @@ def values(draw: st.DrawFn) -> bytes:
     value = written(draw(changed(PREDICTION, "scores", "weight", "other")), draw(changed(FEEDBACK, "weight")), **draw(PLACES))
     tail = draw(TAILS)
     value = value[:-1] + tail if tail.startswith(b",") else value + tail
-    for _ in range(draw(st.integers(0, 2))):
-        start = draw(st.integers(0, len(value)))
-        value = value[:start] + draw(PIECES) + value[start + draw(st.sampled_from([0, 0, 1, 2, 9])) :]
-    return value
+    return mangled(draw, value)
 
 
 @settings(max_examples=1_000, deadline=None)
@@ -75,6 +72,7 @@ def test_what_is_read_at_once_is_what_is_read_field_by_field(value: bytes) -> No
     found = observations.at_once(value)
     if found is not None:
         assert told(found) == told(slowly(value)), value
+    assert told(observations.outcome(value)) == told(slowly(value)), value
 
 
 @pytest.mark.parametrize(

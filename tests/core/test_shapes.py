@@ -46,14 +46,17 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@st.composite
-def messages(draw: st.DrawFn) -> bytes:
-    """An event, most often with a few bytes replaced by others."""
-    raw = orjson.dumps(draw(EVENTS))
+def mangled(draw: st.DrawFn, raw: bytes) -> bytes:
+    """Most often with a few bytes replaced by others."""
     for _ in range(draw(st.integers(0, 2))):
         start = draw(st.integers(0, len(raw)))
         raw = raw[:start] + draw(PIECES) + raw[start + draw(st.sampled_from([0, 0, 1, 2, 9])) :]
     return raw
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    return mangled(draw, orjson.dumps(draw(EVENTS)))
 
 
 @settings(max_examples=700, deadline=None)

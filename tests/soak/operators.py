@@ -7,7 +7,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from zlib import crc32
 
 import orjson
 from confluent_kafka import Producer, TopicPartition
@@ -25,6 +24,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from stream_monitor.core.hashing import partition_of
 from tests.integration.command import Setting
 from tests.integration.comparison import Expected, assert_adds_up, assert_alerts_are_the_fold, assert_is_the_plain_join, plain_join
 from tests.integration.workload import ODD, Message
@@ -259,7 +259,7 @@ def bucket(message: Message) -> int:
     """The partition of the journal to which it belongs; -1 if it is no event."""
     if message.value is None or message.value in dict(ODD):
         return -1
-    return crc32(orjson.loads(message.value)["request_id"].encode()) % 4
+    return partition_of(orjson.loads(message.value)["request_id"].encode(), 4)
 
 
 @fault(
