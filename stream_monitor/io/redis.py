@@ -13,6 +13,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from importlib.resources import files
 from itertools import chain
+from struct import Struct
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,7 +56,7 @@ _UNANSWERED = (
     TryAgainError,
 )
 _MOVING = "non local key"  # in the error of a script that met a slot of which its node has only a part: it passes with the migration
-_BORN = 8  # bytes of log time before the journal value in an entry
+_TIME = Struct(">Q")  # the log time before the journal value in an entry
 _LANES = 2  # threads, each with a connection; buckets are dealt out to them
 _PIECE = 500  # records a script call, about: larger ones do not fit the server's caches and cost up to twice as much a record
 _Packed = tuple[bytes, bytes]  # a script call: the bucket's key and the argument
@@ -125,6 +126,7 @@ class RedisStore:
         self._pause = pause
         self._troubled = troubled
         self._sha = ""
+        self._epochs: dict[bytes, bytes] = {}  # bucket's key -> its epoch when last heard of; the script sees to it where that is wrong
         self._lanes = lanes or [ThreadPoolExecutor(1, f"redis-{i}") for i in range(_LANES)]
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
@@ -161,7 +163,7 @@ class RedisStore:
 
     def _packed(self, call: Call) -> list[_Packed]:
         key = self._key(call.bucket)
-        return [(key, self._argument(part)) for part in split(call, _PIECE)]
+        return [(key, self._argument(key, part)) for part in split(call, _PIECE)]
 
     def _make(self, calls: Sequence[Sequence[_Packed]]) -> list[Applied | Behind]:
         return self._retry(lambda: self._send(calls))
@@ -170,7 +172,7 @@ class RedisStore:
         sha = self._sha = self._sha or self._client.script_load(SCRIPT)  # lanes may load it at the same time; it is the same
         try:
             replies = iter(self._evaluate(sha, list(chain.from_iterable(calls))))
-            return [merge([self._answer(next(replies)) for _ in packed]) for packed in calls]
+            return [merge([self._answer(key, next(replies)) for key, _ in packed]) for packed in calls]
         except NoScriptError:  # SCRIPT FLUSH, a restart, a new node: load it again and repeat
             self._sha = ""
             return self._send(calls)
@@ -182,9 +184,10 @@ class RedisStore:
         replies = [client.evalsha(sha, 1, key, argument) for key, argument in packed]
         return replies if pipeline is None else list(pipeline.execute())
 
-    def _argument(self, call: Call) -> bytes:
+    def _argument(self, key: bytes, call: Call) -> bytes:
         s = self._settings
-        records = call.records
+        records, time = call.records, _TIME.pack
+        prefix = b"%b:%b:" % (key, self._epochs.get(key, b""))
         return msgpack.packb(  # type: ignore[no-any-return]
             (
                 call.start * SPAN,
@@ -195,21 +198,23 @@ class RedisStore:
                 s.window_ms + s.slack_ms,
                 s.slot_ms,
                 str(s.ttl_ms),  # a string: Redis formats Lua numbers slowly
+                prefix,
                 [r[0] * SPAN + r[4] for r in records],
                 [r[1] for r in records],
-                [r[2] for r in records],
-                [r[3] for r in records],
+                [prefix + r[2] for r in records],
+                [time(r[1]) + r[3] for r in records],
             ),
             use_bin_type=False,  # the library in Redis knows one kind of string
         )
 
-    def _answer(self, reply: list[Any]) -> Applied | Behind:
+    def _answer(self, key: bytes, reply: list[Any]) -> Applied | Behind:
         if reply[0] != b"OK":
             return Behind(None if reply[1] < 0 else reply[1] // SPAN)
+        self._epochs[key] = reply[4]
         answers: dict[int, tuple[int, bytes]] = {}
         for blob in reply[3]:
             flat = msgpack.unpackb(blob, raw=True)
-            others = [entry[_BORN:] for entry in flat[2::3]]
+            others = [entry[_TIME.size :] for entry in flat[2::3]]
             answers.update(zip(flat[::3], zip(flat[1::3], others, strict=True), strict=True))
         return Applied(reply[1] // SPAN, reply[2] // SPAN, answers, reply[4].decode())
 

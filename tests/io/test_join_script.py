@@ -14,7 +14,7 @@ from stream_monitor.config import RedisConfig
 from stream_monitor.core.codec import Accepted, Codec
 from stream_monitor.core.joining import SPAN, Applied, Behind, Call, Fold, Record, pieces
 from stream_monitor.core.settings import EventSettings, JoinSettings
-from stream_monitor.io.redis import RedisStore, UnansweredError, connect
+from stream_monitor.io.redis import SCRIPT, RedisStore, UnansweredError, connect
 from tests.support.redis import Migration
 from tests.support.servers import RedisServer, start_redis_cluster
 
@@ -75,7 +75,17 @@ def accounting(store: RedisStore) -> dict[str, int]:
     return {name: n for name, n in store.counters(0).items() if name not in state}
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.fixture(params=["many", "one by one"])
+def writing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the script writes entries: as a server can that has MSETEX, and as an older one can."""
+    if request.param == "one by one":
+        script = SCRIPT.replace(b"if MSETEX then", b"if false then")
+        assert script != SCRIPT
+        monkeypatch.setattr("stream_monitor.io.redis.SCRIPT", script)
+
+
+@pytest.mark.usefixtures("writing")
+@pytest.mark.parametrize("seed", range(40))
 def test_the_script_is_the_fold(store: RedisStore, seed: int) -> None:
     rng = random.Random(seed)
     records, fold = random_log(rng, 200, framed=seed % 2 == 1), Fold(SETTINGS)
@@ -98,6 +108,22 @@ def test_the_script_is_the_fold(store: RedisStore, seed: int) -> None:
     assert (found["applied"], found["trim"], found["clock"]) == (SPAN * (fold.at or 0), SPAN * fold.trim, fold.clock)
 
 
+@pytest.mark.usefixtures("writing")
+def test_the_script_takes_more_records_than_one_command_takes_keys(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_monitor.io.redis._PIECE", 1_000_000)
+    made, fold, rng = (
+        [CODEC.feedback(b'{"request_id":"r%d","timestamp":1,"label":1}' % i, 0) for i in range(7_000)],
+        Fold(SETTINGS),
+        random.Random(1),
+    )
+    for start in (0, 10_001):
+        records = [Record(start + i, 10**12, *rng.choice(made)) for i in range(10_001)]
+        request = Call(0, start, start + 10_001, 0, records, "e1")
+        assert call(store, request) == fold.apply(request)
+    assert accounting(store) == fold.counters
+
+
+@pytest.mark.usefixtures("writing")
 def test_a_call_of_many_records_is_made_in_pieces_that_do_what_the_whole_does(store: RedisStore) -> None:
     records, fold = random_log(random.Random(1), 4_321, framed=True), Fold(SETTINGS)
     request = Call(0, 0, records[-1].offset + 1, 0, records, "e1")
