@@ -24,6 +24,7 @@ from stream_monitor.detect import Detect, Monitors
 from stream_monitor.errors import FatalError, SetupError, StreamMonitorError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
 from stream_monitor.io.redis import RedisStore, UnansweredError, connect
+from stream_monitor.lazily import put_off
 from stream_monitor.live import Pace, Progress, Worker
 from stream_monitor.stages import Join, Route, Stage
 
@@ -71,6 +72,7 @@ class Run:
     def start(self) -> None:
         if any(stage.name == "detect" for stage in self.stages):
             detect = self._config.detect_settings()
+            put_off("scipy", "stats")  # comes with river, for KSWIN alone, and takes longer than all the rest of a start
             try_all((*detect.monitors, detect.default))  # what they import is loaded before it is frozen
         # Batches hold tens of thousands of objects without cycles; at the default threshold the collector walks them for a third of
         # the time. What is loaded by now lives for ever and need not be walked at all.
