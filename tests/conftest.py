@@ -1,4 +1,7 @@
-"""What every test may ask for. The servers are started once a run; `namespace` keeps tests out of each other's way."""
+"""What every test may ask for.
+
+Under `-n 2` each worker starts servers of its own, once; `namespace` keeps tests out of each other's way where both are given the same.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.servers import KafkaServer, RedisServer, shared_kafka, shared_redis
-
-_ON_SERVERS = {"integration", "io", "demo", "test_readme.py"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `-n 2` whatever starts servers runs on one worker, one after the other, since timings are part of it; the rest beside it."""
-    for item in items:
-        if _ON_SERVERS & set(item.path.relative_to(item.config.rootpath).parts[1:2]):
-            item.add_marker(pytest.mark.xdist_group("servers"))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from stream_monitor.errors import SetupError
+from stream_monitor.io.kafka import reader_properties
 
 _TIMEOUT = 30.0
 
@@ -22,16 +23,7 @@ class Published(NamedTuple):
 
 def read(properties: Mapping[str, Any], topic: str, follow: bool) -> Iterator[Published | None]:
     """All alerts that the topic holds; with `follow` also those to come, and None now and then while nothing comes."""
-    consumer = Consumer(
-        {
-            **properties,
-            "group.id": "stream-monitor-alerts-reader",  # librdkafka wants one; nothing is ever committed under it
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
+    consumer = Consumer(reader_properties(properties, "alerts-reader"))
     try:
         found = consumer.list_topics(topic, _TIMEOUT).topics[topic]
         if found.error is not None:

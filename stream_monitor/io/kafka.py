@@ -77,6 +77,20 @@ def consumer_properties(own: Mapping[str, Any]) -> dict[str, Any]:
     return {**_CONSUMER_TUNING, **own, **_CONSUMER}
 
 
+def reader_properties(own: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a consumer is told that is assigned what it reads, to its end, and joins no group."""
+    return {
+        **own,
+        "group.id": f"stream-monitor-{name}",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 50,  # so soon it is told of an end
+        "log_level": 0,
+    }
+
+
 def producer_properties(own: Mapping[str, Any]) -> dict[str, Any]:
     """The same of a producer."""
     return {**_PRODUCER_TUNING, **own, **_PRODUCER}

@@ -18,21 +18,13 @@ from confluent_kafka.admin import AdminClient, MemberDescription
 
 from stream_monitor.core import snapshots
 from stream_monitor.errors import SetupError
-from stream_monitor.io.kafka import records_below
+from stream_monitor.io.kafka import reader_properties, records_below
 from stream_monitor.ports import Place
 
 _TIMEOUT = 30.0
 _SESSION_MS = 45_000  # the client's default for session.timeout.ms
 _MARGIN = 5.0  # seconds beyond the session for which a group may take to become empty
 _OCCUPIED = frozenset((KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS))
-_READER = {
-    "group.id": "stream-monitor-reset",  # never joined
-    "enable.auto.commit": False,
-    "isolation.level": "read_committed",
-    "auto.offset.reset": "earliest",
-    "enable.partition.eof": True,
-    "log_level": 0,
-}
 
 
 class Gap(NamedTuple):
@@ -94,7 +86,7 @@ def beyond(properties: Mapping[str, Any], state: str, gaps: Sequence[Gap]) -> li
     What it holds for firing stays: where it does not fire in the state that is built anew, detect resolves it.
     """
     found = []
-    reader = Consumer({**properties, **_READER})
+    reader = Consumer(reader_properties(properties, "reset"))
     try:
         for gap in gaps:
             place, home = (gap.topic, gap.partition), (state, gap.partition)

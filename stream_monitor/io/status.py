@@ -12,18 +12,10 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, T
 
 from stream_monitor.core.snapshots import StateRecord, key_of
 from stream_monitor.errors import SetupError
-from stream_monitor.io.kafka import messages_below
+from stream_monitor.io.kafka import messages_below, reader_properties
 from stream_monitor.ports import Place
 
 _TIMEOUT = 30.0
-_READER = {
-    "group.id": "stream-monitor-status",  # never joined
-    "enable.auto.commit": False,
-    "isolation.level": "read_committed",
-    "auto.offset.reset": "earliest",
-    "enable.partition.eof": True,
-    "log_level": 0,
-}
 
 
 class Reach(NamedTuple):
@@ -59,7 +51,7 @@ def reaches(properties: Mapping[str, Any], group: str, stages: Mapping[str, Sequ
     """How far each stage's group has read its topics. Raises SetupError, naming every topic that does not exist."""
     found = []
     for stage, topics in stages.items():
-        consumer = Consumer({**properties, **_READER, "group.id": f"{group}-{stage}"})
+        consumer = Consumer({**reader_properties(properties, "status"), "group.id": f"{group}-{stage}"})
         try:
             places = [TopicPartition(topic, p) for topic, partitions in _partitions(consumer, topics).items() for p in partitions]
             for place in consumer.committed(places, _TIMEOUT):
@@ -75,7 +67,7 @@ def reaches(properties: Mapping[str, Any], group: str, stages: Mapping[str, Sequ
 
 def kept(properties: Mapping[str, Any], state: str, observations: str) -> list[Kept]:
     """What the state topic holds, by partition."""
-    reader = Consumer({**properties, **_READER})
+    reader = Consumer(reader_properties(properties, "status"))
     try:
         return [_kept(reader, (state, p), observations) for p in sorted(_partitions(reader, [state])[state])]
     except KafkaException as error:

@@ -118,6 +118,7 @@ class Setting:
             "group.id": "nobody",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,  # so soon is it told that a partition has ended
         }
         consumer = Consumer(properties | {"isolation.level": "read_committed"})
         topic = self.topics[role]
@@ -130,7 +131,7 @@ class Setting:
                 other.close()
             consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
             while partitions:
-                for message in consumer.consume(10_000, 1):
+                for message in consumer.consume(10_000, 0.05):  # it waits for as long, unless there are so many
                     error = message.error()
                     if error is None:
                         headers = dict(message.headers() or [])

@@ -51,12 +51,12 @@ def observe(setting: Setting, messages: Sequence[Message]) -> None:
     """Makes observations of them."""
     setting.send(messages)
     for stage in ("route", "join"):
-        run_stage(setting, stage)
+        run_stage(setting, stage, env={"STREAM_MONITOR__RUN__BATCH": "5000", "STREAM_MONITOR__RUN__TRANSACTION_MESSAGES": "20000"})
 
 
-def run_stage(setting: Setting, stage: str) -> tuple[dict[str, Any], str]:
+def run_stage(setting: Setting, stage: str, env: dict[str, str] | None = None) -> tuple[dict[str, Any], str]:
     """What a stage did until it had read all that was there, and what it said."""
-    done = setting.run("run", "--stage", stage, "--until-end")
+    done = setting.run("run", "--stage", stage, "--until-end", env=env)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)[stage], done.stderr
 
@@ -78,14 +78,17 @@ def undisturbed(setting: Setting, folder: Path, redis_server: RedisServer, table
     return published(other)
 
 
-def state(setting: Setting, partition: int) -> list[StateRecord]:
-    records = [record for record in setting.read("state", settled=False) if record.partition == partition]
-    return [StateRecord(record.key or b"", record.value, list(record.headers.items())) for record in records]
+def state(setting: Setting) -> dict[int, list[StateRecord]]:
+    """What the state topic holds, by partition."""
+    found: dict[int, list[StateRecord]] = defaultdict(list)
+    for record in setting.read("state", settled=False):
+        found[record.partition].append(StateRecord(record.key or b"", record.value, list(record.headers.items())))
+    return found
 
 
 def snapshots(setting: Setting) -> dict[int, int]:
     """The offset of each partition's newest snapshot."""
-    found = {p: assemble((setting.topics["observations"], p), state(setting, p)) for p in range(4)}
+    found = {p: assemble((setting.topics["observations"], p), records) for p, records in state(setting).items()}
     return {partition: snapshot.offset for partition, snapshot in found.items() if snapshot is not None}
 
 
@@ -182,7 +185,7 @@ def bodies(setting: Setting) -> list[dict[str, Any]]:
 
 def open_ids(setting: Setting) -> set[str]:
     """The alerts that fire, by the state topic."""
-    found = [alerts((setting.topics["observations"], p), state(setting, p))[0] for p in range(4)]
+    found = [alerts((setting.topics["observations"], p), records)[0] for p, records in sorted(state(setting).items())]
     return {alert.id for one in found for alert in one}
 
 
@@ -205,5 +208,5 @@ def test_reset_drops_a_snapshot_that_lies_beyond_what_the_topic_holds(
     assert f"{observations}/0: the snapshot of offset 400 lies beyond it; it is dropped" in done.stdout
     assert f"{observations}/1: the snapshot" not in done.stdout
     assert committed(setting) == {0: 0, 1: 0, 2: -1001, 3: -1001}
-    assert chunks((observations, 0), state(setting, 0)) == 0
-    assert chunks((observations, 1), state(setting, 1)) == 1
+    assert chunks((observations, 0), state(setting)[0]) == 0
+    assert chunks((observations, 1), state(setting)[1]) == 1
