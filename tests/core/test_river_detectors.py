@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -216,19 +214,3 @@ def test_the_whole_monitor_runs_with_them_and_goes_on_from_a_snapshot_as_if_noth
     assert again.snapshot() == whole.snapshot()
     assert {alert.assurance for alert in expected} == {"uncalibrated"}
     assert whole.budget()["weight"] == 0
-
-
-def test_what_kswin_alone_needs_is_loaded_when_kswin_is_used() -> None:
-    """A second of every start: see core/detectors/of_river.py."""
-    script = """
-import sys
-from stream_monitor.core.detectors import create
-from stream_monitor.core.settings import DetectorSettings
-for name in ("adwin", "page_hinkley", "ddm", "kswin"):
-    detector = create(DetectorSettings(name))
-assert "scipy.stats._stats_py" not in sys.modules
-for i in range(200):
-    detector.update(i % 7)
-assert "scipy.stats._stats_py" in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
