@@ -86,7 +86,7 @@ class Setting:
     def __enter__(self) -> Self:
         say("starting Kafka and Valkey")
         with contextlib.ExitStack() as stack:
-            kafka = stack.enter_context(start_kafka(heap="1g"))
+            kafka = stack.enter_context(start_kafka(long_lived=True))
             self._redis = stack.enter_context(start_redis())
             self.bootstrap = kafka.bootstrap
             nodes = (kafka.node(), self._redis.process)

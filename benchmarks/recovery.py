@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, nargs="+", default=[10_000, 100_000, 500_000], help="predictions that wait")
     options = parser.parse_args()
     say("starting Kafka")
-    with start_kafka(heap="1g") as kafka, tempfile.TemporaryDirectory() as folder:
+    with start_kafka(long_lived=True) as kafka, tempfile.TemporaryDirectory() as folder:
         print("| waiting | Redis, MiB | fault | flows again, s | caught up, s |\n|---|---|---|---|---|", flush=True)
         for waiting in options.waiting:
             with start_redis() as redis:

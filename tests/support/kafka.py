@@ -111,17 +111,18 @@ class KafkaServer:
         self.close()
 
 
-def start_kafka(brokers: int = 1, heap: str = "512m", behind: int = 0, **properties: str) -> KafkaServer:
+def start_kafka(brokers: int = 1, behind: int = 0, long_lived: bool = False, **properties: str) -> KafkaServer:
     """A cluster of one's own, to be closed by whoever started it.
 
     `behind`: the port of a proxy (tests/support/proxy.py) by which its clients are to reach the one broker; `client_port` of the
     server is where the proxy has to lead. `bootstrap` stays the direct way, for the test's own clients.
+    `long_lived`: more memory, and compiled well rather than soon, which pays after a minute of load.
     `properties` are lines of server.properties (`_` for `.`). Raises ServerError, naming every way to give a Kafka.
     """
     missing = []
     for way in (_in_docker, _from_jars):
         try:
-            return way(brokers, heap, behind, {name.replace("_", "."): value for name, value in properties.items()})
+            return way(brokers, behind, long_lived, {name.replace("_", "."): value for name, value in properties.items()})
         except _UnavailableError as reason:
             missing.append(str(reason))
     raise ServerError(
@@ -185,6 +186,10 @@ def _properties(i: int, ports: Sequence[tuple[int, int]], bind: str, data: str, 
     }
 
 
+def _heap(long_lived: bool) -> str:
+    return "-Xmx1g" if long_lived else "-Xmx512m"
+
+
 def _cluster_id() -> str:
     # Its first byte is fixed: an id that began with "-" would be taken for an option.
     return base64.urlsafe_b64encode(b"k" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
@@ -205,7 +210,10 @@ def _cluster(nodes: Sequence[Node], ports: Sequence[tuple[int, int]], cleanup: c
 # --- the broker's jars -----------------------------------------------------------------------------------------------
 
 
-def _from_jars(brokers: int, heap: str, behind: int, more: dict[str, str]) -> KafkaServer:
+_SOON = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # half the CPU of a start is the second compiler
+
+
+def _from_jars(brokers: int, behind: int, long_lived: bool, more: dict[str, str]) -> KafkaServer:
     program = java()
     classpath = f"{kafka_jars()}/*"
     cleanup = contextlib.ExitStack()
@@ -216,7 +224,7 @@ def _from_jars(brokers: int, heap: str, behind: int, more: dict[str, str]) -> Ka
     cluster_id = _cluster_id()
     logging = folder / "log4j2.properties"
     logging.write_text(_QUIET_LOG)
-    base = [program, f"-Dlog4j2.configurationFile={logging}", "-cp", classpath]
+    common = [f"-Dlog4j2.configurationFile={logging}", "-cp", classpath]
     formats, nodes = [], []
     for i in range(brokers):
         home = folder / str(i)
@@ -227,9 +235,9 @@ def _from_jars(brokers: int, heap: str, behind: int, more: dict[str, str]) -> Ka
         config = home / "server.properties"
         config.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         log = home / "kafka.log"
-        formatter = Process([*base, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)], log)
+        formatter = Process([program, *_SOON, *common, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)], log)
         formats.append(formatter)
-        nodes.append(Process([*base[:1], f"-Xmx{heap}", *base[1:], "kafka.Kafka", str(config)], log))
+        nodes.append(Process([program, *([] if long_lived else _SOON), _heap(long_lived), *common, "kafka.Kafka", str(config)], log))
     for formatter in formats:
         formatter.start()
     for formatter in formats:
@@ -328,7 +336,7 @@ class _Container:
         return str(self._wrapped.logs(tail=30).decode(errors="replace")) if self._created else ""
 
 
-def _in_docker(brokers: int, heap: str, behind: int, more: dict[str, str]) -> KafkaServer:
+def _in_docker(brokers: int, behind: int, long_lived: bool, more: dict[str, str]) -> KafkaServer:
     """All brokers share the network of one idle container, which publishes their ports: 127.0.0.1:port is the same
     broker from inside and from outside, so one advertised address serves both, whatever the host system."""
     import docker
@@ -357,7 +365,7 @@ def _in_docker(brokers: int, heap: str, behind: int, more: dict[str, str]) -> Ka
             lines = _with(lines, _behind(client_port, "0.0.0.0", behind))
         for name, value in lines.items():
             container.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
-        container.with_env("CLUSTER_ID", cluster_id).with_env("KAFKA_HEAP_OPTS", f"-Xmx{heap}")
+        container.with_env("CLUSTER_ID", cluster_id).with_env("KAFKA_HEAP_OPTS", _heap(long_lived))
         nodes.append(_Container(container))
     cluster = _cluster(nodes, ports, cleanup)
     cluster.client_port = client_port
