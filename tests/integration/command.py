@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from stream_monitor.config import load
+from stream_monitor.io import topics as topic_setup
 from tests.integration.workload import Message
 from tests.support.servers import KafkaServer, RedisServer
 
@@ -78,13 +80,14 @@ class Setting:
         return dict(json.loads(done.stdout))
 
     def create_topics(self, partitions: tuple[int, int] = (3, 2), replicas: int = 1) -> None:
-        """The input topics with different numbers of partitions; the others by the command."""
+        """The input topics with different numbers of partitions; the others as the command makes them."""
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
         new = [NewTopic(self.topics[name], n, replicas) for name, n in zip(("predictions", "feedback"), partitions, strict=True)]
         for future in admin.create_topics(new).values():
             future.result(90)
-        done = self.run("topics", "create")
-        assert done.returncode == 0, done.stderr
+        config = load(self.file)
+        others = [topic for topic in topic_setup.wanted(config) if not topic.is_input]
+        topic_setup.create(topic_setup.admin(config), others, config.topics.partitions, config.topics.replication_factor)
 
     def send(self, messages: Sequence[Message]) -> None:
         """Produces the messages to the input topics."""
