@@ -157,6 +157,17 @@ def failover_behind(trial: Trial) -> None:
         trial.figures["rewinds"] = process.said().count("the store knows bucket")
 
 
+def takes_over(replica: RedisServer) -> float:
+    """Waits until it is the primary, seconds; what was joined before is committed until then."""
+
+    def is_primary() -> bool:
+        with contextlib.suppress(redis.ConnectionError), replica.client() as client:  # who is promoted closes its connections
+            return bool(client.info("replication")["role"] == "master")
+        return False
+
+    return until(is_primary, 60, "the replica to take over")
+
+
 @fault("sentinel", "the primary that Sentinel watches is killed, with a replica that has missed its last 2 s", HEALED)
 def sentinel(trial: Trial) -> None:
     primary = trial.redis()
@@ -174,8 +185,7 @@ def sentinel(trial: Trial) -> None:
         link.cut()
         time.sleep(2.0)
         primary.kill()
-        with replica.client() as client:  # until then, what was joined before is committed
-            took = until(lambda: client.info("replication")["role"] == "master", 60, "the replica to take over")
+        took = takes_over(replica)
         trial.recoveries.append(took + advances(setting))
         trial.figures["rewinds"] = process.said().count("the store knows bucket")
 
@@ -191,12 +201,13 @@ def cluster_failover(trial: Trial) -> None:
     with servers[0].client() as client:
         slot = int(client.execute_command("CLUSTER", "KEYSLOT", f"{{{setting.namespace}:{setting.topics['journal']}:0}}"))
     primary = servers[slot * 3 // 16_384]
-    trial.own(start_cluster_replica(primary, 3))
+    replica = trial.own(start_cluster_replica(primary, 3))
     at(setting, next(server for server in servers if server is not primary).url, 'mode = "cluster"\ntimeout = "1s"\n')
     with trial.under_load(setting) as process:
         primary.kill()
         process.until_said("join: Redis does not answer")
-        trial.recoveries.append(advances(setting))
+        took = takes_over(replica)
+        trial.recoveries.append(took + advances(setting))
 
 
 class Sentinel:
