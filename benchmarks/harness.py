@@ -229,7 +229,7 @@ def _child(job: Job, servers: Sequence[int | None], parent: Any, stop: Any, ever
             parent.send(committed)
 
     try:
-        run.wait(tick, 0.02)
+        run.wait(tick, 0.05)  # a tick takes the interpreter lock from the stage; the command itself ticks every 0.2 s
     except BaseException:
         print("\n".join(lines[-20:]), file=sys.stderr)
         raise
