@@ -20,6 +20,7 @@ from tests.support.servers import RedisServer, start_redis_cluster
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=1_000_000)
 CODEC = Codec(EventSettings())
+EVENT: Any = CODEC.feedback(b'{"request_id":"r","timestamp":1,"label":1}', 0)
 
 
 @pytest.fixture
@@ -70,18 +71,31 @@ def random_log(rng: random.Random, length: int, framed: bool = False) -> list[Re
     return records
 
 
+def test_entries_are_written_at_once_where_the_server_can(store: RedisStore, client: Any) -> None:
+    if not client.execute_command("COMMAND", "INFO", "msetex")["msetex"]:
+        return  # an older one; how that is written to is below
+    before = client.info("commandstats")
+    call(store, Call(0, 0, 100, 0, [Record(i, 10**12, *EVENT) for i in range(100)], "e1"))
+    stats = client.info("commandstats")
+    assert stats["cmdstat_msetex"]["failed_calls"] == 0
+    assert stats["cmdstat_msetex"]["calls"] == before.get("cmdstat_msetex", {"calls": 0})["calls"] + 1
+    assert stats.get("cmdstat_set") == before.get("cmdstat_set")
+
+
 def accounting(store: RedisStore) -> dict[str, int]:
     state = {"applied", "trim", "clock", "origin", "waiting_predictions", "waiting_feedback"}
     return {name: n for name, n in store.counters(0).items() if name not in state}
 
 
-@pytest.fixture(params=["many", "one by one"])
+WRITING = {"at once": (b"", b""), "one by one": (b"not MSETEX", b"true"), "refused": (b"pcall('MSETEX'", b"pcall('MSETEY'")}
+
+
+@pytest.fixture(params=WRITING)
 def writing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How the script writes entries: as a server can that has MSETEX, and as an older one can."""
-    if request.param == "one by one":
-        script = SCRIPT.replace(b"if MSETEX then", b"if false then")
-        assert script != SCRIPT
-        monkeypatch.setattr("stream_monitor.io.redis.SCRIPT", script)
+    """How the script writes entries: as a server can that has MSETEX, as an older one can, and where it is left out."""
+    script = SCRIPT.replace(*WRITING[request.param])
+    assert script != SCRIPT or request.param == "at once"
+    monkeypatch.setattr("stream_monitor.io.redis.SCRIPT", script)
 
 
 @pytest.mark.usefixtures("writing")
