@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from math import isfinite
 
 import orjson
 import pytest
@@ -80,6 +81,20 @@ def test_the_evidence_of_a_clear_change_passes_its_threshold(name: str) -> None:
     after = values[3_000 : at + 1]
     evidence = detector.evidence(Level(sum(values[:3_000]) / 3_000, 3_000), Level(sum(after) / len(after), len(after)))
     assert evidence.statistic > evidence.threshold > 0
+
+
+@pytest.mark.parametrize("name", [*ALL, "ddm", "eddm", "hddm_a", "hddm_w"])
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_the_evidence_is_a_number_where_all_values_are_the_same_from_some_value_on(name: str, end: float) -> None:
+    """A model that fails altogether: variances of what is left come out as nothing, or by rounding as less."""
+    for seed in range(60):
+        rng, before = random.Random(seed), 100 + 15 * seed
+        detector = create(DetectorSettings(name))
+        for i in range(before + 400):
+            if detector.update(float(rng.random() < 0.3) if i < before else end) and i >= before:
+                evidence = detector.evidence(Level(0.3, before), Level(end, i + 1 - before))
+                assert isfinite(evidence.statistic), seed
+                assert isfinite(evidence.threshold), seed
 
 
 @pytest.mark.parametrize("name", ALL)

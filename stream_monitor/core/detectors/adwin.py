@@ -130,7 +130,8 @@ class Adwin:
         """How far the two means are apart, and how far ADWIN lets chance move them in windows of these sizes."""
         confidence = log(2 * log(before.count + after.count) / self._delta)
         m = 1 / (1 / max(1, before.count - MIN_WINDOW + 1) + 1 / max(1, after.count - MIN_WINDOW + 1))
-        cut = sqrt(2 / m * self._helper.variance_in_window * confidence) + 2 / 3 / m * confidence
+        variance = max(0.0, self._helper.variance_in_window)  # of values that are all the same it may come out below nothing
+        cut = sqrt(2 / m * variance * confidence) + 2 / 3 / m * confidence
         return Evidence(abs(after.value - before.value), cut)
 
     def state(self) -> Any:
