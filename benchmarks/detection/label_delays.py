@@ -76,9 +76,9 @@ def records(rule: Rule, models: int, days: int, rate: float, seed: int) -> Itera
         heapq.heappush(waiting, (int(time) + delay, number, outcome))
 
 
-def false_alerts(rule: Rule, models: int, days: int, rate: float, budget: AlertBudget, seed: int) -> Counter[str]:
+def false_alerts(settings: DetectSettings, rule: Rule, models: int, days: int, rate: float, seed: int) -> Counter[str]:
     """How many alerts of each metric fired."""
-    monitor = Monitor(DetectSettings(alert_budget=budget), "observations", 0)
+    monitor = Monitor(settings, "observations", 0)
     fired: Counter[str] = Counter()
     for value in records(rule, models, days, rate, seed):
         for alert in monitor.step(monitor.at, value):
@@ -93,13 +93,16 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=28)
     parser.add_argument("--rate", type=float, default=500, help="predictions a day and model")
     parser.add_argument("--budget", type=float, default=2, help="false alerts a day, for all streams of all models")
+    parser.add_argument("--maturity", type=float, help="hours after which a prediction is judged; by default what the monitor learns")
     parser.add_argument("--rule", choices=RULES, action="append", help="by default each")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    maturity = None if options.maturity is None else int(options.maturity * HOUR)
+    settings = DetectSettings(alert_budget=AlertBudget(options.budget, DAY), maturity_ms=maturity)
     for name in options.rule or RULES:
         if sys.stderr.isatty():
             print(f"{name} ...", end="\r", file=sys.stderr, flush=True)
-        fired = false_alerts(RULES[name], options.models, options.days, options.rate, AlertBudget(options.budget, DAY), options.seed)
+        fired = false_alerts(settings, RULES[name], options.models, options.days, options.rate, options.seed)
         by_metric = ", ".join(f"{metric} {n}" for metric, n in fired.most_common())
         print(f"{name:<10} {bounds(fired.total(), options.budget * options.days)}   {by_metric}", flush=True)
 
