@@ -56,12 +56,12 @@ local prefix = bucket .. ':' .. epoch .. ':'
 if prefix ~= supposed then
   for i = first, count do keys[i] = prefix .. sub(keys[i], #supposed + 1) end
 end
-local own = { bucket }
-if not fresh then own[2], own[3] = bucket .. ':slots', bucket .. ':outbox' end
+local slots_key, outbox_key = bucket, bucket -- of a fresh one there may be no others
+if not fresh then slots_key, outbox_key = bucket .. ':slots', bucket .. ':outbox' end
 local found = {}
 for start = first, count, CHUNK do
   local last = math.min(start + CHUNK - 1, count)
-  local some = redis.call('MGET', own[1], own[2] or own[1], own[3] or own[1], unpack(keys, start, last))
+  local some = redis.call('MGET', bucket, slots_key, outbox_key, unpack(keys, start, last))
   for i = start, last do found[i] = some[i - start + 4] end
 end
 local before = floor((clock - horizon) / slot)

@@ -99,7 +99,7 @@ def writing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("writing")
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 def test_the_script_is_the_fold(store: RedisStore, seed: int) -> None:
     rng = random.Random(seed)
     records, fold = random_log(rng, 200, framed=seed % 2 == 1), Fold(SETTINGS)
