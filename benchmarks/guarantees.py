@@ -25,7 +25,8 @@ from confluent_kafka import Producer, TopicPartition
 import stream_monitor.io.redis
 import stream_monitor.run
 from benchmarks.harness import INPUTS, ONE_ADWIN, Job, Setting, say
-from benchmarks.throughput import Row, row
+from benchmarks.ratios import Row
+from benchmarks.throughput import row
 from benchmarks.workload import fill
 from stream_monitor.config import Config
 from stream_monitor.io.kafka import KafkaSource, on_a_thread, producer_properties
@@ -153,9 +154,6 @@ def main() -> None:
                     one = row(kind, 2 * count, results)
                     rates.setdefault((what, kind), []).append(one)
                     say(f"{what}, {kind}: {one.rate:,.0f} messages/s, {sum(r.restarts for r in results)} restarts")
-                    if what == "join":
-                        tables["topics"]["journal"] = f"{tables['kafka']['group']}.journal"
-                        setting.create(tables)
                     setting.drop(tables)
     print(table(rates))
 

@@ -114,15 +114,17 @@ class Setting:
         wanted = [topic if not topic.is_input else topic._replace(partitions=PARTITIONS) for topic in topics_of.wanted(config)]
         topics_of.create(topics_of.admin(config), wanted, PARTITIONS, 1)
 
-    def create_copy(self, name: str) -> None:
+    def create_copy(self, tables: Mapping[str, Any]) -> None:
         """Creates the topic that the pass-through writes."""
-        config = parse(self.tables(name))
-        topics_of.create(topics_of.admin(config), [topics_of.Topic("copy", f"{name}.copy", PARTITIONS, {})], PARTITIONS, 1)
+        config = parse(tables)
+        topics_of.create(topics_of.admin(config), [topics_of.Topic("copy", f"{config.kafka.group}.copy", PARTITIONS, {})], PARTITIONS, 1)
 
     def drop(self, tables: Mapping[str, Any]) -> None:
-        """Deletes what a run left in Kafka and Redis."""
-        admin = topics_of.admin(parse(tables))
-        for done in admin.delete_topics([tables["topics"][role] for role in OWN]).values():
+        """Deletes the topics of a configuration, but for those of others that it reads, and all that is in Redis."""
+        config = parse(tables)
+        admin = topics_of.admin(config)
+        own = [topic for topic in admin.list_topics(timeout=30).topics if topic.startswith(f"{config.kafka.group}.")]
+        for done in admin.delete_topics(own).values():
             done.result(30)
         with self._redis.client() as client:
             client.flushall()

@@ -5,39 +5,34 @@ topic, with the same client, settings and transactions: one call of the client a
 (benchmarks/harness.py). "Looped" is the same under the stages' loop: what is left to a stage that does nothing. Each stage runs alone, in a
 process of its own, over what the one before it wrote; then all three run at once, in one process and in three. Time counts from the
 first record read to the last commit.
+
+A pass-through comes before and after each of these, and a ratio is to the mean of its two neighbours (benchmarks/ratios.py). All of it is
+measured once a round, but for the default signals, which take long: in the last round only. The table has the sum over the rounds, the
+mean of their ratios, and the lowest and the highest. Before the first round come warm-ups, until the pass-through gets no faster.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import platform
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
 import psutil
 
 from benchmarks.harness import INPUTS, ONE_ADWIN, Job, Result, Setting, say
+from benchmarks.ratios import COPY, Row, ratios, settled, summed
 from benchmarks.workload import fill
 
 CHOICES = ("route", "join", "detect", "all")
+STAGES = CHOICES[:3]
+SIGNALS: Mapping[str, Mapping[str, Any] | None] = {"one ADWIN a country": ONE_ADWIN, "default signals": None}
+IN_EACH_ROUND = "one ADWIN a country"
 TARGETS = {"route": 0.8, "join": 0.4, "all, one ADWIN a country, 3 processes": 0.2}  # of the pass-through
 DETECT_TARGETS = {"detect, one ADWIN a country": 90_000, "detect, default signals": 20_000}  # records a second
-
-
-class Row(NamedTuple):
-    """One line of the table: `messages` in `seconds`, and the processors' seconds that went into them."""
-
-    name: str
-    messages: int
-    seconds: float
-    own_s: float
-    broker_s: float
-    redis_s: float
-    machine_s: float
-
-    @property
-    def rate(self) -> float:
-        return self.messages / self.seconds
 
 
 def row(name: str, messages: int, results: Sequence[Result]) -> Row:
@@ -47,10 +42,11 @@ def row(name: str, messages: int, results: Sequence[Result]) -> Row:
     return Row(name, messages, seconds, sum(r.cpu_s for r in results), broker, redis, max(r.machine_s for r in results))
 
 
-def table(rows: Sequence[Row], base: float) -> str:
-    head = ("", "messages", "s", "messages/s", "of copy", "own us", "broker us", "Redis us", "cores", "others")
+def table(rows: Sequence[Row], of_copy: Mapping[str, Sequence[float]]) -> str:
+    head = ("", "messages", "s", "messages/s", "of copy", "from-to", "own us", "broker us", "Redis us", "cores", "others")
     lines = [f"{head[0]:<38}" + "".join(f"{name:>12}" for name in head[1:])]
-    for r in rows:
+    for name, found in of_copy.items():
+        r = summed([one for one in rows if one.name == name])
         costs = [cost / r.messages * 1e6 for cost in (r.own_s, r.broker_s, r.redis_s)]
         ours = r.own_s + r.broker_s + r.redis_s
         others = max(0.0, r.machine_s - ours) / r.seconds
@@ -58,101 +54,126 @@ def table(rows: Sequence[Row], base: float) -> str:
             f"{r.messages:,}",
             f"{r.seconds:.1f}",
             f"{r.rate:,.0f}",
-            f"{r.rate / base:.2f}",
+            f"{fmean(found):.2f}",
+            f"{min(found):.2f}-{max(found):.2f}" if len(found) > 1 else "",
             *(f"{c:.1f}" for c in costs),
             f"{ours / r.seconds:.2f}",
             f"{others:.2f}",
         )
-        lines.append(f"{r.name:<38}" + "".join(f"{cell:>12}" for cell in cells))
+        lines.append(f"{name:<38}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
 
 
-def run(count: int, stages: Sequence[str], run_table: dict[str, Any]) -> None:
-    rows: list[Row] = []
-    more = {"run": run_table} if run_table else {}
+class Series:
+    """Runs one after the other. `rows`: those that count, and a pass-through before and after each."""
 
-    def note(one: Row, results: Sequence[Result]) -> None:
-        rows.append(one)
-        restarts = sum(r.restarts for r in results)
-        say(f"{one.name}: {one.rate:,.0f} messages/s ({one.seconds:.1f} s; {restarts} restarts)")
+    def __init__(self, setting: Setting, more: Mapping[str, Any]) -> None:
+        self.rows: list[Row] = []
+        self.setting, self._more = setting, more
+        self._names = (f"run-{i}" for i in itertools.count())
+
+    def warm_up(self, stages: Sequence[str]) -> None:
+        """The broker compiles what it runs often, on cores that are measured: each kind of run for nothing, until that has settled."""
+        rates: list[float] = []
+        while not settled(rates):
+            rates.append(self.copy().rate)
+            with self.tables(ONE_ADWIN) as tables:
+                for stage in stages:
+                    self.run(f"warm-up of {stage}", [Job(tables, (stage,))])
+        say("warm")
+        self.rows = [self.copy()]
+
+    def note(self, one: Row) -> None:
+        self.rows += [one, self.copy()]
+
+    def copy(self, name: str = COPY, kind: str = "copy") -> Row:
+        tables = self.setting.tables(next(self._names), **self._more)
+        self.setting.create_copy(tables)
+        one = self.run(name, [Job(tables, (kind,))])
+        self.setting.drop(tables)
+        return one
+
+    @contextlib.contextmanager
+    def tables(self, default: Mapping[str, Any] | None = None, **topics: str) -> Iterator[dict[str, Any]]:
+        """A configuration of its own; what it left is dropped in the end. `topics`: those of another that it reads."""
+        tables = self.setting.tables(next(self._names), default, **self._more)
+        tables["topics"].update(topics)
+        self.setting.create(tables)
+        yield tables
+        self.setting.drop(tables)
+
+    def run(self, name: str, jobs: Sequence[Job]) -> Row:
+        """Messages are what the first stage has read."""
+        results = self.setting.measure(jobs)
+        one = row(name, next(iter(results[0].records.values())), results)
+        say(f"{name}: {one.rate:,.0f} messages/s ({one.seconds:.1f} s; {sum(r.restarts for r in results)} restarts)")
         for r in results:
             say(f"    threads {r.thread_s}, counters {r.counters}")
+        return one
 
-    with Setting() as setting:
-        first = setting.tables("first", **more)
-        setting.create(first)
-        say(f"filling the topics: {count:,} predictions and as many labels")
-        for role, size in fill(setting.bootstrap, INPUTS, count).items():
-            say(f"    {role}: {size / count:.0f} bytes a message")
 
-        def copy(name: str, kind: str = "copy") -> None:
-            setting.create_copy(name)
-            results = setting.measure([Job(setting.tables(name, **more), (kind,))])
-            note(row("pass-through" if kind == "copy" else "pass-through, looped", 2 * count, results), results)
-
-        # The broker compiles what it runs often, for seconds and on cores that are measured: each kind of run twice, for nothing.
-        last = min(2, max(CHOICES.index(stage) for stage in stages))
-        for name in ("warm-up", "warm-up-again"):
-            copy(name)
-            warm_up = setting.tables(name, ONE_ADWIN, **more)
-            setting.create(warm_up)
-            for stage in CHOICES[: last + 1]:
-                setting.measure([Job(warm_up, (stage,))])
-            setting.drop(warm_up)
-        rows.clear()
-        copy("copy-1")  # and again between the stages: the machine is not as fast at all times, and the ratios are to their mean
-        if set(stages) - {"all"}:
-            results = setting.measure([Job(first, ("route",))])
-            note(row("route", results[0].records["route"], results), results)
-            copy("looped", "looped copy")
-            copy("copy-2")
+def measure_stages(series: Series, stages: Sequence[str], signals: Sequence[str]) -> None:
+    """A round of each stage alone, and of the looped pass-through."""
+    with series.tables() as tables:
+        series.note(series.run("route", [Job(tables, ("route",))]))
+        series.note(series.copy("pass-through, looped", "looped copy"))
         if "join" in stages or "detect" in stages:
-            results = setting.measure([Job(first, ("join",))])
-            note(row("join", results[0].records["join"], results), results)
-            info = setting.redis_info("commandstats").get("cmdstat_evalsha", {})
-            say(f"    Redis: {info}")
-            copy("copy-3")
+            series.note(series.run("join", [Job(tables, ("join",))]))
+            say(f"    Redis: {series.setting.redis_info('commandstats').get('cmdstat_evalsha', {})}")
         if "detect" in stages:
-            for name, default in (("one ADWIN a country", ONE_ADWIN), ("default signals", None)):
-                tables = setting.tables(f"detect-{name.replace(' ', '-')}", default, **more)
-                tables["topics"]["observations"] = first["topics"]["observations"]
-                setting.create(tables)
-                results = setting.measure([Job(tables, ("detect",))])
-                note(row(f"detect, {name}", results[0].records["detect"], results), results)
-        setting.drop(first)
-        if "all" in stages:
-            for name, default in (("one ADWIN a country", ONE_ADWIN), ("default signals", None)):
-                for processes in (1, 3):
-                    tables = setting.tables(f"all-{processes}-{name.replace(' ', '-')}", default, **more)
-                    setting.create(tables)
-                    names = CHOICES[:3]
-                    jobs = [Job(tables, names)] if processes == 1 else [Job(tables, (one,), one != "route") for one in names]
-                    results = setting.measure(jobs)
-                    note(row(f"all, {name}, {processes} process{'es' * (processes > 1)}", 2 * count, results), results)
-                    setting.drop(tables)
-        copy("copy-4")
+            for name in signals:
+                with series.tables(SIGNALS[name], observations=tables["topics"]["observations"]) as own:
+                    series.note(series.run(f"detect, {name}", [Job(own, ("detect",))]))
 
-    copies = [r.rate for r in rows if r.name == "pass-through"]
-    base = sum(copies) / len(copies)
+
+def measure_all(series: Series, signals: Sequence[str]) -> None:
+    """A round of all stages at once."""
+    for name in signals:
+        with series.tables(SIGNALS[name]) as tables:
+            series.note(series.run(f"all, {name}, 1 process", [Job(tables, STAGES)]))
+        with series.tables(SIGNALS[name]) as tables:
+            series.note(series.run(f"all, {name}, 3 processes", [Job(tables, (one,), one != "route") for one in STAGES]))
+
+
+def run(count: int, rounds: int, stages: Sequence[str], run_table: Mapping[str, Any]) -> None:
+    with Setting() as setting:
+        series = Series(setting, {"run": run_table} if run_table else {})
+        with series.tables():  # creates the input topics as well, which stay
+            say(f"filling the topics: {count:,} predictions and as many labels")
+            for role, size in fill(setting.bootstrap, INPUTS, count).items():
+                say(f"    {role}: {size / count:.0f} bytes a message")
+        series.warm_up(STAGES[: max(CHOICES.index(stage) for stage in stages) + 1])
+        for i in range(rounds):
+            say(f"round {i + 1} of {rounds}")
+            signals = [name for name in SIGNALS if name == IN_EACH_ROUND or i == rounds - 1]
+            if set(stages) - {"all"}:
+                measure_stages(series, stages, signals)
+            if "all" in stages:
+                measure_all(series, signals)
+
+    of_copy = ratios(series.rows)
     memory = psutil.virtual_memory().total / 2**30
     print(f"{psutil.cpu_count()} cores, {memory:.0f} GiB, shared by broker, Redis and monitor; Python {platform.python_version()}")
-    print(table(rows, base))
-    for r in rows:
-        if (share := TARGETS.get(r.name)) is not None:
-            print(f"{r.name}: {r.rate / base:.2f} of the pass-through, target {share}: {'reached' if r.rate >= share * base else 'MISSED'}")
-        if (least := DETECT_TARGETS.get(r.name)) is not None:
-            print(f"{r.name}: {r.rate:,.0f} records/s, target {least:,}: {'reached' if r.rate >= least else 'MISSED'}")
+    print(table(series.rows, of_copy))
+    for name, found in of_copy.items():
+        if (share := TARGETS.get(name)) is not None:
+            ratio = fmean(found)
+            print(f"{name}: {ratio:.2f} of the pass-through, target {share}: {'reached' if ratio >= share else 'MISSED'}")
+        if (least := DETECT_TARGETS.get(name)) is not None:
+            rate = summed([one for one in series.rows if one.name == name]).rate
+            print(f"{name}: {rate:,.0f} records/s, target {least:,}: {'reached' if rate >= least else 'MISSED'}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", type=int, default=500_000, help="and as many labels (default: 500,000)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often all but the default signals is measured (default: 3)")
     parser.add_argument("--stages", nargs="+", choices=CHOICES, default=CHOICES, help="what to measure beside the pass-through")
     parser.add_argument("--batch", type=int, help="run.batch, the records a poll (default: the configuration's)")
     parser.add_argument("--transaction-messages", type=int, help="run.transaction_messages (default: the configuration's)")
     options = parser.parse_args()
     pace = {"batch": options.batch, "transaction_messages": options.transaction_messages}
-    run(options.predictions, options.stages, {name: value for name, value in pace.items() if value is not None})
+    run(options.predictions, options.rounds, options.stages, {name: value for name, value in pace.items() if value is not None})
 
 
 if __name__ == "__main__":
