@@ -7,16 +7,16 @@ import time
 
 from tests.soak.crashes import ONCE
 from tests.soak.registry import fault
-from tests.soak.trial import Trial, advances
+from tests.soak.trial import RATE, Trial, advances
 
 FENCED = 70
 
 
-@fault("rebalance-storm", "a second process joins, and leaves 5 s later, again and again", ONCE)
+@fault("rebalance-storm", "a second process joins, and leaves 5 s later, again and again (5 times; --full: 24)", ONCE)
 def rebalance_storm(trial: Trial) -> None:
     setting = trial.setting(partitions=(4, 4))
     rounds = round(trial.seconds(5, 24))
-    with trial.feed(setting) as feed:
+    with trial.feed(setting, rate=RATE / 4 if trial.full else RATE) as feed:  # so slow that the messages last
         stays = trial.start(setting, instance="")
         stays.until_reading()
         for _ in range(rounds):
