@@ -72,7 +72,13 @@ class Feed:
 
     def _send(self) -> None:
         producer = Producer(
-            {"bootstrap.servers": self._setting.kafka.bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
+            {
+                "bootstrap.servers": self._setting.kafka.bootstrap,
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "queue.buffering.max.messages": 1_000_000,  # while the brokers are away for minutes
+                "log_level": 0,
+            }
         )
         began, n = time.monotonic(), 0
         try:
