@@ -43,7 +43,7 @@ class Run:
         self.received = [0.0] * len(families)
         self.alarms = [0] * len(families)
         self.dependent = [0] * len(families)
-        self.daily = [0] * len(families)
+        self.cyclic = [0] * len(families)
         self.values = 0
         self.look = 0
 
@@ -91,7 +91,7 @@ class Run:
         self.received[f] += stream.account.received
         self.alarms[f] += stream.account.alarms
         self.dependent[f] += stream.past is not None and stream.past.rho > 0
-        self.daily[f] += stream.past is not None and stream.past.day is not None
+        self.cyclic[f] += stream.past is not None and stream.past.profile is not None
 
 
 def bounds(alarms: int, budget: float) -> str:
@@ -130,7 +130,7 @@ def main() -> None:
             print(f"{names}: {len(run.streams):,} streams, {run.values:,} values, {options.days} days of {budget.alerts:.2f} false alarms")
             for f, family in enumerate(families):
                 note = f", {run.dependent[f]} of them found dependent" if run.dependent[f] else ""
-                note += f", {run.daily[f]} with a daily cycle" if run.daily[f] else ""
+                note += f", {run.cyclic[f]} with a cycle" if run.cyclic[f] else ""
                 print(f"  {family.name:<32}{bounds(run.alarms[f], run.received[f])}{note}", flush=True)
             print(f"  {'all':<32}{bounds(sum(run.alarms), sum(run.received))}", flush=True)
 

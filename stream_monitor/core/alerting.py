@@ -1,9 +1,9 @@
 """The life cycle of an alert, as a transition table, and what an alert says.
 
-    none --drift--> firing --recovered | silent | evicted | operator | rebuilt | daily--> resolved
+    none --drift--> firing --recovered | silent | evicted | operator | rebuilt | daily | weekly--> resolved
                     firing --learned | acknowledged | silenced | heard--> firing
     none --suspected--> warning --drift--> firing
-                        warning --faded | silent | evicted | operator | rebuilt | daily--> resolved
+                        warning --faded | silent | evicted | operator | rebuilt | daily | weekly--> resolved
                         warning --acknowledged | silenced | heard--> warning
 
 One episode per fingerprint (model, version, slice, metric), whichever detector saw it; a change that lasts is one alert. A stream
@@ -59,6 +59,7 @@ class Event(StrEnum):
     OPERATOR = "operator"
     REBUILT = "rebuilt"
     DAILY = "daily"  # no more than the time of day explains, it was found
+    WEEKLY = "weekly"  # the same of the time of the week
 
 
 class Transition(NamedTuple):
@@ -92,6 +93,8 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     (State.FIRING, Event.REBUILT): Transition(State.RESOLVED, Status.RESOLVED),
     (State.WARNING, Event.DAILY): Transition(State.RESOLVED, Status.RESOLVED),
     (State.FIRING, Event.DAILY): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.WARNING, Event.WEEKLY): Transition(State.RESOLVED, Status.RESOLVED),
+    (State.FIRING, Event.WEEKLY): Transition(State.RESOLVED, Status.RESOLVED),
 }
 """Every other pair is a mistake of the caller: KeyError."""
 
@@ -249,6 +252,10 @@ class Episode(Case):
             self._widen()
         self.count, self.total, self.raw = 0, 0.0, 0.0
         return self.runs
+
+    def away(self, total: float, center: float, deviation: float) -> float:
+        """How far at least the mean that is being taken is from a level, by its values' sum and standard deviation."""
+        return max(0.0, abs(total / self.count - center) - 2 * deviation / sqrt(self.count)) if self.count else 0.0
 
     def _widen(self) -> None:
         if self.reach > 0:
@@ -513,6 +520,7 @@ def _sentence(alert: Alert, said: str = "") -> str:
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
     against = f", compared with {safe(alert.details['reference'])}" if "reference" in alert.details else ""
     against += ", allowing for the time of day" if "daily" in alert.details else ""
+    against += ", allowing for the time of the week" if "weekly" in alert.details else ""
     moved = f"{what}: shares moved: {_moves(alert.details)}" if "shares" in alert.details else ""
     moved = moved or f"{what} {verb} from {_number(before)} to {_number(after)}"
     said = said or f"{moved} (since {since(alert.first_seen)}{against})"
@@ -612,6 +620,7 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
         Event.EVICTED: "it is no longer watched, more was seen than the limits allow",
         Event.OPERATOR: "an operator resolved it",
         Event.DAILY: "the level goes up and down each day by as much, it was found, and that is allowed for from now on",
+        Event.WEEKLY: "the level goes up and down each week by as much, it was found, and that is allowed for from now on",
         Event.REBUILT: "it does not fire in the state that was rebuilt from the log, under other settings perhaps",
     }
     return f"{what}: resolved, {reasons[event]}"

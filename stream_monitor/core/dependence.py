@@ -14,10 +14,11 @@ it is read as it is, but spends only a part of its share of the budget (`spendab
 Among rare ones two neighbours would be as much, so a single pair of them decides nothing. What is found is known to 1/sqrt(n) only: half of
 that counts as suspected still.
 
-The time of day is another thing of the past that may say something (core/daily.py): where it does, its `Day` comes first, and the above
-is of what the day leaves open. Longer memory is not covered, nor is a dependence that begins later or is too weak for the warm-up (below
-.065 in 1,000 values). So an alert of a dependent stream is called calibrated, and it carries the autocorrelation. What it costs: a shift
-of d scores becomes one of d sqrt((1 - rho)/(1 + rho)), about what the dependence leaves to be known.
+The time of day or of the week is another thing of the past that may say something (core/cycles.py): where it does, its `Profile` comes
+first, and the above is of what that leaves open. Longer memory is not covered, nor is a dependence that begins later or is too weak for the
+warm-up (below .065 in 1,000 values). So an alert of a dependent stream is called calibrated, and it carries the
+autocorrelation. What it costs: a shift of d scores becomes one of d sqrt((1 - rho)/(1 + rho)), about what the dependence leaves to be
+known.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from __future__ import annotations
 from math import exp, sqrt
 from typing import Any
 
-from stream_monitor.core.daily import SHARE, Day
+from stream_monitor.core.cycles import SHARE, Profile
 
 LIMIT = 3.0  # standard deviations of the autocorrelation of independent values
 FOUND, SUSPECTED = 2.0, 1.0  # the same, where a thousand values or so are looked at
@@ -96,14 +97,14 @@ def spendable(rho: float) -> float:
 
 
 class Past:
-    """What the past of a dependent stream says of its next value. `rho`: its lag-1 autocorrelation; `day`: what the time of day says, if
-    anything, which leaves that autocorrelation."""
+    """What the past of a dependent stream says of its next value. `rho`: its lag-1 autocorrelation; `profile`: what a cycle says, if
+    there is one, which leaves that autocorrelation."""
 
-    __slots__ = ("_counts", "_last", "_rest", "day", "rho")
+    __slots__ = ("_counts", "_last", "_rest", "profile", "rho")
 
-    def __init__(self, rho: float, day: Day | None = None) -> None:
+    def __init__(self, rho: float, profile: Profile | None = None) -> None:
         self.rho = rho
-        self.day = day
+        self.profile = profile
         self._rest = 1 / sqrt(1 - rho * rho)
         self._last = 0.0
         self._counts = [0, 0, 0, 0]  # values after a 0, ones among them; the same after a 1
@@ -117,7 +118,7 @@ class Past:
     def bit(self, x: float, time: int = 0, share: float = 0.5) -> tuple[float, float]:
         """Takes a bit; answers how many values followed such a one as came before it, and how many of them were ones, before this one.
 
-        Where the `time` of day says something: how many came in its slot, and as many ones as the slot and the bit before lead to expect.
+        Where there is a cycle: how many came in the slot of this `time`, and as many ones as the slot and the bit before lead to expect.
         `share`: of ones, over all.
         """
         counts = self._counts
@@ -127,9 +128,9 @@ class Past:
         if x:
             counts[at + 1] = ones + 1
         self._last = x
-        if self.day is None:
+        if self.profile is None:
             return seen, ones
-        there, there_ones = self.day.bit(x, time, share)
+        there, there_ones = self.profile.bit(x, time, share)
         if not self.rho:
             return there, there_ones
         odds = _odds(there, there_ones) * _odds(seen + SHARE, ones + SHARE * share) * (1 - share) / share
@@ -138,18 +139,18 @@ class Past:
     def forget(self) -> None:
         """The level is another one."""
         self._counts = [0, 0, 0, 0]
-        if self.day is not None:
-            self.day.forget()
+        if self.profile is not None:
+            self.profile.forget()
 
     def state(self) -> Any:
         """Plain data."""
-        return [self.rho, self._last, list(self._counts), self.day and self.day.state()]
+        return [self.rho, self._last, list(self._counts), self.profile and self.profile.state()]
 
     @classmethod
     def restored(cls, state: Any) -> Past:
         """The past that gave `state`."""
         past = cls(state[0])
-        past._last, past._counts, past.day = state[1], list(state[2]), state[3] and Day.restored(state[3])
+        past._last, past._counts, past.profile = state[1], list(state[2]), state[3] and Profile.restored(state[3])
         return past
 
 

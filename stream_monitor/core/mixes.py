@@ -68,7 +68,7 @@ class MixStream(TalliedStream):
         super().__init__(subject, detectors, settings, desk, weight)
         self.warmup = max(JUDGED, settings.warmup // PART)
         self.probe = Probe(self.warmup)
-        self.days = None  # t says how far the shares are from before, not where: it has no level for a cycle to move
+        self.search = None  # t says how far the shares are from before, not where: it has no level for a cycle to move
         self.aftermath.resolve_width = max(1, settings.resolve_width // PART)
         self.names: list[str] = []
         self.seen: list[float] = []

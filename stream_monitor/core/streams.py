@@ -5,7 +5,7 @@
 
 Nothing alarms before `warmup` values; from then on a stream is judged, and owns a share of the budget. Detectors that want a threshold get
 it from the share and the rate of values, anew each day of event time; values that depend on each other are replaced by what their
-past leaves open (core/dependence.py), and so are values that depend on the time of day, once that is found (core/daily.py). When a
+past leaves open (core/dependence.py), and so are values that depend on the time of day or week, once that is found (core/cycles.py). When a
 detector fires, the change point is sought over marks that the stream leaves behind it every 25 values (thinned out with age), so it does
 not depend on the detector. A shift below the subject's `minimum_effect` only resets the detector. Otherwise an alert fires, the old
 reference is put aside and the new level becomes the reference; while the alert lasts, means of values are held against the old one,
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from stream_monitor.core.aftermath import FEW, Aftermath
 from stream_monitor.core.alerting import TRANSITIONS, Case, Change, Desk, Episode, Event, State, Subject
 from stream_monitor.core.budget import Account
-from stream_monitor.core.daily import Day, Days, standard
+from stream_monitor.core.cycles import WEEKLY, Likeness, Profile, Search, standard
 from stream_monitor.core.dependence import FOUND, SUSPECTED, Past, Probe, spendable
 from stream_monitor.core.detectors import Assurance, Detector, EDetector, Evidence, create
 from stream_monitor.core.early import Early
@@ -62,8 +62,8 @@ class Stream:
 
     Since the reference began: `count` values with the sums `total` (of what detectors read), `squares` (of that) and `raw` (in the
     signal's units).
-    Where the time of day is taken into account, `total` and `squares` are of what it leaves open; `days` looks for it until then, and
-    `old_past` is what it said before the alert that fires.
+    Where a cycle is taken into account, `total` and `squares` are of what it leaves open, and `old_past` is what it said before the alert
+    that fires; `search` looks for one, or after a daily one for a weekly one.
     `held` values with the sum `held_sum` wait for the e-detector to look at them; `e` is None while there is none that may look.
     """
 
@@ -73,9 +73,9 @@ class Stream:
     limits = FOUND, SUSPECTED  # of the probe
 
     __slots__ = (
-        "account", "aftermath", "compared", "count", "days", "desk", "detectors", "e", "e_at", "early", "episode", "explain", "held",
+        "account", "aftermath", "compared", "count", "desk", "detectors", "e", "e_at", "early", "episode", "explain", "held",
         "held_squares", "held_sum", "judged", "left", "marks", "memory", "old", "old_past", "on_bit", "on_score", "on_value", "past",
-        "probe", "raw", "renew_at", "salt", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
+        "probe", "raw", "renew_at", "salt", "search", "since", "since_count", "since_level", "squares", "subject", "total", "warmup",
     )  # fmt: skip
 
     def __init__(
@@ -96,7 +96,7 @@ class Stream:
         self.held_squares = 0.0
         self.probe: Probe | None = Probe(settings.warmup)
         self.past: Past | None = None
-        self.days: Days | None = Days()
+        self.search: Search | None = Search()
         self.renew_at = 0  # age of the ledger from which on thresholds are due for renewal
         self.since = desk.ledger.age  # age of the ledger when counting for them began, at which `count`, and at which level
         self.since_count = 0
@@ -147,9 +147,9 @@ class Stream:
         self.probe = other.probe and Probe.restored(deepcopy(other.probe.state()))
         self.account.hold_back(other.account.part)
         self.past = other.past and Past.restored(deepcopy(other.past.state()))
-        self.days = other.days and Days.restored(deepcopy(other.days.state()))
-        if self.days is not None and not alone:
-            self.days.come_back()
+        self.search = other.search and Search.restored(deepcopy(other.search.state()))
+        if self.search is not None and not alone:
+            self.search.come_back()
         self.memory = list(other.memory)
         for mine, theirs in zip(self.detectors, other.detectors, strict=True):
             if isinstance(mine, EDetector):
@@ -216,11 +216,11 @@ class Stream:
         self.on_value = [(i, d.update) for i, d in others if d.reads == "value"]
         self.on_score = [(i, d.update) for i, d in others if d.reads == "score"]
         self.on_bit = [(i, d.update) for i, d in others if d.reads == "bit"]
-        self.aftermath.law = SCORES if self._daily() is not None else self.law
+        self.aftermath.law = SCORES if self._profile() is not None else self.law
 
     def _judge(self) -> None:
         """The warm-up is over, if no cycle is in doubt: from the next value on alarms count, and a share of the budget comes in."""
-        if self.days is not None and self.days.doubtful:
+        if self.search is not None and self._profile() is None and self.search.doubtful:
             return
         account = self.account
         self.judged = True
@@ -265,12 +265,12 @@ class Stream:
         return None
 
     def _mark(self, time: int, offset: int) -> None:
-        days = self.days
-        if days is not None:
-            self._look_for_cycle(days, time, offset)
+        search = self.search
+        if search is not None:
+            self._look_for_cycle(search, time, offset)
             ahead = int(self.marks[-WIDTH]) + self.mark_every - self.count if self.marks else 0
             if ahead > 0:  # it is only to be looked at
-                self.left = min(ahead, days.step)
+                self.left = min(ahead, search.step)
                 return
         if self.judged:
             account = self.account
@@ -279,33 +279,47 @@ class Stream:
             if account.ledger.age >= self.renew_at:
                 self._retune((account.ledger.level - self.since_level) * account.portion)
         self.marks.extend((self.count, self.total, self.raw, time, offset, self.squares))
-        self.left = self.mark_every if self.days is None else min(self.days.step, self.mark_every)
+        self.left = self.mark_every if self.search is None else min(self.search.step, self.mark_every)
         if self.count // self.mark_every % THIN_EVERY == 0:
             self._thin()
 
-    def _look_for_cycle(self, days: Days, time: int, offset: int) -> None:
-        """Shows `days` the values since the last look. If they have found a cycle, the stream begins anew."""
-        days.look(time, self.count, self.total)
-        if not days.found or self.count < self.warmup:
+    def _look_for_cycle(self, search: Search, time: int, offset: int) -> None:
+        """Shows `search` the values since the last look. If it has found a cycle, the stream begins anew."""
+        known = self._profile()
+        search.look(time, self.count, self._searched(known))
+        found = search.found(None if known is None else known.cycle)
+        if found is None or self.count < self.warmup:
             return
-        episode = self.episode
-        if episode is None or self._explains(days, episode.alert):
-            self.end(Event.DAILY, offset)
+        likeness, episode = search.likeness(found), self.episode
+        if episode is None or self._explains(likeness, episode):
+            self.end(Event(found.name), offset)
         else:
             episode.let_go(self.count, self.raw)
             episode.trail = None  # it was seen in other units
-        self.days, self.past, self.probe = None, Past(0.0, Day.of(days.rate)), Probe(self.warmup)
+        if found is WEEKLY:
+            self.search = None
+        self.past, self.probe = Past(0.0, Profile.of(found, likeness.values)), Probe(self.warmup)
         self._begin_anew()
         self._forget()
 
-    def _explains(self, days: Days, alert: Alert) -> bool:
-        """Whether the change that the alert tells of is no more than comes each day."""
-        shift = alert.details["effect"] if self.numeric else alert.after.value - alert.before.value
-        return "of" not in alert.details and abs(shift) <= days.reach
+    def _explains(self, likeness: Likeness, episode: Episode) -> bool:
+        """Whether the level has gone no further, at the alarm and since, than it goes in each period."""
+        alert = episode.alert
+        if self.numeric:
+            told = alert.details["effect"]
+            now = episode.away(episode.total, episode.center, 1.0)
+        else:
+            told = alert.after.value - alert.before.value
+            now = episode.away(episode.raw, alert.before.value, 0.5)
+        return "of" not in alert.details and max(abs(told), now) <= likeness.reach
 
-    def _daily(self) -> Day | None:
-        """What the time of day says, where that is taken into account."""
-        return None if self.past is None else self.past.day
+    def _profile(self) -> Profile | None:
+        """What a cycle says, where one is taken into account."""
+        return None if self.past is None else self.past.profile
+
+    def _searched(self, known: Profile | None) -> float:
+        """The sum of the values in which a cycle is looked for, of which that which is `known` takes nothing away."""
+        raise NotImplementedError
 
     def _marked(self) -> list[int]:
         """How many values there were at each mark."""
@@ -356,7 +370,7 @@ class Stream:
             alert = self._tell(change, split, detector, evidence, offset)
             self.episode = self.aftermath.begin(alert, history, split, spread, self._counting())
             self.old = self._put_aside(split)
-            self.old_past = None if self.past is None or self.past.day is None else Past.restored(deepcopy(self.past.state()))
+            self.old_past = None if self.past is None or self.past.profile is None else Past.restored(deepcopy(self.past.state()))
             count, raw = history.since(split)
             self.desk.due.append((self, True))
         if self.numeric:
@@ -370,10 +384,11 @@ class Stream:
         """Scores are to mean something else, since the change at the mark. `first`: an alert begins."""
         before, after = history.means(split)
         shift = after.value - before.value
-        if self.days is not None:
-            self.days.shift(shift, first)
-        elif self._daily() is not None and abs(shift) > TOO_FAR:  # it needs new scores, and with them its cycle is to be found anew
-            self.days, self.past, self.probe = Days(), None, Probe(self.warmup)
+        if self._profile() is None:
+            if self.search is not None:
+                self.search.shift(shift, first)
+        elif abs(shift) > TOO_FAR:  # it needs new scores, and with them its cycle is to be found anew
+            self.search, self.past, self.probe = Search(), None, Probe(self.warmup)
 
     def _place(self, fired: list[int], history: History) -> tuple[int, bool] | None:
         """The mark at which the change is that these detectors see, and whether it is the spread that changed."""
@@ -394,8 +409,8 @@ class Stream:
     def _tell(self, change: Change, split: int, detector: Detector, evidence: Evidence, offset: int, early: bool = False) -> Alert:
         rho = None if self.past is None else self.past.rho or None
         more = dict(self._more(split))
-        if self._daily() is not None:
-            more["daily"] = True
+        if (profile := self._profile()) is not None:
+            more[profile.cycle.name] = True
         if self.compared is not None:
             more["reference"] = f"version {self.compared}"
         said = self._assurance(detector), evidence, offset, rho, more
@@ -444,8 +459,8 @@ class Stream:
             detector.reset()
         if self.past is not None:
             self.past.forget()
-        if self.days is not None:
-            self.days.seen = None
+        if self.search is not None:
+            self.search.seen = None
         if self.early is not None:
             self.early.begin_again()
         self._pause()
@@ -468,7 +483,7 @@ class Stream:
         rho = probe.autocorrelation(found)
         self.account.hold_back(spendable(0.5 / sqrt(probe.count) if rho else probe.autocorrelation(suspected)))
         if rho:
-            self.past = Past(rho, self._daily())
+            self.past = Past(rho, self._profile())
             for detector in self.detectors:
                 detector.reset()
             self._bind()
@@ -494,11 +509,18 @@ class Stream:
             self._leave(episode)
             self._take_up(old)
             self._forget()
-            if past is not None:
-                self.days, self.past, self.probe = None, past, None
+            if past is not None and past.profile is not None and not self._tells_more(past.profile):
+                self.past, self.probe = past, None
+                if past.profile.cycle is WEEKLY:
+                    self.search = None
                 self._bind()
-            elif self.days is not None:
-                self.days.come_back()
+            elif self.search is not None:
+                self.search.come_back()
+
+    def _tells_more(self, than: Profile) -> bool:
+        """Whether a longer cycle than this one is known by now."""
+        known = self._profile()
+        return known is not None and known.cycle.period > than.cycle.period
 
     def _leave(self, episode: Episode) -> None:
         self.aftermath.leave(episode)
@@ -533,7 +555,7 @@ class Stream:
             self.account.state(), self.judged, self.held, self.held_sum, self.held_squares,
             self.probe and self.probe.state(), self.past and self.past.state(),
             self.renew_at, self.since, self.since_count, self.since_level, list(self.memory), self.compared,
-            self.early and self.early.state(), self.days and self.days.state(), self.old_past and self.old_past.state(),
+            self.early and self.early.state(), self.search and self.search.state(), self.old_past and self.old_past.state(),
             *self.aftermath.state(),
         ]  # fmt: skip
         return [self.count, self.total, self.raw, self.squares, self.left, list(self.marks), detectors, episode, budget]
@@ -542,14 +564,15 @@ class Stream:
         """Takes up what `state` gave; the stream is the same from then on."""
         self.count, self.total, self.raw, self.squares, self.left, marks, detectors, episode, budget = state[:9]
         account, self.judged, self.held, self.held_sum, self.held_squares, probe, past, *rest = budget
-        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, early, days, old_past, *aftermath = rest
+        self.renew_at, self.since, self.since_count, self.since_level, self.memory, self.compared, early, *rest = rest
+        search, old_past, *aftermath = rest
         self.aftermath.restore(aftermath)
         if self.early is not None:
             self.early.restore(early)
         self.account.restore(account)
         self.probe = probe and Probe.restored(probe)
         self.past = past and Past.restored(past)
-        self.days = days and Days.restored(days)
+        self.search = search and Search.restored(search)
         self.old_past = old_past and Past.restored(old_past)
         self.marks = array("d", marks)
         for detector, saved in zip(self.detectors, detectors, strict=True):
@@ -579,8 +602,8 @@ class BinaryStream(Stream):
             self._mark(time, offset)
         self.left -= 1
         past = self.past
-        if past is not None and past.day is not None:
-            self._of_day(past, x, mix(unit, self.salt), time, offset)
+        if past is not None and past.profile is not None:
+            self._in_cycle(past, x, mix(unit, self.salt), time, offset)
             return
         count, total = self.count, self.total
         self.count = count + 1
@@ -624,8 +647,8 @@ class BinaryStream(Stream):
         p = (self.total - ones + 0.5) / (self.count - held + 1)
         return e.take_bits(held, int(ones), p, self.account.draw())
 
-    def _of_day(self, past: Past, x: float, bits: int, time: int, offset: int) -> None:
-        """Takes a value that depends on the time of day."""
+    def _in_cycle(self, past: Past, x: float, bits: int, time: int, offset: int) -> None:
+        """Takes a value that depends on the time of day or of the week."""
         seen, ones = past.bit(x, time, (self.raw + 0.5) / (self.count + 1))
         w = standard(x, seen, ones)
         self.count += 1
@@ -636,8 +659,8 @@ class BinaryStream(Stream):
         fired = self._dependent(x, seen, ones, bits)
         if self.episode is not None:
             value = x
-            if self.old_past is not None and self.old_past.day is not None:
-                value = self.old_past.day.bit_beside(x, time, self.episode.alert.before.value)
+            if self.old_past is not None and self.old_past.profile is not None:
+                value = self.old_past.profile.bit_beside(x, time, self.episode.alert.before.value)
             self._follow(value, x, time, offset)
         if fired:
             self._alarm(fired, time, offset)
@@ -659,6 +682,9 @@ class BinaryStream(Stream):
         super()._bind()
         if self.past is None:  # a value is a bit
             self.on_value += self.on_bit
+
+    def _searched(self, known: Profile | None) -> float:
+        return self.raw
 
     def _share(self) -> float | None:
         return (self.total + 0.5) / (self.count + 1) if self.past is None else None
@@ -719,8 +745,8 @@ class NumericStream(Stream):
             self._mark(time, offset)
         self.left -= 1
         past, bits = self.past, mix(unit, self.salt)
-        day, ranks = None if past is None else past.day, self.ranks
-        z = ranks.learn(x, bits) if day is None else day.unexplained(ranks.score(x, bits), time)
+        profile, ranks = None if past is None else past.profile, self.ranks
+        z = ranks.learn(x, bits) if profile is None else profile.unexplained(ranks.score(x, bits), time)
         square = z * z
         self.count += 1
         self.total += z
@@ -747,8 +773,8 @@ class NumericStream(Stream):
                 fired = [*(fired or ()), i]
         if self.episode is not None:
             score = self.old[4].score(x, bits)
-            if self.old_past is not None and self.old_past.day is not None:
-                score = self.old_past.day.beside(score, time)
+            if self.old_past is not None and self.old_past.profile is not None:
+                score = self.old_past.profile.beside(score, time)
             if self.episode.counts is not None:
                 self.episode.counts.take(score, x)
             if self.episode.spread:
@@ -772,6 +798,9 @@ class NumericStream(Stream):
     def _exact(self) -> bool:
         return True
 
+    def _searched(self, known: Profile | None) -> float:
+        return self.total if known is None else known.taken
+
     def _is_spread(self, fired: list[int], history: History) -> bool:
         if fired[0] != self.e_at or self.e is None or not self.e.mostly_spread():
             return False
@@ -793,11 +822,11 @@ class NumericStream(Stream):
 
     def _begin_again(self, split: int) -> None:
         self._begin_anew()
-        if self._daily() is None:
+        if self._profile() is None:
             self.ranks = Ranks()
 
     def _begin_anew(self) -> None:
-        # What the time of day says is said of scores that mean the same throughout, so the ranks stay, and learn no more.
+        # What a cycle says is said of scores that mean the same throughout, so the ranks stay, and learn no more.
         self.count, self.total, self.squares, self.raw = 0, 0, 0.0, 0
 
     def _take_up(self, old: Any) -> None:

@@ -1,16 +1,17 @@
-"""A daily cycle is noticed where there is one, seldom where there is none, and what it leaves is as good as values without one."""
+"""A cycle is noticed where there is one, seldom where there is none, and what it leaves is as good as values without one."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from math import pi, sin, sqrt
 
 import orjson
 import pytest
 
 from stream_monitor.core.alerting import Subject
-from stream_monitor.core.daily import MANY_SLOTS, SLOTS, Day, Days, standard
+from stream_monitor.core.cycles import DAILY, LIMIT, WEEKLY, Profile, Search, standard
 from stream_monitor.core.dependence import Past
 from stream_monitor.core.events import Alert, Kind, Status
 from stream_monitor.core.settings import DAY, AlertBudget, DetectSettings
@@ -32,9 +33,13 @@ def flat(day: float) -> float:
     return 0.0
 
 
-def looked(level: Level, days: int, seed: int = 1, a_day: int = A_DAY, block: int = 25) -> Days:
+def weekend(height: float) -> Level:
+    return lambda day: height * ((int(day) + 19_787) % 7 in (2, 3))
+
+
+def looked(level: Level, days: int, seed: int = 1, a_day: int = A_DAY, block: int = 25) -> Search:
     """What blocks of normal values with that level come to."""
-    rng, found = random.Random(seed), Days()
+    rng, found = random.Random(seed), Search()
     times = [i / a_day for i in range(days * a_day)]
     for i in range(0, len(times) - block, block):
         total = sum(level(t) + rng.gauss(0, 1) for t in times[i : i + block])
@@ -61,15 +66,15 @@ def feed(to: Stream, level: Level, begin: float, end: float, a_day: int = A_DAY)
 
 @pytest.mark.parametrize(("height", "days"), [(0.25, 5), (0.5, 3), (1.0, 3)])
 def test_what_is_alike_on_different_days_is_a_cycle(height: float, days: int) -> None:
-    assert all(looked(cycle(height), days, seed).found for seed in range(20))
+    assert all(looked(cycle(height), days, seed).found(None) is DAILY for seed in range(20))
 
 
 def test_an_hour_that_stands_out_each_day_is_one_too() -> None:
-    assert looked(lambda day: 2.0 * (0.1 < day % 1 < 0.15), 3, a_day=5_000).found
+    assert looked(lambda day: 2.0 * (0.1 < day % 1 < 0.15), 3, a_day=5_000).found(None) is DAILY
 
 
 def test_chance_seldom_looks_like_one() -> None:
-    assert sum(looked(flat, 3, seed).found for seed in range(100)) <= 2
+    assert sum(looked(flat, 3, seed).found(None) is not None for seed in range(100)) <= 2
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,42 @@ def test_chance_seldom_looks_like_one() -> None:
     ids=["a shift", "a ramp", "a bad night"],
 )
 def test_what_comes_once_is_none(level: Level) -> None:
-    assert sum(looked(level, 5, seed).found for seed in range(20)) <= 1
+    assert sum(looked(level, 5, seed).found(None) is not None for seed in range(20)) <= 1
+
+
+@pytest.mark.parametrize("days", [4.0, 28.0])
+def test_a_ramp_that_lasts_for_periods_is_none(days: float) -> None:
+    """It is alike in each of them, but leads from each to the next."""
+    found = [looked(lambda day: 2.0 * day / days, int(days) + 1, seed).found(None) for seed in range(20)]
+    assert sum(one is not None for one in found) <= 1
+
+
+@pytest.mark.parametrize(("height", "weeks"), [(0.25, 4), (0.5, 3), (1.0, 3)])
+def test_what_is_alike_in_different_weeks_is_a_cycle_too(height: float, weeks: int) -> None:
+    assert all(looked(weekend(height), 7 * weeks, seed).found(None) is WEEKLY for seed in range(10))
+
+
+def test_it_says_more_than_a_daily_one_and_not_the_other_way_round() -> None:
+    def level(day: float) -> float:
+        return cycle(0.5)(day) + weekend(0.5)(day)
+
+    search = looked(level, 7)
+    assert (search.found(None), search.found(DAILY)) == (DAILY, None)
+    search = looked(level, 21)
+    assert (search.found(None), search.found(DAILY)) == (WEEKLY, WEEKLY)
+
+
+def test_chance_seldom_looks_like_weeks() -> None:
+    assert sum(looked(flat, 29, seed, a_day=200).weekly.standing > LIMIT for seed in range(50)) <= 2
+
+
+@pytest.mark.parametrize(
+    "level",
+    [lambda day: 0.5 * (day > 9.4), lambda day: 0.5 * (11 < day < 13), lambda day: 0.5 * (3 < day < 5) - 0.5 * (10 < day < 12)],
+    ids=["a shift", "two days", "two days, and the other way round"],
+)
+def test_what_comes_in_one_week_is_none(level: Level) -> None:
+    assert sum(looked(level, 29, seed, a_day=200).found(None) is not None for seed in range(20)) <= 1
 
 
 def test_a_level_that_wanders_is_none() -> None:
@@ -87,7 +127,7 @@ def test_a_level_that_wanders_is_none() -> None:
         rng, walk = random.Random(100 + seed), [0.0]
         for _ in range(5 * 96):
             walk.append(walk[-1] + rng.gauss(0, 0.15))
-        found += looked(lambda day, walk=walk: walk[int(day * 96)], 5, seed).found  # type: ignore[misc]
+        found += looked(lambda day, walk=walk: walk[int(day * 96)], 5, seed).found(None) is not None  # type: ignore[misc]
     assert found <= 2
 
 
@@ -98,25 +138,25 @@ def test_it_is_in_doubt_until_two_days_were_seen_and_while_they_are_alike() -> N
 
 
 def test_scores_of_another_reference_are_moved_back() -> None:
-    days = Days()
-    days.shift(0.5, True)
-    days.shift(0.25, False)
-    assert days.offset == 0.75
-    days.come_back()
-    assert days.offset == 0
+    search = Search()
+    search.shift(0.5, True)
+    search.shift(0.25, False)
+    assert search.offset == 0.75
+    search.come_back()
+    assert search.offset == 0
 
 
 @pytest.mark.parametrize("times", [(5, 4), (0, DAY), (-DAY, 2 * DAY), (7, 7)])
 def test_blocks_out_of_order_or_across_a_gap_do_no_harm(times: tuple[int, int]) -> None:
-    days = Days()
+    search = Search()
     for _ in range(50):
-        days.take(*times, 25, 1.0)
-    assert not days.found
+        search.take(*times, 25, 1.0)
+    assert search.found(None) is None
 
 
-@pytest.mark.parametrize("slots", [SLOTS, MANY_SLOTS])
-def test_what_a_cycle_leaves_has_mean_0_and_variance_1_from_the_first_days_on(slots: int) -> None:
-    rng, day, level = random.Random(1), Day(slots), cycle(0.6)
+@pytest.mark.parametrize("values", [1_000, 10_000])
+def test_what_a_cycle_leaves_has_mean_0_and_variance_1_from_the_first_days_on(values: int) -> None:
+    rng, day, level = random.Random(1), Profile.of(DAILY, values), cycle(0.6)
     rest = [day.unexplained(level(i / 10_000) + rng.gauss(0, 1), int(i * DAY / 10_000)) for i in range(40_000)]
     assert sum(w * w for w in rest) / len(rest) == pytest.approx(1, abs=0.03)
     quarters = [sum(rest[i : i + 2_500]) / 2_500 for i in range(0, len(rest), 2_500)]
@@ -124,7 +164,7 @@ def test_what_a_cycle_leaves_has_mean_0_and_variance_1_from_the_first_days_on(sl
 
 
 def test_hours_with_more_spread_are_known_by_it() -> None:
-    rng, day, rest = random.Random(1), Day(), []
+    rng, day, rest = random.Random(1), Profile.of(DAILY, 2_000), []
     for i in range(20_000):
         night = i * 24 // 2_000 % 24 < 6
         rest.append((night, day.unexplained(rng.gauss(0, 0.3 if night else 1), i * DAY // 2_000)))
@@ -134,7 +174,7 @@ def test_hours_with_more_spread_are_known_by_it() -> None:
 
 
 def test_bits_are_counted_by_the_time_of_day() -> None:
-    rng, day = random.Random(1), Day()
+    rng, day = random.Random(1), Profile.of(DAILY, 1_000)
     for i in range(50_000):
         x = float(rng.random() < (0.3 if i % 1_000 < 500 else 0.1))
         seen, ones = day.bit(x, i * DAY // 1_000, 0.2)
@@ -146,7 +186,7 @@ def test_bits_are_counted_by_the_time_of_day() -> None:
 
 @pytest.mark.parametrize("x", [0.0, 1.0])
 def test_bits_that_are_nearly_all_alike_leave_a_share_between_0_and_1(x: float) -> None:
-    past = Past(0.9, Day())
+    past = Past(0.9, Profile.of(DAILY, 200))
     for i in range(3_000):
         seen, ones = past.bit(x if i % 500 else 1 - x, BEGIN + i * DAY // 200, (i * x + 0.5) / (i + 1))
         assert 0 <= ones <= seen
@@ -154,8 +194,8 @@ def test_bits_that_are_nearly_all_alike_leave_a_share_between_0_and_1(x: float) 
 
 def test_a_slow_stream_is_looked_at_in_small_blocks() -> None:
     assert feed(of := stream(True), cycle(1.0), 0, 20, a_day=48) == []
-    assert of.days is not None
-    assert of.days.found, "25 values are half a day"
+    assert of.search is not None
+    assert of.search.found(None) is DAILY, "25 values are half a day"
 
 
 @pytest.mark.parametrize("numeric", [False, True])
@@ -163,7 +203,7 @@ def test_a_level_that_goes_up_and_down_each_day_raises_no_alert(numeric: bool) -
     of = stream(numeric)
     assert feed(of, cycle(0.25), 0, 12) == []
     assert of.past is not None
-    assert of.past.day is not None
+    assert of.past.profile is not None
     assert of._assurance(of.detectors[0]) == "calibrated"
 
 
@@ -180,7 +220,7 @@ def test_a_shift_on_top_of_it_is_found_dated_and_over_when_it_is_gone(numeric: b
     assert resolved.details["reason"] == "recovered"
     assert 15.4 * A_DAY < resolved.position.offset < 17 * A_DAY, "whatever the time of day"
     assert of.past is not None
-    assert of.past.day is not None
+    assert of.past.profile is not None
 
 
 def test_an_alert_that_was_no_more_than_the_cycle_is_over_when_that_is_found() -> None:
@@ -203,13 +243,73 @@ def test_a_level_far_away_is_learned_anew_with_its_cycle() -> None:
 
 
 @pytest.mark.parametrize("numeric", [False, True])
-def test_it_survives_being_saved_at_any_time(numeric: bool) -> None:
+def test_a_level_that_is_another_one_at_the_weekend_raises_no_alert_from_the_fourth_week_on(numeric: bool) -> None:
     def level(day: float) -> float:
-        return cycle(0.25)(day) + 0.8 * (7.4 < day < 9.4)
+        return weekend(0.4)(day) + cycle(0.2)(day)
 
+    of = stream(numeric)
+    out = feed(of, level, 0, 21)
+    assert out, "two weekends looked like drift"
+    assert feed(of, level, 21, 49) == out
+    assert of.past is not None
+    assert of.past.profile is not None
+    assert of.past.profile.cycle is WEEKLY
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_a_shift_on_top_of_the_weeks_is_found_dated_and_over_when_it_is_gone(numeric: bool) -> None:
+    of = stream(numeric)
+    *_, fired, resolved = feed(of, lambda day: weekend(0.4)(day) + 0.6 * (38.4 < day < 42.4), 0, 46)
+    assert 38.4 * A_DAY < fired.position.offset < 39.1 * A_DAY
+    assert abs(fired.first_position.offset - 38.4 * A_DAY) < 100, "not drawn to the weekend"
+    assert fired.details["weekly"] is True
+    assert fired.details["effect"] == pytest.approx(0.6, abs=0.25)
+    assert "allowing for the time of the week" in fired.summary
+    assert resolved.details["reason"] == "recovered"
+    assert 42.4 * A_DAY < resolved.position.offset < 44 * A_DAY
+    assert of.past is not None
+    assert of.past.profile is not None
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_an_alert_that_was_no_more_than_the_week_is_over_when_that_is_found(numeric: bool) -> None:
+    of = stream(numeric)
+    out = feed(of, lambda day: 0.5 * (day % 7 < 2), 2, 24)  # Tuesdays and Wednesdays, after which a week of event time is over
+    assert out[-1].details["reason"] == "weekly"
+    assert BEGIN + 16 * DAY <= out[-1].detected_at <= BEGIN + 16.2 * DAY, "when the second one was over"
+    assert "each week" in out[-1].summary
+    assert of.episode is None
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_an_alert_that_is_more_than_the_week_lasts_beyond_its_discovery(numeric: bool) -> None:
+    """For bits it is the alert of a weekend, to which a shift is added before it is over."""
+
+    def level(day: float) -> float:
+        return weekend(0.4)(day) + 1.5 * (day > 15.5)
+
+    of = stream(numeric)
+    out = feed(of, level, 2, 24)
+    assert out[-1].status is Status.FIRING
+    assert of.episode is not None
+    assert of.past is not None
+    assert of.past.profile is not None
+    assert of.past.profile.cycle is WEEKLY
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+@pytest.mark.parametrize(
+    ("level", "times"),
+    [
+        (lambda day: cycle(0.25)(day) + 0.8 * (7.4 < day < 9.4), (0, 1.3, 2.6, 5.5, 8.2, 11)),
+        (lambda day: weekend(0.5)(day) + cycle(0.25)(day) + 0.8 * (27.4 < day < 29.4), (0, 3.3, 9.7, 15.4, 24.2, 28.2, 32)),
+    ],
+    ids=["days", "weeks"],
+)
+def test_it_survives_being_saved_at_any_time(numeric: bool, level: Level, times: tuple[float, ...]) -> None:
     one = stream(numeric)
     told: list[Alert] = []
-    for begin, end in [(0, 1.3), (1.3, 2.6), (2.6, 5.5), (5.5, 8.2), (8.2, 11)]:
+    for begin, end in pairwise(times):
         other = stream(numeric)
         other.desk.ledger.restore(orjson.loads(orjson.dumps(one.desk.ledger.state())))
         other.desk.clock = one.desk.clock
@@ -219,4 +319,5 @@ def test_it_survives_being_saved_at_any_time(numeric: bool) -> None:
         told += feed(one, level, begin, end)
         assert feed(other, level, begin, end) == begun_and_ended(one.desk.out)
         assert other.state() == one.state()
-    assert [alert.status for alert in told] == [Status.FIRING, Status.RESOLVED]
+    assert [alert.status for alert in told[-2:]] == [Status.FIRING, Status.RESOLVED]
+    assert "recovered" in told[-1].details["reason"]
