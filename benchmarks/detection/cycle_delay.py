@@ -2,7 +2,8 @@
 
 500 values a day for 41 days, then a shift at any time of the day; the default detectors, one false alarm in 200,000 values. The level
 stays, or goes up and down by a quarter of a standard deviation each day (of bits with p = 0.1: by 0.03), or is as much higher at the
-weekend. Prints X
+weekend. Prints the mean and median delay in values. A run with an alert in the last ten days before the shift is one with an alert
+before it.
 """
 
 from __future__ import annotations
