@@ -198,8 +198,8 @@ class Episode(Case):
     """
 
     __slots__ = (
-        "center", "corrected", "count", "counts", "deviation", "gone", "gone_raw", "left", "near", "near_count", "pace", "raw", "reach",
-        "runs", "settled", "spread", "total", "trail", "width",
+        "center", "corrected", "count", "counts", "deviation", "gone", "gone_raw", "last", "left", "near", "near_count", "pace", "raw",
+        "reach", "runs", "settled", "spread", "total", "trail", "width",
     )  # fmt: skip
 
     def __init__(self, alert: Alert, center: float, shift: float, deviation: float, width: int, spread: bool = False) -> None:
@@ -213,6 +213,7 @@ class Episode(Case):
         self.count = 0  # the mean that is being taken
         self.total = 0.0
         self.raw = 0.0
+        self.last: list[float] = [0, 0.0, 0.0]  # the one before, as these three
         self.runs = 0  # consecutive means within reach, their values and the sum of these
         self.near_count = 0
         self.near = 0.0
@@ -250,12 +251,16 @@ class Episode(Case):
         if not self.corrected:
             self.corrected = True
             self._widen()
+        self.last = [self.count, self.total, self.raw]
         self.count, self.total, self.raw = 0, 0.0, 0.0
         return self.runs
 
-    def away(self, total: float, center: float, deviation: float) -> float:
-        """How far at least the mean that is being taken is from a level, by its values' sum and standard deviation."""
-        return max(0.0, abs(total / self.count - center) - 2 * deviation / sqrt(self.count)) if self.count else 0.0
+    def away(self, level: float, raw: bool) -> float:
+        """How far at least the stream is from a level by now, by the mean that is being taken or the one before: of scores, or of bits as
+        they are (`raw`)."""
+        means = [(count, ones if raw else total) for count, total, ones in (self.last, (self.count, self.total, self.raw)) if count]
+        deviation = 0.5 if raw else 1.0
+        return max((abs(total / count - level) - 2 * deviation / sqrt(count) for count, total in means), default=0.0)
 
     def _widen(self) -> None:
         if self.reach > 0:
@@ -292,7 +297,7 @@ class Episode(Case):
 MAX_WIDENING = 20
 _EPISODE = (
     "center", "deviation", "reach", "width", "corrected", "count", "total", "raw", "runs", "near_count", "near", "spread",
-    "left", "settled", "pace", "gone", "gone_raw", "said",
+    "left", "settled", "pace", "gone", "gone_raw", "said", "last",
 )  # fmt: skip
 
 

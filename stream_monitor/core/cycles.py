@@ -8,13 +8,18 @@ and so has each week, by its days. It is held against the patterns of the period
     T = sum over periods of u . A      u: the period's pattern, A: the sum of those before, both fading
 
 Where values are independent its mean is 0, and its variance V the number of pairs of periods times that of parts less one. Where a level
-wanders patterns are larger, but differ from one period to the next, by |u - u'|^2 / 2 for each part: if that is above 1, T is so much less.
-A ramp that lasts for periods would be alike in all of them, but it moves their means as well: what a pattern owes to that is taken off.
-Above `LIMIT` sqrt(V) there is a cycle, and the stream begins anew with a `Profile`, which says what the slot of the period explains:
+wanders patterns are larger, but differ from one period to the next, by |u - u'|^2 / 2 for each part: if that is above 1, T is so much less,
+and by more while few pairs tell it. A ramp that lasts for periods is alike in all of them, but leads from each to the next: what their
+means tell of it is taken off their patterns. There is a cycle where T is above a limit that grows with the number of looks, so that a
+stream without one seldom seems to have one in its whole life. Then it begins anew with a `Profile`, which says what the slot of the period
+explains:
 
     numbers   w = (z - m) / (s sqrt(1 + 1/n)), m the mean of the n scores that the slot had: recursive residuals (Brown, Durbin, Evans
               1975), independent N(0, 1) whatever the means are, however few values they come from; s that of the slot, drawn to that of all
-    bits      the share of ones in the slot, drawn to that of the slot before
+    bits      the share of ones in the slot
+
+both drawn to the level of all slots and what the search has seen of this part of the period. Without that a shift in the first period would
+be learned slot by slot, and seen in the second.
 
 Nothing is said before two periods have been seen. A stream whose warm-up takes a day or so is judged once it has seen two days, or later
 while they leave it in doubt; a fast one is judged at once. Until its cycle is found, what is judged may raise alerts that are its cycle's.
@@ -25,24 +30,28 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from math import sqrt
+from math import log, sqrt
 from typing import Any, NamedTuple
 
 from stream_monitor.core.settings import DAY, WEEK
 
-LIMIT = 3.0  # standard deviations
+LIMIT = 3.0  # standard deviations, before the first look
+LOOKS = 5.0  # periods: about as long as one look is like the next
+FEW_PAIRS = 1.0  # so much more counts by how much one pair of patterns is further apart than chance
 DOUBT = 0.5  # more for each day after the second: chance fades, and a cycle does not
 PATIENCE = 6  # days at most that doubt lasts
 WHOLE = 6  # parts with values that make a day
 FADE = 0.9  # a period
+MEMORY = 10  # periods that a shape is the mean of
 FAR = 2.5  # a single part says no more
+APART = 5.0  # a single pair of patterns says no more: one bad week is not a level that wanders
 REACH = 1.25  # of the way between the highest and the lowest part: the ends lie within them
 STEPS = 8  # from one block to the next, at least, that the standard deviation is known by
 
 BLOCK, SMALL_BLOCK = 25, 5  # values; small where 25 take more than two hours
 
 KNOWN = 25.0  # values that the standard deviation of all is worth to that of a slot
-SHARE = 10.0  # bits that the share of the slot before is worth to that of a slot
+PRIOR = 10  # values that the level of all slots and the part of the period are worth to a slot
 
 
 class Cycle(NamedTuple):
@@ -66,18 +75,28 @@ _BY_NAME = {cycle.name: cycle for cycle in (DAILY, WEEKLY)}
 class Likeness:
     """Whether periods of so many `parts` are alike.
 
-    `standing`: T in standard deviations after the last period; `values`: how many it had; `reach`: as far as a change in each of the
-    last two may have gone.
+    `standing`: T in standard deviations after the last period; `found`: there is a cycle; `periods`: how many were seen; `values`: how many
+    the last one had; `reach`: as far as a change in each of the last two may have gone; `shape`: how far each part is from the mean of all.
     """
 
-    __slots__ = ("_apart", "_before", "_chance", "_level", "_pairs", "_pattern", "_range", "_sum", "_weight", "reach", "standing", "values")
+    __slots__ = (
+        "_apart", "_before", "_chance", "_filled", "_level", "_pairs", "_pattern", "_range", "_step", "_sum", "_times", "_weight",
+        "found", "periods", "reach", "shape", "standing", "values",
+    )  # fmt: skip
 
     def __init__(self, parts: int) -> None:
+        self._begin(parts)
+
+    def _begin(self, parts: int) -> None:
         self.standing = self.reach = 0.0
-        self.values = 0
-        self._pattern = [0.0] * parts
+        self.found = False
+        self.periods = self.values = 0
+        self.shape, self._pattern = [0.0] * parts, [0.0] * parts
+        self._times = [0] * parts  # periods in which each had values, at most MEMORY
+        self._filled = 0  # parts of the last period that had values
         self._before: list[float] | None = None
         self._level: float | None = None  # of the period before
+        self._step: float | None = None  # and by how much it was higher than that of the one before it
         self._range: float | None = None  # from its lowest to its highest part
         self._apart = self._pairs = 0.0  # how far patterns were from the ones before, and of how many
         self._sum = self._chance = self._weight = 0.0  # T, V, and what the periods before are worth in it
@@ -85,54 +104,64 @@ class Likeness:
     def take(self, counts: Sequence[int], totals: Sequence[float], deviation: float) -> None:
         """A period is over, which had so many values with these sums in its parts; `deviation`: of a value."""
         means = [t / n for n, t in zip(counts, totals, strict=True) if n]
-        self.values = sum(counts)
         if len(means) < 2 or not deviation > 0:
             return
-        reach = max(means) - min(means)
+        if self.periods == 1 and len(means) > self._filled:  # a stream seldom begins with a period
+            self._begin(len(counts))
+        self.periods, self.values, self._filled = self.periods + 1, sum(counts), len(means)
+        level, reach = sum(totals) / self.values, max(means) - min(means)
         self.reach, self._range = REACH * min(reach, reach if self._range is None else self._range), reach
-        level, before = sum(totals) / self.values, self._level
-        self._level = level
-        now = [(t - n * level) / sqrt(n) / deviation if n else 0.0 for n, t in zip(counts, totals, strict=True)]
-        if before is not None:
-            now = _levelled(now, counts, (level - before) / len(counts) / deviation)
-        now = [max(-FAR, min(u, FAR)) for u in now]
-        free = len(means) - 1
+        slope, middle = self._slope_to(level) / len(counts), sum(i * n for i, n in enumerate(counts)) / self.values
+        now = [0.0] * len(counts)
+        for i, (n, total) in enumerate(zip(counts, totals, strict=True)):
+            if n:
+                apart = total / n - level
+                self._times[i] = min(self._times[i] + 1, MEMORY)
+                self.shape[i] += (apart - self.shape[i]) / self._times[i]
+                now[i] = max(-FAR, min((apart - slope * (i - middle)) * sqrt(n) / deviation, FAR))
+        self._compare(now, len(means) - 1)
+
+    def _slope_to(self, level: float) -> float:
+        """By how much the means of periods go up or down each time: a ramp does so twice in a row, a step does not."""
+        before, self._level = self._level, level
+        if before is None:
+            return 0.0
+        last, self._step = self._step, level - before
+        if last is None:
+            return self._step
+        return min(last, self._step, key=abs) if last * self._step > 0 else 0.0
+
+    def _compare(self, now: list[float], free: int) -> None:
+        """Holds a pattern, with so many degrees of freedom, against those before."""
         self._sum = FADE * self._sum + sum(u * a for u, a in zip(now, self._pattern, strict=True))
         self._chance = FADE * FADE * self._chance + free * self._weight
         self._weight = FADE * FADE * self._weight + 1
         self._pattern = [FADE * a + u for a, u in zip(self._pattern, now, strict=True)]
         if self._before is not None:
-            apart = sum((u - v) ** 2 for u, v in zip(now, self._before, strict=True)) / (2 * free)
+            apart = min(APART, sum((u - v) ** 2 for u, v in zip(now, self._before, strict=True)) / (2 * free))
             self._apart, self._pairs = FADE * self._apart + apart, FADE * self._pairs + 1
-            self.standing = self._sum / sqrt(self._chance) / max(1.0, self._apart / self._pairs)
+            mean, raw = self._apart / self._pairs, self._sum / sqrt(self._chance)
+            self.standing = raw / max(1.0, mean)
+            limit = sqrt(LIMIT * LIMIT + 4 * log(1 + self.periods / LOOKS))  # chance goes down as its square
+            self.found = raw > limit * (1 + max(0.0, mean - 1) * (1 + FEW_PAIRS / (self.periods - 1)))
         self._before = now
 
     def state(self) -> Any:
         """Plain data."""
         return [
-            self.standing, self.reach, self.values, list(self._pattern), self._before and list(self._before), self._level, self._range,
-            self._apart, self._pairs, self._sum, self._chance, self._weight,
+            self.standing, self.found, self.periods, self.values, self._filled, self.reach,
+            list(self.shape), list(self._times), list(self._pattern), self._before and list(self._before),
+            self._level, self._step, self._range, self._apart, self._pairs, self._sum, self._chance, self._weight,
         ]  # fmt: skip
 
     @classmethod
     def restored(cls, state: Any) -> Likeness:
         """The one that gave `state`."""
         one = cls(0)
-        one.standing, one.reach, one.values, pattern, before, one._level, one._range, *sums = state
-        one._apart, one._pairs, one._sum, one._chance, one._weight = sums
-        one._pattern, one._before = list(pattern), before and list(before)
+        one.standing, one.found, one.periods, one.values, one._filled, one.reach, shape, times, pattern, before, *sums = state
+        one.shape, one._times, one._pattern, one._before = list(shape), list(times), list(pattern), before and list(before)
+        one._level, one._step, one._range, one._apart, one._pairs, one._sum, one._chance, one._weight = sums
         return one
-
-
-def _levelled(pattern: list[float], counts: Sequence[int], slope: float) -> list[float]:
-    """The pattern without the ramp in it, as far as that explains how far the period's mean is from the one before: by `slope` a part."""
-    n = sum(counts)
-    middle = sum(i * c for i, c in enumerate(counts)) / n
-    ramp = [(i - middle) * sqrt(c) for i, c in enumerate(counts)]
-    size = sum(r * r for r in ramp)
-    fitted = sum(u * r for u, r in zip(pattern, ramp, strict=True)) / size
-    owed = max(min(fitted, max(slope, 0.0)), min(slope, 0.0))
-    return [u - owed * r for u, r in zip(pattern, ramp, strict=True)]
 
 
 class Search:
@@ -166,12 +195,18 @@ class Search:
 
     def found(self, known: Cycle | None) -> Cycle | None:
         """The cycle that was found, if it says more than the one that is `known`."""
-        if self.weekly.standing > LIMIT:
+        if self.weekly.found:
             return WEEKLY
-        return DAILY if known is None and self.daily.standing > LIMIT else None
+        return DAILY if known is None and self.daily.found else None
 
     def likeness(self, cycle: Cycle) -> Likeness:
         return self.weekly if cycle is WEEKLY else self.daily
+
+    def profile(self, cycle: Cycle) -> Profile:
+        """What is known to begin with of a cycle that was found."""
+        values = self.likeness(cycle).values
+        slots = next(slots for slots, least in cycle.slots if values >= least)
+        return Profile(cycle, slots, [self.daily.shape, self.weekly.shape][: 2 if cycle is WEEKLY else 1])
 
     def look(self, time: int, count: int, total: float) -> None:
         """Takes what a stream has more than at the last look, which has `count` values with this sum by this time (ms)."""
@@ -253,94 +288,112 @@ class Search:
 
 
 class Profile:
-    """What the slot of a cycle says of the next value. For numbers, or for bits, not for both. `taken`: the sum of the scores so far."""
+    """What the slot of a cycle says of the next value. For numbers, or for bits, not for both. `taken`: the sum of the scores so far.
 
-    __slots__ = ("_at", "_counts", "_known", "_last", "_squares", "_sums", "_variance", "cycle", "slots", "taken")
+    `shapes`: how far the parts of a day, and where it is a cycle of weeks the days of a week, are from the level of all.
+    """
 
-    def __init__(self, cycle: Cycle, slots: int) -> None:
+    __slots__ = (
+        "_counts", "_known", "_rest", "_seen", "_shape", "_shapes", "_squares", "_sums", "_variance", "cycle", "slots", "taken",
+    )  # fmt: skip
+
+    def __init__(self, cycle: Cycle, slots: int, shapes: Sequence[Sequence[float]] = ()) -> None:
         self.cycle = cycle
         self.slots = slots
         self.taken = 0.0
         self._known = self._variance = KNOWN  # residuals of numbers, and the sum of their squares, to begin with as if so many had been 1
-        self._at, self._last = -1, 0.0  # of bits: the slot of the last one; the level before
+        self._shapes = [list(shape) for shape in shapes]
+        self._shape = [0.0] * slots
+        for part, shape in zip((DAILY, WEEKLY), self._shapes, strict=False):
+            for slot in range(slots):
+                middle = (2 * slot + 1) * cycle.period // (2 * slots)
+                self._shape[slot] += shape[middle % part.period * part.parts // part.period]
         self.forget()
-
-    @classmethod
-    def of(cls, cycle: Cycle, values: int) -> Profile:
-        """For so many values a period."""
-        return cls(cycle, next(slots for slots, least in cycle.slots if values >= least))
 
     def _slot(self, time: int) -> int:
         period = self.cycle.period
         return time % period * self.slots // period
 
+    def _expected(self, at: int) -> float:
+        """Of a slot, by all the others."""
+        return self._shape[at] + self._rest / self._seen if self._seen else self._shape[at]
+
     def unexplained(self, z: float, time: int) -> float:
         """What the cycle does not explain of a score; then it is one of those that are known."""
         at = self._slot(time)
         n = self._counts[at]
-        if not n:  # for want of anything better, as at the slot before: worth one value
-            n, self._sums[at] = 1, self._last
-        rest = (z - self._sums[at] / n) * sqrt(n / (n + 1))
+        if not n:
+            self._sums[at] = PRIOR * (self._expected(at) if self._seen else z)
+        worth = n + PRIOR
+        rest = (z - self._sums[at] / worth) * sqrt(worth / (worth + 1))
         w = rest / self._deviation(at, n)
         square = rest * rest
         self.taken += z
+        self._seen += 1
+        self._rest += z - self._shape[at]
         self._counts[at] = n + 1
         self._sums[at] += z
         self._squares[at] += square
         self._known += 1
         self._variance += square
-        self._last = self._sums[at] / (n + 1)
         return w
 
     def beside(self, z: float, time: int) -> float:
         """The score against what is known of the slot, which stays as it is."""
         at = self._slot(time)
         n = self._counts[at]
-        return (z - (self._sums[at] / n if n else self._last)) / self._deviation(at, max(n, 1))
+        return (z - (self._sums[at] / (n + PRIOR) if n else self._expected(at))) / self._deviation(at, n)
 
     def _deviation(self, at: int, n: int) -> float:
-        """Of the slot's scores, after `n` of them: the first leaves nothing to know it by."""
-        return sqrt((self._squares[at] + KNOWN * self._variance / self._known) / (n - 1 + KNOWN)) or 1.0
+        """Of the slot's scores, after `n` of them."""
+        return sqrt((self._squares[at] + KNOWN * self._variance / self._known) / (n + KNOWN)) or 1.0
 
     def bit(self, x: float, time: int, share: float) -> tuple[float, float]:
-        """Takes a bit; answers how many values and ones the slot had before, `SHARE` values as at the slot before among them, or, where
-        there is none, with the `share` of all."""
+        """Takes a bit; answers how many values and ones the slot had before, `PRIOR` values as expected among them; `share`: of all before
+        it, where there is nothing to expect it by."""
         at = self._slot(time)
-        if at != self._at:
-            if self._at >= 0:
-                n, ones = self._counts[self._at], self._sums[self._at]
-                self._last = (ones + SHARE * self._last) / (n + SHARE)
-            else:
-                self._last = share
-            self._at = at
+        expected = max(0.0, min(self._expected(at) if self._seen else share, 1.0))
         seen, ones = self._counts[at], self._sums[at]
+        self._seen += 1
+        self._rest += x - self._shape[at]
         self._counts[at] = seen + 1
         self._sums[at] = ones + x
-        return seen + SHARE, min(ones + SHARE * self._last, seen + SHARE)
+        return seen + PRIOR, ones + PRIOR * expected
 
     def bit_beside(self, x: float, time: int, share: float) -> float:
-        """The bit against the share of the slot, in standard deviations; what is known stays as it is."""
+        """The bit against the share of the slot, in standard deviations; `share`: of all. What is known stays as it is."""
         at = self._slot(time)
-        return standard(x, self._counts[at] + SHARE, self._sums[at] + SHARE * share)
+        expected = max(0.0, min(share + self._shape[at], 1.0))
+        return standard(x, self._counts[at] + PRIOR, self._sums[at] + PRIOR * expected)
+
+    def unlearn(self, since: int, until: int, values: int) -> None:
+        """Forgets the slots in which nothing came before `since` (ms), as far as can be told: those with hardly more than is their part of
+        the `values` that came from then on until `until`."""
+        first, last = since * self.slots // self.cycle.period, until * self.slots // self.cycle.period
+        if last - first < self.slots:
+            for at in range(first, last + 1):
+                if self._counts[at % self.slots] * (last - first + 1) <= 1.5 * values:
+                    self._counts[at % self.slots], self._sums[at % self.slots], self._squares[at % self.slots] = 0, 0.0, 0.0
 
     def forget(self) -> None:
         """The level is another one."""
         self._counts, zeros = array("q", [0] * self.slots), [0.0] * self.slots
         self._sums, self._squares = array("d", zeros), array("d", zeros)
-        self._at, self._last = -1, 0.0
+        self._seen, self._rest = 0, 0.0  # values since, and the sum of how far they were from the shape
 
     def state(self) -> Any:
         """Plain data."""
         known = [list(self._counts), list(self._sums), list(self._squares)]
-        return [self.cycle.name, self.slots, *known, self._at, self._last, self._known, self._variance, self.taken]
+        shapes = [list(shape) for shape in self._shapes]
+        return [self.cycle.name, self.slots, shapes, *known, self._seen, self._rest, self._known, self._variance, self.taken]
 
     @classmethod
     def restored(cls, state: Any) -> Profile:
         """The one that gave `state`."""
-        name, slots, counts, sums, squares, *rest = state
-        profile = cls(_BY_NAME[name], slots)
+        name, slots, shapes, counts, sums, squares, *rest = state
+        profile = cls(_BY_NAME[name], slots, shapes)
         profile._counts, profile._sums, profile._squares = array("q", counts), array("d", sums), array("d", squares)
-        profile._at, profile._last, profile._known, profile._variance, profile.taken = rest
+        profile._seen, profile._rest, profile._known, profile._variance, profile.taken = rest
         return profile
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 from math import exp, sqrt
 from typing import Any
 
-from stream_monitor.core.cycles import SHARE, Profile
+from stream_monitor.core.cycles import PRIOR, Profile
 
 LIMIT = 3.0  # standard deviations of the autocorrelation of independent values
 FOUND, SUSPECTED = 2.0, 1.0  # the same, where a thousand values or so are looked at
@@ -133,7 +133,7 @@ class Past:
         there, there_ones = self.profile.bit(x, time, share)
         if not self.rho:
             return there, there_ones
-        odds = _odds(there, there_ones) * _odds(seen + SHARE, ones + SHARE * share) * (1 - share) / share
+        odds = _odds(there, there_ones) * _odds(seen + PRIOR, ones + PRIOR * share) * (1 - share) / share
         return there, min(max(0.0, (there + 1) * odds / (1 + odds) - 0.5), there)
 
     def forget(self) -> None:

@@ -148,8 +148,10 @@ class Stream:
         self.account.hold_back(other.account.part)
         self.past = other.past and Past.restored(deepcopy(other.past.state()))
         self.search = other.search and Search.restored(deepcopy(other.search.state()))
-        if self.search is not None and not alone:
-            self.search.come_back()
+        if self.search is not None:
+            self.search.seen = None
+            if not alone:
+                self.search.come_back()
         self.memory = list(other.memory)
         for mine, theirs in zip(self.detectors, other.detectors, strict=True):
             if isinstance(mine, EDetector):
@@ -296,9 +298,10 @@ class Stream:
         else:
             episode.let_go(self.count, self.raw)
             episode.trail = None  # it was seen in other units
+        self.past, self.probe = Past(0.0, search.profile(found)), Probe(self.warmup)
+        self.compared = None
         if found is WEEKLY:
             self.search = None
-        self.past, self.probe = Past(0.0, Profile.of(found, likeness.values)), Probe(self.warmup)
         self._begin_anew()
         self._forget()
 
@@ -307,10 +310,10 @@ class Stream:
         alert = episode.alert
         if self.numeric:
             told = alert.details["effect"]
-            now = episode.away(episode.total, episode.center, 1.0)
+            now = episode.away(episode.center, False)
         else:
             told = alert.after.value - alert.before.value
-            now = episode.away(episode.raw, alert.before.value, 0.5)
+            now = episode.away(alert.before.value, True)
         return "of" not in alert.details and max(abs(told), now) <= likeness.reach
 
     def _profile(self) -> Profile | None:
@@ -370,8 +373,10 @@ class Stream:
             alert = self._tell(change, split, detector, evidence, offset)
             self.episode = self.aftermath.begin(alert, history, split, spread, self._counting())
             self.old = self._put_aside(split)
-            self.old_past = None if self.past is None or self.past.profile is None else Past.restored(deepcopy(self.past.state()))
             count, raw = history.since(split)
+            self.old_past = None if self.past is None or self.past.profile is None else Past.restored(deepcopy(self.past.state()))
+            if self.old_past is not None and self.old_past.profile is not None:
+                self.old_past.profile.unlearn(alert.first_seen, time, count)
             self.desk.due.append((self, True))
         if self.numeric:
             self._move(history, split, transition.publish is not None)
@@ -516,6 +521,8 @@ class Stream:
                 self._bind()
             elif self.search is not None:
                 self.search.come_back()
+            if past is None and self._profile() is not None:
+                self.total = 0.0  # the reference is from before the cycle was known, which leaves about nothing of it
 
     def _tells_more(self, than: Profile) -> bool:
         """Whether a longer cycle than this one is known by now."""

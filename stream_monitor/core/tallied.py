@@ -80,8 +80,8 @@ class TalliedStream(NumericStream):
     def _reference(self) -> Any:
         return [*super()._reference(), list(self.sums)]
 
-    def _begin_again(self, split: int) -> None:
-        super()._begin_again(split)
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
         self.sums = [0] * len(self.sums)
 
     def _take_up(self, old: Any) -> None:

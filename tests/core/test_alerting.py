@@ -65,6 +65,22 @@ def test_it_resolves_when_the_level_is_back_and_can_fire_again() -> None:
     assert "is back at" in resolved.summary
 
 
+@pytest.mark.parametrize("numeric", [False, True])
+def test_while_it_fires_it_is_known_at_any_time_how_far_the_level_is_by_now(numeric: bool) -> None:
+    """Also right after a mean is complete, when the next one has no value yet."""
+    of = stream(numeric)
+    feed(of, [random.Random(i).gauss(0, 1) for i in range(3_000)] if numeric else bits(3_000, 0.1))
+    later = [random.Random(i).gauss(3, 1) for i in range(900)] if numeric else bits(900, 0.9)
+    away, complete = [], 0
+    for i, x in enumerate(later, 3_000):
+        feed(of, [x], i)
+        if (episode := of.episode) is not None:
+            complete += episode.count == 0 and episode.last[0] > 0
+            away.append(episode.away(episode.center if numeric else episode.alert.before.value, raw=not numeric))
+    assert complete >= 2
+    assert min(away[50:]) > 0.5
+
+
 def test_a_further_change_while_it_fires_is_no_second_alert() -> None:
     out = feed(stream(), bits(5_000, 0.1) + bits(3_000, 0.3, 2) + bits(5_000, 0.6, 3))
     assert [a.status for a in out] == [Status.FIRING]

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from stream_monitor.core.alerting import Subject
-from stream_monitor.core.cycles import DAILY, LIMIT, WEEKLY, Profile, Search, standard
+from stream_monitor.core.cycles import DAILY, WEEKLY, Profile, Search, standard
 from stream_monitor.core.dependence import Past
 from stream_monitor.core.events import Alert, Kind, Status
 from stream_monitor.core.settings import DAY, AlertBudget, DetectSettings
@@ -108,8 +108,18 @@ def test_it_says_more_than_a_daily_one_and_not_the_other_way_round() -> None:
     assert (search.found(None), search.found(DAILY)) == (WEEKLY, WEEKLY)
 
 
+def test_how_far_a_cycle_goes_is_said_by_two_periods_so_that_a_shift_in_the_last_one_does_not_count() -> None:
+    alone = looked(cycle(0.5), 4).daily.reach
+    assert looked(lambda day: cycle(0.5)(day) + 2.0 * (day > 2.5), 4).daily.reach == pytest.approx(alone, rel=0.3)
+
+
+def test_nor_does_it_in_the_long_run() -> None:
+    """A day more is a look more, but each has to see more than the one before."""
+    assert sum(looked(flat, 150, seed, a_day=60).found(None) is not None for seed in range(30)) <= 4
+
+
 def test_chance_seldom_looks_like_weeks() -> None:
-    assert sum(looked(flat, 29, seed, a_day=200).weekly.standing > LIMIT for seed in range(50)) <= 2
+    assert sum(looked(flat, 29, seed, a_day=200).weekly.found for seed in range(50)) <= 2
 
 
 @pytest.mark.parametrize(
@@ -154,9 +164,10 @@ def test_blocks_out_of_order_or_across_a_gap_do_no_harm(times: tuple[int, int]) 
     assert search.found(None) is None
 
 
-@pytest.mark.parametrize("values", [1_000, 10_000])
-def test_what_a_cycle_leaves_has_mean_0_and_variance_1_from_the_first_days_on(values: int) -> None:
-    rng, day, level = random.Random(1), Profile.of(DAILY, values), cycle(0.6)
+@pytest.mark.parametrize("slots", [24, 144])
+def test_what_a_cycle_leaves_has_mean_0_and_variance_1_from_the_first_days_on(slots: int) -> None:
+    rng, level = random.Random(1), cycle(0.6)
+    day = Profile(DAILY, slots, [looked(level, 4).daily.shape])
     rest = [day.unexplained(level(i / 10_000) + rng.gauss(0, 1), int(i * DAY / 10_000)) for i in range(40_000)]
     assert sum(w * w for w in rest) / len(rest) == pytest.approx(1, abs=0.03)
     quarters = [sum(rest[i : i + 2_500]) / 2_500 for i in range(0, len(rest), 2_500)]
@@ -164,7 +175,7 @@ def test_what_a_cycle_leaves_has_mean_0_and_variance_1_from_the_first_days_on(va
 
 
 def test_hours_with_more_spread_are_known_by_it() -> None:
-    rng, day, rest = random.Random(1), Profile.of(DAILY, 2_000), []
+    rng, day, rest = random.Random(1), Profile(DAILY, 24), []
     for i in range(20_000):
         night = i * 24 // 2_000 % 24 < 6
         rest.append((night, day.unexplained(rng.gauss(0, 0.3 if night else 1), i * DAY // 2_000)))
@@ -174,7 +185,7 @@ def test_hours_with_more_spread_are_known_by_it() -> None:
 
 
 def test_bits_are_counted_by_the_time_of_day() -> None:
-    rng, day = random.Random(1), Profile.of(DAILY, 1_000)
+    rng, day = random.Random(1), Profile(DAILY, 24)
     for i in range(50_000):
         x = float(rng.random() < (0.3 if i % 1_000 < 500 else 0.1))
         seen, ones = day.bit(x, i * DAY // 1_000, 0.2)
@@ -186,7 +197,7 @@ def test_bits_are_counted_by_the_time_of_day() -> None:
 
 @pytest.mark.parametrize("x", [0.0, 1.0])
 def test_bits_that_are_nearly_all_alike_leave_a_share_between_0_and_1(x: float) -> None:
-    past = Past(0.9, Profile.of(DAILY, 200))
+    past = Past(0.9, Profile(DAILY, 24))
     for i in range(3_000):
         seen, ones = past.bit(x if i % 500 else 1 - x, BEGIN + i * DAY // 200, (i * x + 0.5) / (i + 1))
         assert 0 <= ones <= seen
@@ -269,6 +280,50 @@ def test_a_shift_on_top_of_the_weeks_is_found_dated_and_over_when_it_is_gone(num
     assert 42.4 * A_DAY < resolved.position.offset < 44 * A_DAY
     assert of.past is not None
     assert of.past.profile is not None
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_a_shift_in_the_first_week_that_is_allowed_for_is_found_and_not_taken_for_normal_a_week_later(numeric: bool) -> None:
+    """Each hour of the week is new until it comes again; the level of all hours is not."""
+    of = stream(numeric)
+    of_week = feed(of, lambda day: weekend(0.5)(day) + 0.8 * (day > 19.6), 2, 30)
+    late = [alert for alert in of_week if alert.detected_at > BEGIN + 19.6 * DAY]
+    assert [alert.status for alert in late] == [Status.FIRING]
+    assert late[0].details["weekly"] is True
+    assert late[0].detected_at < BEGIN + 20.6 * DAY
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_a_shift_in_the_days_before_the_discovery_is_not_swallowed_by_it(numeric: bool) -> None:
+    of = stream(numeric)
+    out = feed(of, lambda day: weekend(0.4)(day) + 1.4 * (day > 14.2), 2, 24)
+    assert out[-1].status is Status.FIRING
+    assert not any(alert.details.get("reason") == "weekly" for alert in out)
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_a_level_that_came_back_after_the_discovery_is_known_in_the_units_of_what_the_cycle_leaves(numeric: bool) -> None:
+    of = stream(numeric)
+    level: Level = lambda day: cycle(0.1)(day) + 1.2 * (1.2 < day < 6)  # noqa: E731
+    out = feed(of, level, 0, 9, a_day=2_000)
+    assert [alert.status for alert in out] == [Status.FIRING, Status.RESOLVED]
+    assert of.past is not None
+    assert of.past.profile is not None
+    assert abs(of.total) / of.count < 0.03
+    assert feed(of, level, 9, 14, a_day=2_000) == out
+
+
+@pytest.mark.parametrize("numeric", [False, True])
+def test_what_was_seen_while_an_alert_fires_says_nothing_of_the_level_that_another_version_begins_with(numeric: bool) -> None:
+    one, other = stream(numeric), stream(numeric)
+    feed(one, lambda day: 0.8 * (day > 4.3), 0, 9.05)
+    assert one.episode is not None
+    other.desk.clock = one.desk.clock
+    other.inherit(one, "v2")
+    assert other.count < one.count
+    feed(other, lambda day: 0.0, 9.05, 14)
+    assert other.search is not None
+    assert other.search.found(None) is None
 
 
 @pytest.mark.parametrize("numeric", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from math import pi, sin
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 
 from stream_monitor.core.alerting import Subject
 from stream_monitor.core.events import Alert, Kind, Status
-from stream_monitor.core.settings import AlertBudget, DetectSettings
+from stream_monitor.core.settings import DAY, AlertBudget, DetectSettings
 from stream_monitor.core.tallied import TalliedStream, Tally
 from tests.support.observations import START, STEP, desk
 
@@ -81,3 +82,14 @@ def test_a_restored_one_goes_on_as_the_saved_one(cut: int) -> None:
     assert other.state() == one.state()
     after = feed(other, some[cut:], cut)
     assert [alert.details for alert in before + after] == [alert.details for alert in feed(stream(), some)]
+
+
+def test_a_cycle_that_is_found_begins_a_new_tally_with_the_new_reference() -> None:
+    of, a_day = stream(), 2_000
+    for i, (x, _) in enumerate(values(6 * a_day, 0, 1)):
+        time = START + i * DAY // a_day
+        of.desk.move(time)
+        of.take(x + 0.5 * sin(2 * pi * i / a_day), (1, 2), random.Random(i).getrandbits(53), time, i)
+    assert of.past is not None, "each day goes up and down alike"
+    assert of.count < 6 * a_day
+    assert of.sums == [of.count, 2 * of.count]
