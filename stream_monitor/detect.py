@@ -248,16 +248,17 @@ class Detect:
 
     def _load(self, place: Place, commit: int, log: Log) -> tuple[int, _Held]:
         """The state from the newest snapshot, or from the start of the log; and the committed offset, which is asked for again at need."""
-        records = self._newest(place, log)
+        while True:
+            records = self._newest(place, log)
+            snapshot, trouble = _assembled(place, records)
+            if snapshot is None or snapshot.offset <= commit:
+                break
+            # Another worker has moved both while we were looking, and may be moving them still: what it told is read after the offset.
+            asked, commit = commit, start_of(place, log.committed([place])[place], log)
+            if commit == asked:
+                break
         chunks = snapshots.chunks(place, records)
-        trouble = "there is no snapshot"
-        try:
-            snapshot = snapshots.assemble(place, records)
-        except ValueError as why:
-            snapshot, trouble = None, f"the snapshot can not be used: {why}"
         if snapshot is not None:
-            if snapshot.offset > commit:  # another worker may have moved both while we were looking
-                commit = start_of(place, log.committed([place])[place], log)
             held, trouble = self._take_up(place, commit, snapshot, chunks, records, log)
             if held is not None:
                 return commit, held
@@ -328,6 +329,14 @@ class Detect:
 
     def _say(self, place: Place, what: str) -> None:
         self._log(f"detect: {place[0]}/{place[1]}: {what}")
+
+
+def _assembled(place: Place, records: Sequence[StateRecord]) -> tuple[Snapshot | None, str]:
+    """The newest snapshot, or why there is none."""
+    try:
+        return snapshots.assemble(place, records), "there is no snapshot"
+    except ValueError as why:
+        return None, f"the snapshot can not be used: {why}"
 
 
 def _status(alert: Out) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -477,6 +477,33 @@ def test_what_one_with_other_settings_told_meanwhile_is_carried_over() -> None:
     told = {alert.id for alert in alerts(HERE, kafka.state)[0]}
     worker.find()
     assert told
+    assert told <= accounted(worker, worker.process(100))
+
+
+class Overtaken(Kafka):
+    """Somebody does something while the committed offset is asked for."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def committed(self, places: Sequence[Place]) -> dict[Place, int | None]:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().committed(places)
+
+
+def test_what_one_with_other_settings_told_while_the_offset_was_asked_for_again_is_carried_over() -> None:
+    """What was read of the state topic before says nothing of it."""
+    kafka = Overtaken(0, 100)
+    worker = Worker(kafka)
+    worker.run(40)
+    before = {alert.id for alert in alerts(HERE, kafka.state)[0]}
+    worker.stage.revoked(HERE)
+    kafka.meanwhile = lambda: Worker(kafka, digest="other", monitor=OtherMonitor).run(60)
+    worker.at, worker.committed = worker.stage.resume(HERE, 20, kafka)  # 20: an answer from before 40 was committed
+    assert worker.committed == 60
+    told = {alert.id for alert in alerts(HERE, kafka.state)[0]}
+    assert told - before
     assert told <= accounted(worker, worker.process(100))
 
 

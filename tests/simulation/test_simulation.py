@@ -27,6 +27,11 @@ def test_every_output_is_the_fold_of_its_input_whatever_fails(start: int) -> Non
             raise
 
 
+@pytest.mark.parametrize("seed", [136_259])
+def test_what_a_seed_beyond_these_once_found_stays_mended(seed: int) -> None:
+    simulate(seed)
+
+
 def test_a_seed_decides_everything() -> None:
     first, second = (simulate(7, traced=True).scheduler.trace for _ in range(2))
     assert first == second
