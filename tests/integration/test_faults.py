@@ -19,7 +19,7 @@ from tests.support.servers import KafkaServer
 def trial(kafka: KafkaServer, request: pytest.FixtureRequest) -> Iterator[Trial]:
     trial = Trial(request.node.name, 1, print, lambda: kafka)
     yield trial
-    print(trial.shown())
+    print(trial.shown(), trial.last_words(), sep="\n")  # seen where the test failed
     trial.close()
 
 
