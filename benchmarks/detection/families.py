@@ -82,31 +82,21 @@ def _chain(p: float, rho: float) -> Callable[[Rng, Array, Array], Array]:
     return values
 
 
-def _cycle(rng: Rng, times: Array, _: Array) -> Array:
-    """The level goes up and down by a quarter of a standard deviation in a day."""
-    return rng.standard_normal(times.size) + 0.25 * np.sin(2 * np.pi * times / DAY_S)
-
-
-def _bit_cycle(rng: Rng, times: Array, _: Array) -> Array:
-    """The share of ones goes up and down between 7% and 13% in a day."""
-    return (rng.random(times.size) < 0.1 + 0.03 * np.sin(2 * np.pi * times / DAY_S)).astype(np.float64)
-
-
 def weekend(times: Array) -> Array:
     """1 on two days of each week (of seven from time 0 on), else 0."""
     return np.asarray(times // DAY_S % 7 >= 5, dtype=np.float64)
 
 
-def _weeks(height: float, daily: float = 0.0) -> Callable[[Rng, Array, Array], Array]:
-    """The level is so much higher at the weekend, and goes up and down by so much in a day."""
-    return lambda rng, times, _: rng.standard_normal(times.size) + height * weekend(times) + daily * np.sin(2 * np.pi * times / DAY_S)
+def _cycles(weekly: float, daily: float) -> Callable[[Rng, Array, Array], Array]:
+    """The level is so much higher at the weekend, and goes up and down by so much in a day, in standard deviations."""
+    return lambda rng, times, _: rng.standard_normal(times.size) + weekly * weekend(times) + daily * np.sin(2 * np.pi * times / DAY_S)
 
 
-def _bit_weeks(height: float, daily: float = 0.0) -> Callable[[Rng, Array, Array], Array]:
+def _bit_cycles(weekly: float, daily: float) -> Callable[[Rng, Array, Array], Array]:
     """The same of the share of ones, 0.1."""
 
     def values(rng: Rng, times: Array, _: Array) -> Array:
-        p = 0.1 + height * weekend(times) + daily * np.sin(2 * np.pi * times / DAY_S)
+        p = 0.1 + weekly * weekend(times) + daily * np.sin(2 * np.pi * times / DAY_S)
         return (rng.random(times.size) < p).astype(np.float64)
 
     return values
@@ -131,15 +121,15 @@ FAMILIES = (
     Family("AR(1), 0.3", _regressive(0.3), steady, promised=False),
     Family("AR(1), 0.6", _regressive(0.6), steady, promised=False),
     Family("Markov bits, p = 0.1, 0.3", _chain(0.1, 0.3), steady, binary=True, promised=False),
-    Family("normal, daily cycle of 0.25 sd", _cycle, steady, promised=False),
-    Family("bits, p = 0.1, daily cycle", _bit_cycle, steady, binary=True, promised=False),
+    Family("normal, daily cycle of 0.25 sd", _cycles(0, 0.25), steady, promised=False),
+    Family("bits, p = 0.1, daily cycle", _bit_cycles(0, 0.03), steady, binary=True, promised=False),
 )
 
 WEEKLY = (
     Family("normal", NORMAL, steady),
-    Family("normal, weekends 0.25 sd higher", _weeks(0.25), steady, promised=False),
-    Family("normal, weekends 0.5, daily 0.25 sd", _weeks(0.5, 0.25), steady, promised=False),
+    Family("normal, weekends 0.25 sd higher", _cycles(0.25, 0), steady, promised=False),
+    Family("normal, weekends 0.5, daily 0.25 sd", _cycles(0.5, 0.25), steady, promised=False),
     Family("lognormal, weekends", lambda rng, times, _: rng.lognormal(0.4 * weekend(times), 1.5), steady, promised=False),
-    Family("bits, p = 0.1, weekends 0.13", _bit_weeks(0.03), steady, binary=True, promised=False),
-    Family("bits, p = 0.1, weekends 0.15, daily", _bit_weeks(0.05, 0.03), steady, binary=True, promised=False),
+    Family("bits, p = 0.1, weekends 0.13", _bit_cycles(0.03, 0), steady, binary=True, promised=False),
+    Family("bits, p = 0.1, weekends 0.15, daily", _bit_cycles(0.05, 0.03), steady, binary=True, promised=False),
 )

@@ -303,8 +303,10 @@ def test_a_shift_in_the_days_before_the_discovery_is_not_swallowed_by_it(numeric
 
 @pytest.mark.parametrize("numeric", [False, True])
 def test_a_level_that_came_back_after_the_discovery_is_known_in_the_units_of_what_the_cycle_leaves(numeric: bool) -> None:
+    def level(day: float) -> float:
+        return cycle(0.1)(day) + 1.2 * (1.2 < day < 6)
+
     of = stream(numeric)
-    level: Level = lambda day: cycle(0.1)(day) + 1.2 * (1.2 < day < 6)  # noqa: E731
     out = feed(of, level, 0, 9, a_day=2_000)
     assert [alert.status for alert in out] == [Status.FIRING, Status.RESOLVED]
     assert of.past is not None
