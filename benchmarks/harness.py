@@ -294,9 +294,9 @@ class Copy:
         to, loads = self._to, orjson.loads
         for chunk in ticket:
             partition = chunk.place[1]
-            for _, _, key, value, _ in chunk.records:
-                loads(value)
-                out.append((to, partition, key, value, None))
+            for record in chunk.records:
+                loads(record.value)
+                out.append((to, partition, record.key, record.value, None))
         return out
 
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple, Protocol
 from stream_monitor.core import snapshots
 from stream_monitor.core.events import Alert
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Record
 from stream_monitor.core.publishing import publish
+from stream_monitor.core.records import Record
 from stream_monitor.core.snapshots import Snapshot, StateRecord
 from stream_monitor.ports import Chunk, Log, Out, Place
 from stream_monitor.stages import count, start_of
@@ -148,7 +148,8 @@ class Detect:
     def _apply(self, place: Place, held: _Held, records: Sequence[Record], committed: int, out: list[Out]) -> None:
         monitor = held.monitor
         at, step = monitor.at, monitor.step
-        for offset, _, _, value, _ in records:
+        for record in records:
+            offset, value = record.offset, record.value
             if offset < at:
                 if held.refilled <= offset < held.restored:
                     monitor.refill(offset, value or b"")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
-from stream_monitor.core.joining import Applied, Behind, Call, Record
+from stream_monitor.core.joining import Applied, Behind, Call
+from stream_monitor.core.records import Record
 from stream_monitor.core.snapshots import StateRecord
 
 Place = tuple[str, int]

@@ -28,10 +28,11 @@ from typing import Any, NamedTuple, Protocol
 
 from stream_monitor.core.alignment import by_time
 from stream_monitor.core.codec import Codec, journal_time
-from stream_monitor.core.frames import frames, unframe
+from stream_monitor.core.frames import Framer, unframe
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import SPAN, Answers, Applied, Behind, Call, Record, Verdict, emit
-from stream_monitor.core.routing import Input, deal, route
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Verdict, emit
+from stream_monitor.core.records import SPAN, Record
+from stream_monitor.core.routing import Input, route
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.errors import LogGapError
 from stream_monitor.ports import Chunk, Log, Out, Place, Store, Unpack
@@ -128,18 +129,18 @@ class Route:
 
     def finish(self, ticket: Sequence[Chunk]) -> list[Out]:
         out: list[Out] = []
-        dealt: list[list[tuple[bytes, bytes]]] = [[] for _ in range(self._partitions)]
+        framer = Framer(self._partitions)
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket):
             source, partition = ticket[i].place
             kind: Input = "predictions" if source == self._predictions else "feedback"
             events, dead = route(self._codec, kind, source, partition, records)
-            deal(events, dealt)
+            framer.add(events)
             for letter in dead:
                 to = partition_of(letter.key or b"", self._dead_letter_partitions)
                 out.append(Out(self._dead_letter, to, letter.key, letter.value, letter.headers))
                 count(self.counters, f"dead_letter:{letter.reason}")
             count(self.counters, kind, len(records))
-        out += [Out(self._journal, home, None, frame, None) for home, events in enumerate(dealt) for frame in frames(events)]
+        out += [Out(self._journal, home, None, frame, None) for home, frame in framer.finish()]
         return out
 
     def time_of(self, topic: str, record: Record) -> int:

@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from stream_monitor.core.codec import PREDICTION, Accepted, Codec
-from stream_monitor.core.joining import Applied, Call, Fold, Record
+from stream_monitor.core.joining import Applied, Call, Fold
+from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
 from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.detect import Detect, Monitors

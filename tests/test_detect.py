@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from stream_monitor.core.events import Alert, Status
-from stream_monitor.core.joining import Record
+from stream_monitor.core.records import Record
 from stream_monitor.core.snapshots import Snapshot, StateRecord, alerts, assemble, chunks, cut, firing, key_of
 from stream_monitor.detect import Detect, Monitors
 from stream_monitor.errors import LogGapError

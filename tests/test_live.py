@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stream_monitor.core.joining import Record
+from stream_monitor.core.records import Record
 from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import FatalError, LogGapError
 from stream_monitor.live import Pace, Worker

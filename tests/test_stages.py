@@ -11,7 +11,8 @@ import pytest
 from stream_monitor.core.codec import Codec
 from stream_monitor.core.frames import unframe
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record
+from stream_monitor.core.joining import Applied, Behind, Call, Fold
+from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
 from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import LogGapError

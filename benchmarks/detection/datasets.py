@@ -39,9 +39,10 @@ from river.drift import binary
 
 from stream_monitor.core.codec import Codec
 from stream_monitor.core.events import Alert, Status
-from stream_monitor.core.joining import Applied, Call, Fold, Record, emit
+from stream_monitor.core.joining import Applied, Call, Fold, emit
 from stream_monitor.core.judging import METRICS
 from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.records import Record
 from stream_monitor.core.routing import route
 from stream_monitor.core.settings import DetectSettings, EventSettings, JoinSettings
 

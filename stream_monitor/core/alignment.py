@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
 
-from stream_monitor.core.joining import Record, pieces
+from stream_monitor.core.records import Record, pieces
 
 RUN = 32  # records, or a few more: what has one offset leaves together
 

@@ -33,6 +33,7 @@ import orjson
 
 from stream_monitor.core import shapes
 from stream_monitor.core.hashing import label_digest
+from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings
 from stream_monitor.core.shapes import MAX_NAME, MAX_TIME
 
@@ -88,9 +89,6 @@ class Rejection(NamedTuple):
     message: str
 
 
-Message = tuple[int, int, bytes | None, bytes | None, *tuple[int, ...]]
-"""Offset, timestamp (ms), key and value of a message; what else a record knows of itself says nothing here."""
-
 T = TypeVar("T")
 
 
@@ -118,7 +116,7 @@ class Codec:
         self._digests: dict[tuple[type, Any], bytes] = {}
         self._tails = _Tails()
 
-    def predictions(self, messages: Sequence[Message]) -> list[tuple[bytes, bytes]] | None:
+    def predictions(self, messages: Sequence[Record]) -> list[tuple[bytes, bytes]] | None:
         """The journal records (key, value) of a run of messages of the predictions topic, if each is in order beyond doubt.
 
         None sends the caller to ask `prediction` about each.
@@ -133,7 +131,7 @@ class Codec:
             for key, event, value in zip(keys, events, values, strict=True)
         ]
 
-    def feedbacks(self, messages: Sequence[Message]) -> list[tuple[bytes, bytes]] | None:
+    def feedbacks(self, messages: Sequence[Record]) -> list[tuple[bytes, bytes]] | None:
         """As `predictions`, of the feedback topic."""
         found = None if self._feedback_fields else self._in_order(shapes.feedbacks, messages)
         if found is None:
@@ -146,11 +144,11 @@ class Codec:
         ]
 
     def _in_order(
-        self, decode: Callable[[list[bytes]], list[T] | None], messages: Sequence[Message]
+        self, decode: Callable[[list[bytes]], list[T] | None], messages: Sequence[Record]
     ) -> tuple[list[T], list[bytes], list[bytes]] | None:
         """The events of a run, their ids in UTF-8, and their bytes; None where one may be refused."""
-        values: list[Any] = [message[3] for message in messages]
-        if None in values or not all(len(value) <= self._short or self._is_flat(value) for value in values):
+        values: list[bytes] = [message.value for message in messages]
+        if None in values or (max(map(len, values)) > self._short and not all(map(self._is_flat, values))):
             return None
         events: list[Any] | None = decode(values)
         if events is None:
@@ -158,7 +156,7 @@ class Codec:
         keys = [event.request_id.encode() for event in events]
         if max(map(len, keys)) > self._max_id:
             return None
-        if max([event.timestamp for event in events]) > min([message[1] for message in messages]) + self._max_future:
+        if max([event.timestamp for event in events]) > min([message.time for message in messages]) + self._max_future:
             return None
         return events, keys, values
 

@@ -14,34 +14,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgpack
+from msgspec import DecodeError
+from msgspec.msgpack import Decoder, Encoder
 
 from stream_monitor.core.codec import VERSION as ONE_EVENT
-from stream_monitor.core.joining import SPAN, Record, record_of
+from stream_monitor.core.hashing import partitions_of
+from stream_monitor.core.records import SPAN, Record
 
 VERSION = 2
 FULL = 64  # events; a larger frame saves little, and is a coarser step where partitions are read side by side in time
 HEAVY = 256 * 1024  # bytes; only a frame of one event is heavier, so what fits into a topic as an event fits as a frame
 
-_BEGIN = bytes((VERSION,))
+Event = tuple[bytes, bytes]
+"""Request id and journal value."""
+
+_encoder = Encoder()
+_decode = Decoder(list[Event]).decode
 
 assert FULL <= SPAN
 
 
-def frames(events: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
-    """The journal records for events of one partition, each as request id and journal value, in order."""
-    packed: list[bytes] = []
-    for i in range(0, len(events), FULL):
-        packed += _fitting(events[i : i + FULL])
-    return packed
+class Framer:
+    """Deals events out to the partitions of the journal, and puts those of each into frames, in order.
 
+    A frame is packed as soon as it is full: then its events still lie in the processor's caches.
+    """
 
-def _fitting(events: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
-    frame = _BEGIN + msgpack.packb(events)
-    if len(frame) <= HEAVY or len(events) == 1:
-        return [frame]
-    half = len(events) // 2
-    return _fitting(events[:half]) + _fitting(events[half:])
+    def __init__(self, partitions: int) -> None:
+        self._loose: list[list[Event]] = [[] for _ in range(partitions)]
+        self._packed: list[tuple[int, bytes]] = []
+        self._buffer = bytearray((VERSION,))
+
+    def add(self, events: Sequence[Event]) -> None:
+        """The next events, of any partitions."""
+        loose = self._loose
+        for home, event in zip(partitions_of([key for key, _ in events], len(loose)), events, strict=True):
+            mine = loose[home]
+            mine.append(event)
+            if len(mine) == FULL:
+                self._pack(home, mine)
+                mine.clear()
+
+    def finish(self) -> list[tuple[int, bytes]]:
+        """All that came in, as journal records and the partition of each; the last of a partition need not be full."""
+        for home, events in enumerate(self._loose):
+            if events:
+                self._pack(home, events)
+        return self._packed
+
+    def _pack(self, home: int, events: Sequence[Event]) -> None:
+        buffer = self._buffer
+        _encoder.encode_into(events, buffer, 1)
+        if len(buffer) <= HEAVY or len(events) == 1:
+            self._packed.append((home, bytes(buffer)))
+            return
+        half = len(events) // 2
+        self._pack(home, events[:half])
+        self._pack(home, events[half:])
 
 
 def unframe(offset: int, time: int, key: bytes | None, value: bytes) -> list[Record]:
@@ -49,12 +78,12 @@ def unframe(offset: int, time: int, key: bytes | None, value: bytes) -> list[Rec
     version = value[0] if value else 0
     if version == VERSION:
         try:
-            pairs = msgpack.unpackb(memoryview(value)[1:], use_list=False)
-            if len(pairs) > SPAN:
-                raise ValueError(f"{len(pairs)} events")
-            return [record_of((offset, time, name, event, number)) for number, (name, event) in enumerate(pairs)]
-        except (ValueError, TypeError) as damage:
-            raise ValueError(f"damaged journal record: {type(damage).__name__} {damage}") from damage
+            events = _decode(memoryview(value)[1:])
+        except DecodeError as damage:
+            raise ValueError(f"damaged journal record: {damage}") from damage
+        if len(events) > SPAN:
+            raise ValueError(f"damaged journal record: {len(events)} events")
+        return [Record(offset, time, name, event, number) for number, (name, event) in enumerate(events)]
     if version == ONE_EVENT:
         return [Record(offset, time, key or b"", value)]
     raise ValueError(f"journal record of version {version}; this program reads versions {ONE_EVENT} and {VERSION}")

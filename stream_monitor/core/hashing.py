@@ -5,6 +5,7 @@ Changing any of these re-partitions a journal or renames every alert, so they ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from zlib import crc32
 
@@ -14,6 +15,11 @@ import orjson
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition, in [0, partitions), that owns `key`. Kafka's default partitioners differ between clients."""
     return crc32(key) % partitions
+
+
+def partitions_of(keys: Iterable[bytes], partitions: int) -> list[int]:
+    """`partition_of` each."""
+    return [crc32(key) % partitions for key in keys]
 
 
 def digest_of(*parts: str) -> str:

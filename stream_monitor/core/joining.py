@@ -11,15 +11,15 @@ each other. `emit` turns verdicts into observation records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import orjson
 
 from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, PREDICTION, VERSION, Head, journal_time, read_head
+from stream_monitor.core.records import SPAN, Record, pieces
 from stream_monitor.core.settings import JoinSettings
 
 
@@ -34,39 +34,6 @@ class Verdict(IntEnum):
 
 
 _JOINED, _DUPLICATE = int(Verdict.JOINED), int(Verdict.DUPLICATE)  # looking a name up in an enum costs as much as a slice
-
-
-SPAN = 4096  # positions an offset: more events than a record of the journal carries
-
-
-class Record(NamedTuple):
-    """A record of a log; of the journal one event, of which a record carries several (core/frames.py). `time` is its append time, ms."""
-
-    offset: int
-    time: int
-    key: bytes
-    value: bytes
-    number: int = 0
-
-    @property
-    def position(self) -> int:
-        """Where the event lies in its partition: as an offset, but finer."""
-        return self.offset * SPAN + self.number
-
-
-record_of = partial(tuple.__new__, Record)
-"""A record from all its five fields, at half the price of Record(...): there are hundreds of thousands a second."""
-
-
-def pieces(records: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
-    """Pieces of `size` records, or of a few more: a piece ends where an offset ends."""
-    start, n = 0, len(records)
-    while start < n:
-        end = start + size
-        while end < n and records[end].offset == records[end - 1].offset:
-            end += 1
-        yield records[start:end]
-        start = end
 
 
 class Call(NamedTuple):
@@ -136,15 +103,16 @@ Emission = tuple[bytes, bytes, bytes]
 """An observation record to publish: the model, which is its key; its type, for the header `record`; its value."""
 
 
-def emit(records: Iterable[Record], answers: Answers, committed: int, partition: int = 0, partitions: int = 1) -> list[Emission]:
+def emit(records: Sequence[Record], answers: Answers, committed: int, partition: int = 0, partitions: int = 1) -> list[Emission]:
     """What the records at offsets >= `committed` have to publish, in their order. They are of a `partition` of the journal."""
     out: list[Emission] = []
     append, answer_to, join = out.append, answers.get, b"".join
     begin = b'{"record":"outcome","partition":%d,"partitions":%d,"label_delay_ms":' % (partition, partitions)
-    for offset, _, _, value, number in records:
-        if offset < committed:
-            continue
-        answer = answer_to(offset * SPAN + number)
+    if records and records[0].offset < committed:
+        records = [record for record in records if record.offset >= committed]
+    for record in records:
+        value = record.value
+        answer = answer_to(record.offset * SPAN + record.number)
         if value[1] == PREDICTION:
             if answer is not None and answer[0] == _DUPLICATE:
                 continue

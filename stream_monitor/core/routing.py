@@ -7,12 +7,11 @@ queue names them (KIP-1034), why it was refused and where it stood.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from stream_monitor.core.codec import Codec, Rejection
-from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Record
+from stream_monitor.core.records import Record
 
 Headers = list[tuple[str, bytes]]
 Input = Literal["predictions", "feedback"]
@@ -38,31 +37,25 @@ def route(
     if accepted is None:
         accepted = []
         decode = codec.prediction if source == "predictions" else codec.feedback
-        for offset, time, key, value, _ in records:
-            result = decode(value, time)
+        for record in records:
+            result = decode(record.value, record.time)
             if type(result) is Rejection:
-                dead.append(_dead_letter(result, topic, partition, offset, key, value))
+                dead.append(_dead_letter(result, topic, partition, record))
             else:
                 accepted.append(result)
     return accepted, dead
 
 
-def deal(events: Iterable[tuple[bytes, bytes]], partitions: Sequence[list[tuple[bytes, bytes]]]) -> None:
-    """Adds each event to its partition of the journal."""
-    n = len(partitions)
-    for event in events:
-        partitions[partition_of(event[0], n)].append(event)
-
-
-def _dead_letter(why: Rejection, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None) -> DeadLetter:
+def _dead_letter(why: Rejection, topic: str, partition: int, record: Record) -> DeadLetter:
     headers = [
         ("__streams.errors.exception", why.reason.encode()),
         ("__streams.errors.message", why.message.encode()),
         ("__streams.errors.topic", topic.encode()),
         ("__streams.errors.partition", b"%d" % partition),
-        ("__streams.errors.offset", b"%d" % offset),
+        ("__streams.errors.offset", b"%d" % record.offset),
     ]
+    value: bytes | None = record.value
     if value is not None and len(value) > MAX_DEAD_BYTES:
         headers.append(("stream-monitor.original-size", b"%d" % len(value)))
         value = value[:MAX_DEAD_BYTES]
-    return DeadLetter(key, value, headers, why.reason)
+    return DeadLetter(record.key, value, headers, why.reason)

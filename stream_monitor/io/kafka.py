@@ -29,7 +29,7 @@ from confluent_kafka import (
 
 from stream_monitor.core.alignment import Alignment, Run
 from stream_monitor.core.frames import FULL
-from stream_monitor.core.joining import Record, record_of
+from stream_monitor.core.records import Record
 from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import AGAIN, FatalError, SetupError
 from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place, Unpack
@@ -201,21 +201,25 @@ class KafkaSource:
     def _hold(self, messages: Sequence[Message], now: float) -> None:
         """Puts what came into the alignment, partition by partition."""
         records: dict[Place, list[Record]] = {}
+        run: list[Record] | None = None  # of the partition that the last message was of; the next one mostly is, too
+        topic, partition = "", -1
         unpack = self._unpack
         for m in messages:
-            place: Place = m.topic(), m.partition()  # type: ignore[assignment]  # what was consumed has both
             if m.error() is None:
-                run = records.get(place)
-                if run is None:
-                    run = records[place] = []
+                if run is None or m.partition() != partition or m.topic() != topic:
+                    topic, partition = m.topic(), m.partition()  # type: ignore[assignment]  # what was consumed has both
+                    run = records.setdefault((topic, partition), [])
                 kind, when = m.timestamp()
                 if unpack is None:
-                    run.append(record_of((m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value(), 0)))
+                    run.append(Record(m.offset(), 0 if kind == TIMESTAMP_NOT_AVAILABLE else when, m.key(), m.value()))  # type: ignore[arg-type]
                 else:
                     run += _unpacked(unpack, m, when)
-            elif (end := self._event(m, place)) is not None:
+                continue
+            place: Place = m.topic(), m.partition()  # type: ignore[assignment]
+            if (end := self._event(m, place)) is not None:
                 if place in records:
                     self._alignment.put(place, records.pop(place), now)
+                    run = None
                 self._alignment.end(place, end, now)
         if unpack is not None and records:
             self._carried = max(1.0, sum(map(len, records.values())) / len(messages))

@@ -33,7 +33,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from stream_monitor.core.joining import SPAN, Applied, Behind, Call, merge, split
+from stream_monitor.core.joining import Applied, Behind, Call, merge, split
+from stream_monitor.core.records import SPAN
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.ports import Status
 
@@ -199,10 +200,10 @@ class RedisStore:
                 s.slot_ms,
                 str(s.ttl_ms),  # a string: Redis formats Lua numbers slowly
                 prefix,
-                [r[0] * SPAN + r[4] for r in records],
-                [r[1] for r in records],
-                [prefix + r[2] for r in records],
-                [time(r[1]) + r[3] for r in records],
+                [r.offset * SPAN + r.number for r in records],
+                [r.time for r in records],
+                [prefix + r.key for r in records],
+                [time(r.time) + r.value for r in records],
             ),
             use_bin_type=False,  # the library in Redis knows one kind of string
         )

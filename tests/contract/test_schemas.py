@@ -25,10 +25,11 @@ from stream_monitor.core import events
 from stream_monitor.core.alerting import TRANSITIONS
 from stream_monitor.core.codec import Accepted, Codec, Reason
 from stream_monitor.core.control import ACTIONS, decide
-from stream_monitor.core.joining import Applied, Call, Fold, Record, emit
+from stream_monitor.core.joining import Applied, Call, Fold, emit
 from stream_monitor.core.limits import parse
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
+from stream_monitor.core.records import Record
 from stream_monitor.core.routing import MAX_DEAD_BYTES, route
 from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, EventSettings, JoinSettings, MonitorSettings
 from stream_monitor.core.snapshots import Snapshot, cut, firing

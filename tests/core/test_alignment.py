@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
 from stream_monitor.core.alignment import RUN, Alignment, Place, by_time
-from stream_monitor.core.joining import Record
+from stream_monitor.core.records import Record
 
 A, B = ("t", 0), ("t", 1)
 
@@ -113,7 +114,7 @@ def test_what_was_handed_out_together_is_interleaved_by_time() -> None:
 def test_one_wrong_time_does_not_hold_a_partition_back() -> None:
     of = alignment(A, B)
     wrong = records(0, 320)
-    wrong[64] = wrong[64]._replace(time=10**13)
+    wrong[64] = msgspec.structs.replace(wrong[64], time=10**13)
     of.put(A, wrong, 0)
     of.put(B, records(0, 320), 0)
     times = [run.time for run in of.take(600, 0)]

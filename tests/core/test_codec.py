@@ -9,6 +9,7 @@ import pytest
 
 from stream_monitor.core.codec import FEEDBACK, HEAD, PREDICTION, Accepted, Codec, Reason, Rejection, read_head
 from stream_monitor.core.hashing import label_digest
+from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings
 
 NOW = 1_709_647_800_000
@@ -257,7 +258,7 @@ def test_a_number_too_large_for_a_double_is_carried_as_it_came_where_nobody_read
 def test_a_number_too_large_for_a_double_is_no_value_of_a_field_that_is_read(field: str) -> None:
     raw = orjson.dumps({**PREDICTION_EVENT, field: 0}).replace(b'"%b":0' % field.encode(), b'"%b":1e999' % field.encode())
     assert reason(codec().prediction(raw, NOW)) == Reason.WRONG_TYPE
-    assert codec().predictions([(0, NOW, None, raw)]) is None
+    assert codec().predictions([Record(0, NOW, b"", raw)]) is None
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,18 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from stream_monitor.core.frames import FULL, HEAVY, frames, unframe
-from stream_monitor.core.joining import SPAN, Record, pieces
+from stream_monitor.core.frames import FULL, HEAVY, Framer, unframe
+from stream_monitor.core.records import SPAN, Record, pieces
 
 
 def event(i: int, size: int = 10) -> tuple[bytes, bytes]:
     return b"r%d" % i, b"\x01" + b"v" * size
+
+
+def frames(events: list[tuple[bytes, bytes]]) -> list[bytes]:
+    framer = Framer(1)
+    framer.add(events)
+    return [frame for _, frame in framer.finish()]
 
 
 def carried(values: list[bytes]) -> list[tuple[bytes, bytes]]:

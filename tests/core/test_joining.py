@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from stream_monitor.core.codec import Accepted, Codec
-from stream_monitor.core.joining import Applied, Behind, Call, Fold, Record, Verdict, emit, merge, split
+from stream_monitor.core.joining import Applied, Behind, Call, Fold, Verdict, emit, merge, split
+from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=10_000)

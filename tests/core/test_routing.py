@@ -5,9 +5,10 @@ from __future__ import annotations
 import orjson
 
 from stream_monitor.core.codec import Codec, read_head
+from stream_monitor.core.frames import Framer, unframe
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Record
-from stream_monitor.core.routing import MAX_DEAD_BYTES, deal, route
+from stream_monitor.core.records import Record
+from stream_monitor.core.routing import MAX_DEAD_BYTES, route
 from stream_monitor.core.settings import EventSettings
 
 CODEC = Codec(EventSettings())
@@ -26,9 +27,12 @@ def test_a_record_goes_to_the_partition_of_its_request_id_whatever_the_key_of_th
     assert not dead
     assert [key for key, _ in journal] == [b"a", b"b"]
     assert read_head(journal[0][1]).time == 5
-    partitions: list[list[tuple[bytes, bytes]]] = [[] for _ in range(3)]
-    deal(journal, partitions)
-    assert [partitions[partition_of(key, 3)] for key in (b"a", b"b")] == [journal[:1], journal[1:]]
+    framer = Framer(3)
+    framer.add(journal)
+    assert {home: [(r.key, r.value) for r in unframe(0, 0, None, frame)] for home, frame in framer.finish()} == {
+        partition_of(b"a", 3): journal[:1],
+        partition_of(b"b", 3): journal[1:],
+    }
 
 
 def test_a_bad_message_is_a_dead_letter_with_its_reason_and_place_and_the_rest_goes_on() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stream_monitor.core import shapes
 from stream_monitor.core.codec import Accepted, Codec
+from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings
 
 NOW = 1_709_647_800_000
@@ -54,6 +55,10 @@ def mangled(draw: st.DrawFn, raw: bytes) -> bytes:
     return raw
 
 
+def message(value: bytes | None, offset: int = 0) -> Record:
+    return Record(offset, NOW, None, value)  # type: ignore[arg-type]
+
+
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
     return mangled(draw, orjson.dumps(draw(EVENTS)))
@@ -63,7 +68,7 @@ def messages(draw: st.DrawFn) -> bytes:
 @given(messages())
 def test_what_the_fast_way_accepts_the_slow_way_accepts_with_the_same_record(raw: bytes) -> None:
     for fast, slow in ((CODEC.predictions, CODEC.prediction), (CODEC.feedbacks, CODEC.feedback)):
-        found = fast([(0, NOW, None, raw)])
+        found = fast([message(raw)])
         if found is not None:
             result = slow(raw, NOW)
             assert isinstance(result, Accepted), (raw, result)
@@ -83,14 +88,14 @@ def test_what_the_fast_way_accepts_the_slow_way_accepts_with_the_same_record(raw
 )
 def test_ordinary_events_go_the_fast_way(changes: dict[str, Any]) -> None:
     raw = orjson.dumps(ORDINARY | changes)
-    assert CODEC.predictions([(0, NOW, None, raw)]) is not None
-    assert CODEC.feedbacks([(0, NOW, None, raw)]) is not None
+    assert CODEC.predictions([message(raw)]) is not None
+    assert CODEC.feedbacks([message(raw)]) is not None
 
 
 @pytest.mark.parametrize("bad", [None, b"junk", orjson.dumps(ORDINARY | {"timestamp": NOW + 4_000_000}), b'{"x":"\xff"}', b""])
 def test_one_doubtful_message_sends_the_run_the_slow_way(bad: bytes | None) -> None:
     good = orjson.dumps(ORDINARY)
-    assert CODEC.predictions([(0, NOW, None, good), (1, NOW, None, bad), (2, NOW, None, good)]) is None
+    assert CODEC.predictions([message(good), message(bad, 1), message(good, 2)]) is None
 
 
 def test_halves_of_a_character_in_neighbouring_messages_make_no_character() -> None:
@@ -100,11 +105,11 @@ def test_halves_of_a_character_in_neighbouring_messages_make_no_character() -> N
 @pytest.mark.parametrize("label", [b"18446744073709551616", b"9223372036854775808", b"-9223372036854775809", b"1e2", b"-0"])
 def test_a_label_has_one_digest_whichever_way_it_goes(label: bytes) -> None:
     raw = b'{"request_id":"a","timestamp":5,"label":%b}' % label
-    found, result = CODEC.feedbacks([(0, NOW, None, raw)]), CODEC.feedback(raw, NOW)
+    found, result = CODEC.feedbacks([message(raw)]), CODEC.feedback(raw, NOW)
     assert isinstance(result, Accepted)
     assert found in (None, [(result.key, result.value)])
 
 
 def test_a_mapped_topic_goes_the_slow_way() -> None:
     mapped = Codec(EventSettings(prediction_fields={"request_id": "id"}))
-    assert mapped.predictions([(0, NOW, None, orjson.dumps(ORDINARY))]) is None
+    assert mapped.predictions([message(orjson.dumps(ORDINARY))]) is None

@@ -12,7 +12,8 @@ import redis
 
 from stream_monitor.config import RedisConfig
 from stream_monitor.core.codec import Accepted, Codec
-from stream_monitor.core.joining import SPAN, Applied, Behind, Call, Fold, Record, pieces
+from stream_monitor.core.joining import Applied, Behind, Call, Fold
+from stream_monitor.core.records import SPAN, Record, pieces
 from stream_monitor.core.settings import EventSettings, JoinSettings
 from stream_monitor.io.redis import SCRIPT, RedisStore, UnansweredError, connect
 from tests.support.redis import Migration

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from stream_monitor.core.frames import FULL, frames, unframe
+from stream_monitor.core.frames import FULL, Framer, unframe
 from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import FatalError, SetupError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
@@ -188,7 +188,9 @@ def test_what_a_record_carries_is_handed_out_in_order_and_together(topic: str, s
     events = [[(b"%d" % i, b"\x01%d" % i) for i in range(first, first + FULL)] for first in range(0, 50 * FULL, FULL)]
     writer, reader = sink(f"{topic}-w"), source(topic)
     reader.attach([topic], Reader(reader), None, unframe)
-    writer.produce(Out(topic, 0, None, frame, None) for group in events for frame in frames(group))
+    framer = Framer(1)
+    framer.add([event for group in events for event in group])
+    writer.produce(Out(topic, 0, None, frame, None) for _, frame in framer.finish())
     writer.commit({}, _no_member(reader)).result()
     chunks = [chunk for chunk in read(reader, lambda chunks: len(values(chunks)) >= 50 * FULL, most=FULL + 1) if chunk.records]
     assert [(r.key, r.value) for chunk in chunks for r in chunk.records] == [event for group in events for event in group]

@@ -10,8 +10,9 @@ import orjson
 from stream_monitor.core.codec import Accepted, Codec
 from stream_monitor.core.frames import unframe
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Call, Fold, Record, emit
+from stream_monitor.core.joining import Call, Fold, emit
 from stream_monitor.core.publishing import publish
+from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings
 from stream_monitor.core.snapshots import Snapshot, StateRecord, alerts, assemble, key_of
 from stream_monitor.ports import Place
@@ -51,7 +52,8 @@ def _journal(world: World) -> None:
     dead: Counter[bytes] = Counter()
     for topic, decode in (("predictions", codec.prediction), ("feedback", codec.feedback)):
         for partition in range(world.partitions[topic]):
-            for offset, time, _, value, _ in _records(world, topic, partition):
+            for record in _records(world, topic, partition):
+                offset, time, value = record.offset, record.time, record.value
                 if ((topic, partition), offset) in world.skipped:
                     continue
                 event = decode(value, time)
@@ -96,7 +98,8 @@ def _alerts(world: World) -> None:
     expected: list[bytes] = []
     for partition in range(world.partitions["observations"]):
         monitor = CountingMonitor("observations", partition)
-        for offset, _, _, value, _ in _records(world, "observations", partition):
+        for record in _records(world, "observations", partition):
+            offset, value = record.offset, record.value
             expected += [publish(alert)[1] for alert in monitor.step(offset, value)]
     found = [record.value for record in _records(world, "alerts", 0)]
     _same("alerts", sorted(found), sorted(expected))
@@ -143,9 +146,9 @@ def _state(world: World) -> None:
         log = [(entry, StateRecord(entry.key or b"", entry.value, entry.headers or [])) for entry in entries]
         monitor = CountingMonitor(*place)
         states = {0: monitor.snapshot(False)}
-        for offset, _, _, value, _ in _records(world, "observations", partition):
-            monitor.step(offset, value)
-            states[offset + 1] = monitor.snapshot(False)
+        for observation in _records(world, "observations", partition):
+            monitor.step(observation.offset, observation.value)
+            states[observation.offset + 1] = monitor.snapshot(False)
         for i, (entry, record) in enumerate(log):
             if record.key != key_of(place, 0):
                 continue

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Record, emit
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, emit
+from stream_monitor.core.records import Record
 from stream_monitor.detect import Detect
 from stream_monitor.io.kafka import KafkaSink
 from stream_monitor.live import Worker
@@ -210,7 +211,7 @@ def _cut_anywhere(call: Call) -> list[Call]:
         return cut(call)
 
 
-def _loud(records: Iterable[Record], answers: Answers, committed: int, *place: int) -> list[Emission]:
+def _loud(records: Sequence[Record], answers: Answers, committed: int, *place: int) -> list[Emission]:
     return emit(records, answers, 0, *place)
 
 
