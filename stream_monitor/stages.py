@@ -30,7 +30,7 @@ from stream_monitor.core.alignment import by_time
 from stream_monitor.core.codec import Codec, journal_time
 from stream_monitor.core.frames import Framer, unframe
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Answers, Applied, Behind, Call, Verdict, emit
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Verdict, emit
 from stream_monitor.core.records import SPAN, Record
 from stream_monitor.core.routing import Input, route
 from stream_monitor.core.settings import JoinSettings
@@ -248,8 +248,6 @@ class Join:
         return True
 
     def finish(self, ticket: _Calls) -> list[Out]:
-        out: list[Out] = []
-        topic, headers, homes = self._observations, self._headers, self._homes
         answers: list[Answers] = []
         for call, answer in zip(ticket.calls, ticket.answers.result(), strict=True):
             if isinstance(answer, Behind):
@@ -259,16 +257,14 @@ class Join:
         self._look_at_the_lag((call.bucket, call.records) for call in ticket.calls)  # the store may have been away for long
         for call, found in zip(ticket.calls, answers, strict=True):
             _account(self.counters, call, found)
-        published = dict.fromkeys(headers, 0)
+        emitted: list[Emission] = []
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
             call = ticket.calls[i]
-            for model, record, value in emit(records, answers[i], call.committed, call.bucket, self._journal_partitions):
-                out.append((topic, homes[model], model, value, headers[record]))  # type: ignore[arg-type]
-                published[record] += 1
-        for record, n in published.items():
-            if n:
-                count(self.counters, record.decode(), n)
-        return out
+            emitted += emit(records, answers[i], call.committed, call.bucket, self._journal_partitions)
+        for record, n in Counter([record for _, record, _ in emitted]).items():
+            count(self.counters, record.decode(), n)
+        topic, headers, homes = self._observations, self._headers, self._homes
+        return [(topic, homes[model], model, value, headers[record]) for model, record, value in emitted]  # type: ignore[misc]
 
     def _belongs_to(self, bucket: int, epoch: str) -> None:
         """What the store holds is of this epoch. If not of ours, it came back after a loss, and may be older than what we began."""

@@ -502,10 +502,7 @@ class KafkaSink:
             for topic, partition, key, value, headers in records:
                 while True:
                     try:
-                        if headers is None:
-                            produce(topic, value, key, partition)
-                        else:
-                            produce(topic, value, key, partition, headers=headers)
+                        produce(topic, value, key, partition, None, None, 0, headers)  # by name, headers would cost as much as the rest
                         break
                     except BufferError:
                         self._producer.poll(0.05)

@@ -276,7 +276,9 @@ class Producer:
         with self._alone():
             self._buffer = []
 
-    def produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Headers = None) -> None:
+    def produce(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, _told: None, _also: None, _time: int, headers: Headers
+    ) -> None:
         with self._alone():
             pass
         if self._trouble("abort"):
