@@ -19,7 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from stream_monitor.core.judging import Losses
 
@@ -119,8 +122,8 @@ class LabelClock:
         self._look()
 
 
-class Outcome(NamedTuple):
-    """What a label signal needs of an outcome. Sorts by prediction time (ms), then offset."""
+class Outcome(Struct, order=True, gc=False):
+    """What a label signal needs of an outcome. Sorts by prediction time (ms), then offset, of which there are no two alike."""
 
     time: int
     offset: int
@@ -180,7 +183,7 @@ class Maturity:
         clock, time, heap = self.clock.now, outcome.time, self.heap
         if wait is not None and clock - wait > self.left:
             self.left = clock - wait
-        late = time < self.left or outcome < self.turn
+        late = time < self.left or (time, outcome.offset) < self.turn
         if late:
             self.late += 1
         else:
@@ -191,7 +194,7 @@ class Maturity:
             return again
         ready: list[Outcome] = []
         left = self.left
-        while heap and heap[0][0] <= left:
+        while heap and heap[0].time <= left:
             ready.append(heappop(heap))
         while len(heap) > self.limit:
             first = heappop(heap)
@@ -233,7 +236,7 @@ class Maturity:
 
     def state(self, waiting: bool) -> Any:
         """Plain data; without the outcomes that wait unless `waiting`."""
-        heap = [[*one[:-1], one.losses and list(one.losses)] for one in sorted(self.heap)] if waiting else None
+        heap = [[*astuple(one)[:-1], one.losses and list(one.losses)] for one in sorted(self.heap)] if waiting else None
         return [
             self.wait, list(self.delays), self.oldest, self.left, list(self.turn), self.since, list(self.recent), self.late, self.early,
             heap,
@@ -244,5 +247,5 @@ class Maturity:
         self.wait, delays, self.oldest, self.left, turn, self.since, recent, self.late, self.early, heap = state
         self.delays = list(delays)
         self.turn, self.recent = (turn[0], turn[1]), (recent[0], recent[1])
-        self.heap = [Outcome(*one)._replace(losses=one[-1] and Losses(*one[-1])) for one in heap or ()]
+        self.heap = [Outcome(*(*one[:-1], one[-1] and Losses(*one[-1]))) for one in heap or ()]
         heapify(self.heap)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from stream_monitor.core.alerting import Event
@@ -18,8 +17,6 @@ from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
 from stream_monitor.core.observations import Labelled, Predicted
 from stream_monitor.core.service_levels import scope_class
 from stream_monitor.core.signals import CROSS, NUMBERS, Plan, Scope, Task, Watched, is_wrong
-
-_outcome = partial(tuple.__new__, Outcome)  # half the price of Outcome(...)
 
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 
@@ -100,7 +97,7 @@ class Version:
         elif kept is not None:
             slices = {key: value for key, value in slices.items() if key in kept} if kept else None
         if self.plan.judges_error_only:
-            return _outcome((time, offset, prediction.prediction, feedback.label, prediction.request_id, slices or None, 0, None, None))
+            return Outcome(time, offset, prediction.prediction, feedback.label, prediction.request_id, slices or None)
         weight: Any = feedback.weight
         if weight is None:
             weight = prediction.weight
@@ -165,7 +162,7 @@ class Version:
             yield from self.fairness.watched()
 
     def _judge(self, outcome: Outcome) -> None:
-        time, offset, prediction, label, request_id, slices, delay, weight, lost = outcome
+        time, offset, prediction, label = outcome.time, outcome.offset, outcome.prediction, outcome.label
         numeric = self.task == "regression"
         error: float
         if not numeric:
@@ -177,15 +174,16 @@ class Version:
             return
         plan = self.plan
         error_only = plan.judges_error_only
-        unit = unit_of(request_id.encode()) if numeric or plan.reads_scores or not error_only else 0
+        slices = outcome.slices
+        unit = unit_of(outcome.request_id.encode()) if numeric or plan.reads_scores or not error_only else 0
         if error_only:  # then so do the slices
             self.whole.judging.error(error, numeric, unit, time, offset)
             if slices and plan.slices_judged:
                 for scope in self._scopes(slices, offset):
                     scope.judging.error(error, numeric, unit, time, offset)
             return
-        wait = self.maturity.wait
-        one = Judged(prediction, label, error, numeric, None if wait and delay > wait else delay, weight, lost)
+        wait, delay = self.maturity.wait, outcome.delay
+        one = Judged(prediction, label, error, numeric, None if wait and delay > wait else delay, outcome.weight, outcome.losses)
         self.whole.judged(one, unit, time, offset)
         if slices and plan.slices_judged:
             for scope in self._scopes(slices, offset):
