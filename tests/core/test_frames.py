@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from stream_monitor.core.frames import FULL, HEAVY, Framer, unframe
-from stream_monitor.core.records import SPAN, Record, pieces
+from stream_monitor.core.records import SPAN, Record
 
 
 def event(i: int, size: int = 10) -> tuple[bytes, bytes]:
@@ -76,9 +76,3 @@ def test_a_frame_with_more_events_than_an_offset_has_positions_is_refused() -> N
     value = b"\x02" + msgpack.packb([event(0)] * (SPAN + 1))
     with pytest.raises(ValueError, match="4097 events"):
         unframe(0, 0, None, value)
-
-
-def test_pieces_end_where_an_offset_ends() -> None:
-    records = [Record(offset, 0, b"", b"", number) for offset, n in ((1, 3), (2, 1), (5, 4), (6, 1)) for number in range(n)]
-    assert [[record.offset for record in piece] for piece in pieces(records, 2)] == [[1, 1, 1], [2, 5, 5, 5, 5], [6]]
-    assert list(pieces([], 2)) == []
