@@ -75,7 +75,7 @@ for i = first, count do
   local key, value = keys[i], values[i]
   if times[i] > clock then clock = times[i] end
   local kind, mine, entry = byte(value, 10), place[key], nil
-  local known = mine and written[mine] or found[i]
+  local known = mine and written[mine] or not fresh and found[i] -- a call that began a rebuild may come again after the bucket was dropped
   local is_p = kind == P
   if is_p then predictions = predictions + 1 else feedback = feedback + 1 end
   local age = known and clock - unpack64('>I8', known)
