@@ -78,7 +78,7 @@ def connect(config: RedisConfig) -> Any:
 
 
 class UnansweredError(Exception):
-    """The caller asked to stop while Redis did not answer."""
+    """The caller asked to stop, or closed the store, while Redis did not answer."""
 
 
 def _together(parts: Sequence[tuple[Sequence[int], Future[list[T]]]]) -> Future[list[T]]:
@@ -126,6 +126,7 @@ class RedisStore:
         self._settings = settings
         self._pause = pause
         self._troubled = troubled
+        self._closing = False
         self._sha = ""
         self._epochs: dict[bytes, bytes] = {}  # bucket's key -> its epoch when last heard of; the script sees to it where that is wrong
         self._lanes = lanes or [ThreadPoolExecutor(1, f"redis-{i}") for i in range(_LANES)]
@@ -158,6 +159,8 @@ class RedisStore:
         self._retry(lambda: self._client.delete(self._key(bucket)))
 
     def close(self) -> None:
+        """Lets go. Calls that wait for an answer are given up."""
+        self._closing = True
         for lane in self._lanes:
             lane.shutdown(wait=True, cancel_futures=True)
         self._client.close()
@@ -231,6 +234,6 @@ class RedisStore:
                 if not isinstance(error, _UNANSWERED) and _MOVING not in str(error):
                     raise
                 self._troubled(f"{type(error).__name__}: {error}")
-                if self._pause(pause):
+                if self._pause(pause) or self._closing:
                     raise UnansweredError from error
                 pause = min(2 * pause, _LONGEST_PAUSE)
