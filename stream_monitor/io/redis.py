@@ -56,7 +56,12 @@ _UNANSWERED = (
     SlotNotCoveredError,
     TryAgainError,
 )
-_MOVING = "non local key"  # in the error of a script that met a slot of which its node has only a part: it passes with the migration
+_PASSING = (  # in errors that the client has no types for
+    "non local key",  # a script met a slot of which its node has only a part: it passes with the migration
+    "BUSY ",  # a script, ours on the other lane or another's, takes long, or the server stood still in it
+    "MISCONF ",  # nothing is written while the server can not save
+    "NOREPLICAS ",
+)
 _TIME = Struct(">Q")  # the log time before the journal value in an entry
 _LANES = 2  # threads, each with a connection; buckets are dealt out to them
 _PIECE = 500  # records a script call, about: larger ones do not fit the server's caches and cost up to twice as much a record
@@ -231,7 +236,7 @@ class RedisStore:
             try:
                 return attempt()
             except RedisError as error:
-                if not isinstance(error, _UNANSWERED) and _MOVING not in str(error):
+                if not isinstance(error, _UNANSWERED) and not any(passing in str(error) for passing in _PASSING):
                     raise
                 self._troubled(f"{type(error).__name__}: {error}")
                 if self._pause(pause) or self._closing:

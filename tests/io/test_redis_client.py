@@ -48,6 +48,23 @@ def test_what_waits_for_an_answer_ends_when_the_store_is_closed() -> None:
     assert not closing.is_alive()
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        "Command # 1 (EVALSHA ...) of pipeline caused error: BUSY Redis is busy running a script.",
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+        "Command # 1 (EVALSHA ...) of pipeline caused error: NOREPLICAS Not enough good replicas to write.",
+    ],
+)
+def test_what_passes_is_waited_for(trouble: str) -> None:
+    said: list[str] = []
+    store = RedisStore(Away(redis.ResponseError(trouble)), "p", JoinSettings(), lambda seconds: False, said.append)
+    assert store.status(0).at == 0
+    assert said == [f"ResponseError: {trouble}"]
+    store.close()
+
+
 @pytest.mark.parametrize("encrypted", [False, True])
 @pytest.mark.parametrize("mode", [{}, SENTINEL])
 def test_rediss_in_the_url_encrypts_whatever_the_mode(mode: dict[str, Any], encrypted: bool, tmp_path: Path) -> None:
