@@ -119,6 +119,7 @@ class Worker:
 
     def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
         self._void = True
+        self._drop()  # a group that takes nothing away first has left it open; to find the place may take as long as the store is away
         return self._find(places)
 
     def revoked(self, places: Sequence[Place]) -> None:

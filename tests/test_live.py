@@ -433,6 +433,23 @@ def test_what_is_in_flight_is_dropped_when_partitions_are_taken_away() -> None:
     assert kafka.commits == []
 
 
+def test_while_the_place_of_partitions_that_are_added_is_looked_for_no_transaction_is_open() -> None:
+    class Slow(Echo):
+        def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
+            assert not kafka.open, "the broker would roll it back, and fence us, while a store is away or a partition's state is read"
+            return super().resume(place, committed, log)
+
+    kafka = Kafka(b"a", b"b", b"c")
+    worker = started(kafka, Slow(), batch=1)
+    worker.turn()
+    worker.turn()
+    assert kafka.open
+    kafka.news.append(lambda: worker.assigned([("in", 1)]))  # a cooperative group takes nothing away first
+    while worker.turn():
+        pass
+    assert kafka.out == [b"a", b"b", b"c"]
+
+
 def test_the_end_of_a_worker_commits_what_it_has_processed() -> None:
     kafka = Kafka(b"a", b"b")
     worker = started(kafka, batch=1)

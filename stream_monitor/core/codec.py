@@ -198,8 +198,10 @@ class Codec:
             return refused
 
         name = model.encode()
-        body = raw if canonical else orjson.dumps(event)
-        return _accept((key, HEAD.pack(VERSION, PREDICTION, time, _NO_DIGEST, len(name)) + name + body))  # type: ignore[operator]
+        body: bytes = raw if canonical else orjson.dumps(event)  # type: ignore[assignment]
+        if len(body) > self._max_bytes:
+            return self._too_large(body)
+        return _accept((key, HEAD.pack(VERSION, PREDICTION, time, _NO_DIGEST, len(name)) + name + body))
 
     def feedback(self, raw: bytes | None, kafka_time: int) -> Accepted | Rejection:
         """The journal record of a message of the feedback topic; `kafka_time` is the message's timestamp, ms."""
@@ -230,8 +232,10 @@ class Codec:
         if weight is not None and (type(weight) not in _NUMBERS or weight <= 0):
             return _number_problem("weight", weight, "a number above 0")
 
-        body = raw if canonical else orjson.dumps(event)
-        return _accept((key, HEAD.pack(VERSION, FEEDBACK, time, self._digest(label), 0) + body))  # type: ignore[operator]
+        body: bytes = raw if canonical else orjson.dumps(event)  # type: ignore[assignment]
+        if len(body) > self._max_bytes:
+            return self._too_large(body)
+        return _accept((key, HEAD.pack(VERSION, FEEDBACK, time, self._digest(label), 0) + body))
 
     def event_time(self, raw: bytes | None, is_prediction: bool, kafka_time: int) -> int:
         """The event time of a message (ms) at a quick look, before it is decoded; 0 where there is none that could be accepted."""
@@ -250,7 +254,7 @@ class Codec:
         if raw is None:
             return Rejection(Reason.NULL_VALUE, "the message has no value; tombstones mean nothing here")
         if len(raw) > self._max_bytes:
-            return Rejection(Reason.TOO_LARGE, f"the value has {len(raw)} bytes; events.max_event_bytes allows {self._max_bytes}")
+            return self._too_large(raw)
         try:
             event = read(raw)
         except ValueError as error:
@@ -262,6 +266,10 @@ class Codec:
         if fields:
             _map(event, fields)
         return event
+
+    def _too_large(self, value: bytes) -> Rejection:
+        """As it came, or written anew: an outcome that carries two such events would fit into no message."""
+        return Rejection(Reason.TOO_LARGE, f"the value has {len(value)} bytes; events.max_event_bytes allows {self._max_bytes}")
 
     def _out_of_time(self, time: int, kafka_time: int) -> Rejection | None:
         if not 0 <= time <= MAX_TIME:

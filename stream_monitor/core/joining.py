@@ -196,8 +196,9 @@ class Fold:
             self._expire()
         self.at = max(self.at, call.end)
         if notes:
-            self.outbox.append((self.at, notes))
             answers.update(notes)
+            if self.at > call.committed:  # of what is committed nobody asks again, and a rebuild reads a whole log of that
+                self.outbox.append((self.at, notes))
         if call.committed > self.trim:
             self.trim = call.committed
             self.outbox = [(end, noted) for end, noted in self.outbox if end > self.trim]

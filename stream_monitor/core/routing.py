@@ -16,11 +16,11 @@ from stream_monitor.core.records import Record
 Headers = list[tuple[str, bytes]]
 Input = Literal["predictions", "feedback"]
 
-MAX_DEAD_BYTES = 256 * 1024  # a longer value is cut, so that the dead letter itself fits into a message
+MAX_DEAD_BYTES = 256 * 1024  # a longer key or value is cut, so that the dead letter itself fits into a message
 
 
 class DeadLetter(NamedTuple):
-    """A refused message. `key` and `value` are the original bytes, the value cut after MAX_DEAD_BYTES."""
+    """A refused message. `key` and `value` are the original bytes, each cut after MAX_DEAD_BYTES."""
 
     key: bytes | None
     value: bytes | None
@@ -47,9 +47,14 @@ def route(
 
 
 def _dead_letter(why: Rejection, topic: str, partition: int, record: Record) -> DeadLetter:
+    key: bytes | None = record.key
+    message = why.message
+    if key is not None and len(key) > MAX_DEAD_BYTES:
+        message += f"; the key, of {len(key)} bytes, is cut"
+        key = key[:MAX_DEAD_BYTES]
     headers = [
         ("__streams.errors.exception", why.reason.encode()),
-        ("__streams.errors.message", why.message.encode()),
+        ("__streams.errors.message", message.encode()),
         ("__streams.errors.topic", topic.encode()),
         ("__streams.errors.partition", b"%d" % partition),
         ("__streams.errors.offset", b"%d" % record.offset),
@@ -58,4 +63,4 @@ def _dead_letter(why: Rejection, topic: str, partition: int, record: Record) -> 
     if value is not None and len(value) > MAX_DEAD_BYTES:
         headers.append(("stream-monitor.original-size", b"%d" % len(value)))
         value = value[:MAX_DEAD_BYTES]
-    return DeadLetter(record.key, value, headers, why.reason)
+    return DeadLetter(key, value, headers, why.reason)

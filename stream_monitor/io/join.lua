@@ -8,7 +8,7 @@
 -- Places in the log are positions here (core.joining.SPAN of them an offset), since a record of the journal carries several events.
 --
 -- KEYS[1]  the bucket: a hash of applied (at), trim, epoch, clock, origin and the counters. The other keys live under its hash tag:
---            :outbox       a stream, one entry a call, id = the first offset after the call, what the call answered
+--            :outbox       a stream, one entry a call that went beyond what is committed, id = the first offset after it, what it answered
 --            :slots        a hash, "P:slot" or "F:slot" -> how many of that slot of log time still wait
 --            :<epoch>:<id> an entry: 8 bytes of log time, then a journal value whose kind may be J (joined)
 -- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, prefix, positions, times, keys, values}, the
@@ -75,7 +75,7 @@ for i = first, count do
   local key, value = keys[i], values[i]
   if times[i] > clock then clock = times[i] end
   local kind, mine, entry = byte(value, 10), place[key], nil
-  local known = mine and written[mine] or found[i]
+  local known = mine and written[mine] or not fresh and found[i] -- a call that began a rebuild may come again after the bucket was dropped
   local is_p = kind == P
   if is_p then predictions = predictions + 1 else feedback = feedback + 1 end
   local age = known and clock - unpack64('>I8', known)
@@ -161,7 +161,9 @@ for name, n in pairs({
 end
 if noted > 0 then
   local blob = cmsgpack.pack(notes)
-  redis.call('XADD', bucket .. ':outbox', format('%.0f-0', math.max(at, to)), 'answers', blob)
+  if math.max(at, to) > committed then
+    redis.call('XADD', bucket .. ':outbox', format('%.0f-0', math.max(at, to)), 'answers', blob)
+  end
   answers[#answers + 1] = blob
 end
 at = math.max(at, to)

@@ -189,12 +189,14 @@ class KafkaSource:
                 self._skewed.add((m.topic(), m.partition()))
             return []
         now = time.monotonic()
-        if messages:
-            try:
+        try:
+            if not self._skewed.isdisjoint(self._next):  # the group has taken us back, and told no rebalance after which we would seek
+                raise Aborted("what came while the group did not know this member is read again")
+            if messages:
                 self._hold(messages, now)
-            except Aborted:
-                self._skewed.update((m.topic(), m.partition()) for m in messages)
-                raise
+        except Aborted:
+            self._skewed.update((m.topic(), m.partition()) for m in messages)
+            raise
         taken = alignment.take(most, float("inf") if full else now)
         return self._chunks(taken) if taken else []
 

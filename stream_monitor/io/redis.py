@@ -56,7 +56,12 @@ _UNANSWERED = (
     SlotNotCoveredError,
     TryAgainError,
 )
-_MOVING = "non local key"  # in the error of a script that met a slot of which its node has only a part: it passes with the migration
+_PASSING = (  # in errors that the client has no types for
+    "non local key",  # a script met a slot of which its node has only a part: it passes with the migration
+    "BUSY ",  # a script, ours on the other lane or another's, takes long, or the server stood still in it
+    "MISCONF ",  # nothing is written while the server can not save
+    "NOREPLICAS ",
+)
 _TIME = Struct(">Q")  # the log time before the journal value in an entry
 _LANES = 2  # threads, each with a connection; buckets are dealt out to them
 _PIECE = 500  # records a script call, about: larger ones do not fit the server's caches and cost up to twice as much a record
@@ -78,7 +83,7 @@ def connect(config: RedisConfig) -> Any:
 
 
 class UnansweredError(Exception):
-    """The caller asked to stop while Redis did not answer."""
+    """The caller asked to stop, or closed the store, while Redis did not answer."""
 
 
 def _together(parts: Sequence[tuple[Sequence[int], Future[list[T]]]]) -> Future[list[T]]:
@@ -126,6 +131,7 @@ class RedisStore:
         self._settings = settings
         self._pause = pause
         self._troubled = troubled
+        self._closing = False
         self._sha = ""
         self._epochs: dict[bytes, bytes] = {}  # bucket's key -> its epoch when last heard of; the script sees to it where that is wrong
         self._lanes = lanes or [ThreadPoolExecutor(1, f"redis-{i}") for i in range(_LANES)]
@@ -158,6 +164,8 @@ class RedisStore:
         self._retry(lambda: self._client.delete(self._key(bucket)))
 
     def close(self) -> None:
+        """Lets go. Calls that wait for an answer are given up."""
+        self._closing = True
         for lane in self._lanes:
             lane.shutdown(wait=True, cancel_futures=True)
         self._client.close()
@@ -228,9 +236,9 @@ class RedisStore:
             try:
                 return attempt()
             except RedisError as error:
-                if not isinstance(error, _UNANSWERED) and _MOVING not in str(error):
+                if not isinstance(error, _UNANSWERED) and not any(passing in str(error) for passing in _PASSING):
                     raise
                 self._troubled(f"{type(error).__name__}: {error}")
-                if self._pause(pause):
+                if self._pause(pause) or self._closing:
                     raise UnansweredError from error
                 pause = min(2 * pause, _LONGEST_PAUSE)

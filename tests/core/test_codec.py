@@ -228,6 +228,15 @@ def test_what_is_nested_too_deep_to_be_read_inside_an_observation_is_refused(tim
         assert reason(result) == Reason.TOO_LARGE
 
 
+@pytest.mark.parametrize("read", ["prediction", "feedback"])
+def test_what_grows_beyond_the_limit_where_it_is_written_anew_is_refused(read: str) -> None:
+    event = PREDICTION_EVENT if read == "prediction" else FEEDBACK_EVENT
+    raw = orjson.dumps({**event, "timestamp": "2024-03-05T14:10:00Z", "x": 0}).replace(b'"x":0', b'"x":[' + b"1e15," * 9_999 + b"1e15]")
+    accepted, refused = (getattr(codec(max_event_bytes=most), read)(raw, NOW) for most in (200_000, 100_000))
+    assert len(raw) < 100_000 < len(accepted.value)
+    assert reason(refused) == Reason.TOO_LARGE, "an outcome that carries it would fit into no message"
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [

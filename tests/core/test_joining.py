@@ -11,7 +11,7 @@ import pytest
 
 from stream_monitor.core.codec import Accepted, Codec
 from stream_monitor.core.joining import Applied, Behind, Call, Fold, Verdict, emit, merge, split
-from stream_monitor.core.records import Record
+from stream_monitor.core.records import SPAN, Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=10_000)
@@ -138,6 +138,16 @@ def test_an_offset_that_was_applied_is_answered_again_until_it_is_committed() ->
     state.apply(Call(0, 2, 2, 2, []))
     assert state.outbox == []
     assert state.trim == 2
+
+
+def test_a_rebuild_keeps_no_answers_below_the_committed_offset() -> None:
+    records = log(*[(i, event) for i in range(0, 40, 2) for event in (prediction(f"r{i}"), feedback(f"r{i}"))])
+    state = Fold(SETTINGS)
+    for offset in range(0, 40, 4):
+        answer = state.apply(Call(0, offset, offset + 4, 38, records[offset : offset + 4], "e1"))
+        assert isinstance(answer, Applied)
+        assert set(answer.answers) == {SPAN * (offset + 1), SPAN * (offset + 3)}
+    assert [end for end, _ in state.outbox] == [40]
 
 
 def test_the_counters_add_up_to_what_was_read() -> None:

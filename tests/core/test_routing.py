@@ -57,3 +57,9 @@ def test_a_value_of_ten_megabytes_is_cut_and_its_size_told() -> None:
     _, [letter] = route(CODEC, "predictions", "p", 0, [message(0, b"x" * 10_000_000)])
     assert letter.value == b"x" * MAX_DEAD_BYTES
     assert dict(letter.headers)["stream-monitor.original-size"] == b"10000000"
+
+
+def test_a_key_of_ten_megabytes_is_cut_and_its_size_told() -> None:
+    _, [letter] = route(CODEC, "predictions", "p", 0, [message(0, b"x", b"k" * 10_000_000)])
+    assert letter.key == b"k" * MAX_DEAD_BYTES, "or it would fit into no message of ours, and the log could not be read beyond it"
+    assert dict(letter.headers)["__streams.errors.message"].endswith(b"; the key, of 10000000 bytes, is cut")

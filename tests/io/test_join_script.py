@@ -208,6 +208,23 @@ def test_the_outbox_keeps_what_is_not_committed_and_no_more(store: RedisStore, c
     assert client.xlen(outbox) == 0
 
 
+def test_a_rebuild_keeps_no_answers_below_the_committed_offset(store: RedisStore, client: Any, namespace: str) -> None:
+    records, position = random_log(random.Random(3), 300), 0
+    for i in range(0, 300, 30):
+        part = records[i : i + 30]
+        call(store, Call(0, position, part[-1].offset + 1, records[290].offset, part, "e1"))
+        position = part[-1].offset + 1
+    assert client.xlen(f"{{{namespace}:0}}:outbox") == 1
+
+
+def test_a_rebuild_of_which_a_call_is_repeated_after_the_bucket_was_dropped_begins_from_nothing(store: RedisStore) -> None:
+    records = random_log(random.Random(2), 100)
+    request = Call(0, 0, records[-1].offset + 1, 0, records, "e1")
+    first = call(store, request)
+    store.forget(0)
+    assert call(store, request) == first
+
+
 def test_entries_die_by_ttl_so_that_memory_is_freed_without_anyone_asking(client: Any, namespace: str) -> None:
     store = open_store(client, namespace, JoinSettings(window_ms=1, slack_ms=0, slot_ms=1, ttl_ms=60_000))
     [record] = random_log(random.Random(4), 1)

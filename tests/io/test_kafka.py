@@ -85,11 +85,11 @@ def read(source: KafkaSource, until: Callable[[list[Chunk]], bool], seconds: flo
     deadline = time.monotonic() + seconds
     while not until(chunks):
         assert time.monotonic() < deadline, f"only {chunks} came"
-        chunks += source.poll(most, 0.1)
         for place in source.owned():
             if source.position(place) is None:
                 committed = source.committed([place])[place]
                 source.seek(place, committed or 0)
+        chunks += source.poll(most, 0.1)
     return chunks
 
 
@@ -238,6 +238,36 @@ def test_a_poll_goes_on_while_what_came_has_to_wait_for_the_other_partition() ->
     source._assigned(source._consumer, [TopicPartition("t", p, 0) for p in (0, 1)])
     chunks = source.poll(10, 10.0)
     assert (values(chunks), batches) == ([b"0"], [])
+
+
+@pytest.mark.parametrize("later", [[], [Message(topic="t", partition=0, offset=1, key=b"k", value=b"1", timestamp=(1, 5))]])
+def test_what_came_while_the_group_did_not_know_us_is_read_again_although_no_rebalance_was_told(later: list[Message]) -> None:
+    batches = [[Message(topic="t", partition=0, offset=0, key=b"k", value=b"0", timestamp=(1, 5))], later]
+    members = ["", "me"]
+
+    class Flickering:
+        def __init__(self, properties: dict[str, Any]) -> None: ...
+        def consume(self, most: int, timeout: float) -> list[Any]:
+            return batches.pop(0)
+
+        def consumer_group_metadata(self) -> None: ...
+        def incremental_assign(self, places: Any) -> None: ...
+        def committed(self, places: Any, timeout: float) -> Any:
+            return places
+
+        def get_watermark_offsets(self, place: Any, timeout: float) -> tuple[int, int]:
+            return 0, 2
+
+        def memberid(self) -> str:
+            return members.pop(0)
+
+    source = KafkaSource({}, "group", lambda line: None, Flickering)
+    source.attach(["t"], Reader(source))
+    source._assigned(source._consumer, [TopicPartition("t", 0, 0)])
+    assert source.poll(10, 0.0) == []
+    with pytest.raises(Aborted, match="read again"):
+        source.poll(10, 0.0)
+    assert source.position(("t", 0)) is None
 
 
 def test_a_fatal_error_is_raised_although_the_group_has_dropped_this_member() -> None:

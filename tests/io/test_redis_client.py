@@ -1,7 +1,8 @@
-"""What the [redis] table makes of a client: whom it talks to, and that it is encrypted where the url says so."""
+"""What the [redis] table makes of a client: whom it talks to, and that it is encrypted where the url says so; what is waited for."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,58 @@ import redis
 import trustme
 
 from stream_monitor.config import RedisConfig
-from stream_monitor.io.redis import connect
+from stream_monitor.core.joining import Call
+from stream_monitor.core.settings import JoinSettings
+from stream_monitor.io.redis import RedisStore, UnansweredError, connect
 
 SENTINEL = {"mode": "sentinel", "sentinels": ["127.0.0.1:26379"]}
+
+
+class Away:
+    """A server that answers with troubles first, and never runs a script."""
+
+    def __init__(self, *troubles: redis.RedisError) -> None:
+        self.troubles = list(troubles)
+
+    def hmget(self, key: bytes, *fields: str) -> list[bytes | None]:
+        if self.troubles:
+            raise self.troubles.pop(0)
+        return [b"0", b"0", b"e1"]
+
+    def script_load(self, script: bytes) -> str:
+        raise redis.ConnectionError("nobody is there")
+
+    def close(self) -> None: ...
+
+
+def test_what_waits_for_an_answer_ends_when_the_store_is_closed() -> None:
+    asked = threading.Event()
+    store = RedisStore(Away(), "p", JoinSettings(), lambda seconds: threading.Event().wait(0.01), lambda trouble: asked.set())
+    answers = store.submit([Call(0, 0, 1, 0, [], "e1")])
+    assert asked.wait(10)
+    closing = threading.Thread(target=store.close, daemon=True)
+    closing.start()
+    with pytest.raises(UnansweredError):
+        answers.result(10)
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        "Command # 1 (EVALSHA ...) of pipeline caused error: BUSY Redis is busy running a script.",
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+        "Command # 1 (EVALSHA ...) of pipeline caused error: NOREPLICAS Not enough good replicas to write.",
+    ],
+)
+def test_what_passes_is_waited_for(trouble: str) -> None:
+    said: list[str] = []
+    store = RedisStore(Away(redis.ResponseError(trouble)), "p", JoinSettings(), lambda seconds: False, said.append)
+    assert store.status(0).at == 0
+    assert said == [f"ResponseError: {trouble}"]
+    store.close()
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
