@@ -146,6 +146,26 @@ def test_categories_are_those_of_the_version_before_and_their_shares_are_compare
     assert {alert.details["reference"] for alert in fired(alerts) if "other" not in alert.metric} == {"version v1"}
 
 
+def test_versions_that_begin_side_by_side_have_the_categories_of_the_one_that_knows_them_first() -> None:
+    """The warm-up of the second one is over when the first has long been judged; it meets fewer categories meanwhile."""
+    monitor = MonitorSettings(metrics=("feature:town*",), slices=(), new_version="previous")
+    settings = DetectSettings(maturity_ms=0, warmup=100, default=monitor)
+    rng = random.Random(1)
+
+    def records() -> Iterator[bytes]:
+        for i in range(15_000):
+            version, towns = ("v2", "ABC") if i % 60 == 1 else ("v1", "ABCDE")
+            yield predicted(prediction(i, model_version=version, features={"town": rng.choice(towns)}))
+
+    _, alerts = run(settings, records())
+    assert {alert.model_version for alert in fired(alerts)} == {"v2"}
+    gone = {alert.metric: alert for alert in fired(alerts) if alert.direction == "down"}
+    assert gone.keys() == {"feature:town=D", "feature:town=E"}
+    for alert in gone.values():
+        assert alert.before.value == pytest.approx(0.2, abs=0.02)
+        assert alert.details["reference"] == "version v1"
+
+
 def test_a_feature_that_was_never_missing_before_is_missed_at_once() -> None:
     settings = DetectSettings(warmup=500, default=MonitorSettings(metrics=("feature:*", "missing:*"), slices=(), new_version="previous"))
 
