@@ -155,7 +155,8 @@ class Shares:
             self.refused = True
             return
         self.other = other
-        other.prime(count, self.since, time, offset)
+        if other.compared is None:  # a version that began as another one knows from there what is usual
+            other.prime(count, self.since, time, offset)
         other.push(1, unit, time, offset)
 
     def _settle(self, tally: dict[Any, int]) -> None:
