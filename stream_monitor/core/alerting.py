@@ -631,9 +631,14 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
     return f"{what}: resolved, {reasons[event]}"
 
 
+_OF_FEATURES = ("missing", "new_category", "out_of_range")  # metrics that are of a feature and of no category
+
+
 def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: bool) -> str:
     name, _, category = metric.partition("=")
     base, _, feature = name.partition(":")
+    if base in _OF_FEATURES:  # the rest is a name, whatever is in it
+        category, feature = "", metric.partition(":")[2]
     if base in ("recall", "precision"):
         said = f"{base} of {category}"
     elif base == "volume":
@@ -650,7 +655,7 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
             "feedback_conflicting": "share of labels that contradict an earlier one",
             "unlabelled": "share of answers without a label in time",
         }.get(base, metric)
-        if metric.endswith(("_gap", "_ratio")):
+        if not feature and metric.endswith(("_gap", "_ratio")):
             said = metric.replace("_", " ")
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
     of = "all versions" if version == ALL_VERSIONS else safe(version)
