@@ -303,6 +303,21 @@ def test_a_restored_monitor_goes_on_as_the_saved_one(cut: int) -> None:
     assert {alert.metric for alert in whole} >= {"selection_rate_ratio", "error_gap"}
 
 
+def test_a_restored_monitor_makes_nothing_that_the_saved_one_had_no_room_for() -> None:
+    """Else it would take the room of what was there."""
+    watched = MonitorSettings(metrics=("error",), slices=(), protected=("gender",), fairness_metrics=("error",), fairness_limit=0.1)
+    crowded = DetectSettings(maturity_ms=0, max_streams=2, monitors=(watched,))
+    rng = random.Random(1)
+    records = [
+        outcome(prediction(i, model_version=rng.choice(("v3", "v4")), slices={"gender": rng.choice("fm")}), rng.choice(("yes", "no")))
+        for i in range(1_000)
+    ]
+    monitor, _ = run(crowded, records)
+    restored = Monitor.restore(crowded, "observations", 0, orjson.loads(orjson.dumps(monitor.snapshot())))
+    assert restored.snapshot() == monitor.snapshot()
+    assert restored.counters == monitor.counters
+
+
 def test_a_limit_and_a_drift_of_one_gap_are_two_alerts() -> None:
     _, alerts = run(settings(fairness_limit=0.1), answers(9_000, lambda i, group: 0.05 if group == "f" and i >= 4_000 else 0.4))
     of_f = [a for a in firing(alerts) if a.slice == Slice("gender", "f")]
