@@ -520,6 +520,11 @@ def safe(text: str) -> str:
 
 def _sentence(alert: Alert, said: str = "") -> str:
     """What an alert that fires says of itself, in one line; `said` is how it begins where it does not say before and after."""
+    return "; ".join([said or _moved(alert), *_clauses(alert.metric, alert.details)])
+
+
+def _moved(alert: Alert) -> str:
+    """How it says before and after."""
     before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
@@ -528,8 +533,7 @@ def _sentence(alert: Alert, said: str = "") -> str:
     against += ", allowing for the time of the week" if "weekly" in alert.details else ""
     moved = f"{what}: shares moved: {_moves(alert.details)}" if "shares" in alert.details else ""
     moved = moved or f"{what} {verb} from {_number(before)} to {_number(after)}"
-    said = said or f"{moved} (since {since(alert.first_seen)}{against})"
-    return "; ".join([said, *_clauses(alert.metric, alert.details)])
+    return f"{moved} (since {since(alert.first_seen)}{against})"
 
 
 def _moves(details: Mapping[str, Any]) -> str:
