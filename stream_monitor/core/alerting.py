@@ -520,6 +520,11 @@ def safe(text: str) -> str:
 
 def _sentence(alert: Alert, said: str = "") -> str:
     """What an alert that fires says of itself, in one line; `said` is how it begins where it does not say before and after."""
+    return "; ".join([said or _moved(alert), *_clauses(alert.metric, alert.details)])
+
+
+def _moved(alert: Alert) -> str:
+    """How it says before and after."""
     before, after = alert.before.value, alert.after.value
     verb = "rose" if after > before else "fell" if after < before else "moved"
     what = _what(alert.model, alert.model_version, alert.metric, alert.slice, "of" in alert.details)
@@ -528,8 +533,7 @@ def _sentence(alert: Alert, said: str = "") -> str:
     against += ", allowing for the time of the week" if "weekly" in alert.details else ""
     moved = f"{what}: shares moved: {_moves(alert.details)}" if "shares" in alert.details else ""
     moved = moved or f"{what} {verb} from {_number(before)} to {_number(after)}"
-    said = said or f"{moved} (since {since(alert.first_seen)}{against})"
-    return "; ".join([said, *_clauses(alert.metric, alert.details)])
+    return f"{moved} (since {since(alert.first_seen)}{against})"
 
 
 def _moves(details: Mapping[str, Any]) -> str:
@@ -631,9 +635,14 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
     return f"{what}: resolved, {reasons[event]}"
 
 
+_OF_FEATURES = ("missing", "new_category", "out_of_range")  # metrics that are of a feature and of no category
+
+
 def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: bool) -> str:
     name, _, category = metric.partition("=")
     base, _, feature = name.partition(":")
+    if base in _OF_FEATURES:  # the rest is a name, whatever is in it
+        category, feature = "", metric.partition(":")[2]
     if base in ("recall", "precision"):
         said = f"{base} of {category}"
     elif base == "volume":
@@ -650,7 +659,7 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
             "feedback_conflicting": "share of labels that contradict an earlier one",
             "unlabelled": "share of answers without a label in time",
         }.get(base, metric)
-        if metric.endswith(("_gap", "_ratio")):
+        if not feature and metric.endswith(("_gap", "_ratio")):
             said = metric.replace("_", " ")
     part = f" for {safe(slice_.key)}={safe(slice_.value)}" if slice_ else ""
     of = "all versions" if version == ALL_VERSIONS else safe(version)

@@ -29,6 +29,8 @@ _EXACT = 2**53
 
 Make = Callable[[str], BinaryStream | None]
 """The stream of the category with this name, or None where there are too many streams."""
+Before = Callable[[], "Shares | None"]
+"""The same quantity of the version to begin with, if there is one and it is known there."""
 
 
 def shorten(text: str) -> str:
@@ -62,8 +64,8 @@ class Shares:
     """A categorical quantity: a tally during the warm-up, then a binary stream for each frequent category."""
 
     __slots__ = (
-        "accepts", "count", "known", "ledger", "limit", "make", "mix", "other", "refused", "since", "tally", "vocabulary", "warmup",
-        "watched",
+        "accepts", "before", "count", "known", "ledger", "limit", "make", "mix", "other", "refused", "since", "tally", "vocabulary",
+        "warmup", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -72,10 +74,12 @@ class Shares:
         accepts: frozenset[type],
         settings: DetectSettings,
         ledger: Ledger,
+        before: Before,
         vocabulary: Vocabulary | None = None,
         mix: Mix | None = None,
     ) -> None:
         self.make = make
+        self.before = before
         self.accepts = accepts  # types of values that are categories here
         self.warmup = settings.warmup
         self.limit = settings.max_categories
@@ -99,7 +103,7 @@ class Shares:
             if key in tally or len(tally) < MAX_TALLY:
                 tally[key] = tally.get(key, 0) + 1
             self.count += 1
-            if self.count >= self.warmup:
+            if self.count >= self.warmup and not self.inherit():
                 self._settle(tally)
             return True
         self.count += 1
@@ -122,10 +126,14 @@ class Shares:
             vocabulary.count = self.count
             vocabulary.tell(unknown and key not in vocabulary.seen, unit, time, offset)
 
-    def inherit(self, other: Shares) -> None:
-        """Begins with the categories of another version, if those are settled; their streams inherit by themselves."""
-        if other.tally is not None:
-            return
+    def inherit(self) -> bool:
+        """Begins with the categories of the version before, and answers true, if those are settled; their streams inherit by themselves.
+
+        Asked at the first value, and again when the own warm-up is over: streams of other categories would not fit what they inherit then.
+        """
+        other = self.before()
+        if other is None or other.tally is not None:
+            return False
         self.tally = None
         if self.mix is not None and (other.mix is None or not self.mix.inherit(other.mix)):
             self.mix = None
@@ -138,6 +146,7 @@ class Shares:
                 self.watched.append(stream)
         if other.other is not None:
             self.other = self.make("other")
+        return True
 
     def _pool(self, count: int, unit: int, time: int, offset: int) -> None:
         """Begins the stream `other` with its first value, after `count` values that were known."""
@@ -146,7 +155,8 @@ class Shares:
             self.refused = True
             return
         self.other = other
-        other.prime(count, self.since, time, offset)
+        if other.compared is None:  # a version that began as another one knows from there what is usual
+            other.prime(count, self.since, time, offset)
         other.push(1, unit, time, offset)
 
     def _settle(self, tally: dict[Any, int]) -> None:

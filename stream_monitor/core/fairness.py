@@ -209,15 +209,24 @@ class Comparison:
                 known.push(rule.guarded(g, r), g, r, time, offset)
 
     def _begin(self) -> None:
-        plan, metric, monitor = self._plan, self.metric, self._plan.monitor
         self.begun = True
-        self.stream = plan.numeric(self.group, f"{metric}_gap", Kind.FAIRNESS, GapStream)
+        self.stream = self._gap()
+        self.guards = [(rule, self._guard(rule)) for rule in self._rules()]
+
+    def _gap(self) -> GapStream | None:
+        return self._plan.numeric(self.group, f"{self.metric}_gap", Kind.FAIRNESS, GapStream)
+
+    def _guard(self, rule: GapRule | RatioRule) -> Guard | None:
+        return guard(self._plan, self.group, rule.metric, Kind.FAIRNESS, rule)
+
+    def _rules(self) -> list[GapRule | RatioRule]:
+        metric, monitor = self.metric, self._plan.monitor
         rules: list[GapRule | RatioRule] = []
         if monitor.fairness_limit is not None:
             rules.append(GapRule(metric, monitor.fairness_limit))
         if monitor.disparate_impact is not None and metric == "selection_rate":
             rules.append(RatioRule(metric, monitor.disparate_impact))
-        self.guards = [(rule, guard(plan, self.group, rule.metric, Kind.FAIRNESS, rule)) for rule in rules]
+        return rules
 
     def watched(self) -> Iterator[Watched]:
         if self.stream is not None:
@@ -233,17 +242,17 @@ class Comparison:
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        self.own, self.rest, begun, waiting, self.waiting_own, stream, guards = state
+        self.own, self.rest, self.begun, waiting, self.waiting_own, stream, guards = state
         self.waiting.extend(waiting)
-        if not begun:
+        if not self.begun:
             return
-        self._begin()
-        if stream is None or self.stream is None:
-            self.stream = None
-        else:
+        # What there was no room for is not made now either: it would take that of others.
+        self.stream = None if stream is None else self._gap()
+        if self.stream is not None:
             self.stream.restore(stream)
+        self.guards = [(rule, saved and self._guard(rule)) for rule, saved in zip(self._rules(), guards, strict=True)]
         for (_, known), saved in zip(self.guards, guards, strict=True):
-            if known is not None and saved is not None:
+            if known is not None:
                 known.restore(saved)
 
 

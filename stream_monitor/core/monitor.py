@@ -461,6 +461,7 @@ class Monitor:
                 joined.setdefault(case.alert.incident, alert.incident)
                 self._desk.silences.untold.discard(case.alert.id)
                 case.alert = alert
+                self._still_silenced(alert)
             else:
                 self._desk.close(alert, Event.REBUILT, alert.after, offset)
         for fingerprint, case in cases.items():
@@ -468,8 +469,15 @@ class Monitor:
             if fingerprint not in carried and incident in joined:
                 case.alert = replace(case.alert, incident=joined[incident])
         self._desk.incidents.regroup(case.alert for case in cases.values() if case.state is State.FIRING)
+        self._wake = min(self._look, self._desk.silences.next_end)
         out, self._desk.out = self._desk.out, []
         return out
+
+    def _still_silenced(self, alert: Alert) -> None:
+        """An alert that is carried over stays silenced with its incident. The decision said so under an id that is not known here."""
+        silences, note = self._desk.silences, alert.details.get("silenced")
+        if note is not None and not silences.cover(alert.fingerprint, alert.incident):
+            silences.add(alert.incident, note["until"])
 
 
 def _matches(monitor: MonitorSettings, model: str) -> bool:

@@ -391,12 +391,15 @@ class Scope:
             return plan.binary(part, f"{metric}={category}", kind) if wanted else None
 
         mix = Mix(partial(plan.numeric, part, metric, kind, MixStream)) if wanted else None
-        shares = Shares(make, categories, plan.settings, plan.desk.ledger, vocabulary, mix)
-        ancestor = plan.ancestor(part)
-        before = None if ancestor is None else ancestor.signal(metric)
-        if isinstance(before, Shares):
-            shares.inherit(before)
+        shares = Shares(make, categories, plan.settings, plan.desk.ledger, partial(self._before, metric), vocabulary, mix)
+        shares.inherit()
         return shares
+
+    def _before(self, metric: str) -> Shares | None:
+        """The quantity of this name in the version to begin with, where it is categorical there too."""
+        ancestor = self.plan.ancestor(self.part)
+        before = None if ancestor is None else ancestor.signal(metric)
+        return before if isinstance(before, Shares) else None
 
     def _numbers(self, metric: str, kind: Kind) -> Signal:
         stream = self.plan.numeric(self.part, metric, kind) if self._wants(metric) else None

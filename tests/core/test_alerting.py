@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import orjson
 import pytest
 
-from stream_monitor.core.alerting import TRANSITIONS, Event, State, Subject, safe
+from stream_monitor.core.alerting import TRANSITIONS, Event, State, Subject, about, safe
 from stream_monitor.core.events import Alert, Kind, Severity, Slice, Status
 from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
@@ -199,6 +199,22 @@ def test_hostile_names_are_made_safe_for_a_line() -> None:
     assert line.isprintable()
     assert len(line) < 200
     assert safe("plain ünïcode=1") == "plain ünïcode=1"
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("feature:debt_ratio", "feature debt_ratio"),
+        ("missing:price_gap", "missing share of price_gap"),
+        ("missing:country=DE", "missing share of country=DE"),
+        ("out_of_range:country=DE", "share of country=DE out of range"),
+        ("feature:country=DE", "share of country=DE"),
+        ("selection_rate_gap", "selection rate gap"),
+        ("recall=loan_gap", "recall of loan_gap"),
+    ],
+)
+def test_a_feature_is_called_by_its_own_name(metric: str, said: str) -> None:
+    assert about(Subject.of("credit", "v3", None, metric, Kind.DATA_DRIFT, 0.1, 0.5)) == f"credit v3: {said}"
 
 
 def regressive(count: int, mean: float, seed: int) -> list[float]:

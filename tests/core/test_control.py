@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -128,6 +129,20 @@ def test_an_incident_is_silenced_with_what_joins_it_and_no_longer_than_it_lasts(
     assert statuses(run(CLASSES, records[after:], monitor)[1]) == ["resolved"]
     assert len(monitor._desk.silences.until) == 0
     assert statuses(go_on(monitor, 3_900, 6_000, CLASSES)).count("firing") == 2
+
+
+@pytest.mark.parametrize(("until", "said"), [(None, ["resolved"]), (at(1_300), ["updated", "updated", "resolved"])])
+def test_what_was_silenced_with_its_incident_stays_silenced_where_the_state_is_rebuilt(until: int | None, said: list[str]) -> None:
+    """There the incident has another id, so the decision means nothing when it is read again."""
+    monitor, [alert] = fired()
+    [silenced] = run(ERROR, [decision("silence", alert.incident, incident=True, until=until)], monitor)[1]
+    known = replace(silenced, id="a" * 32, incident="a" * 32)
+    rebuilt, _ = fired()
+    assert rebuilt.carry_over([known], rebuilt.at) == []
+    later = heard(rebuilt, 1_200, 4_000)
+    assert statuses(later) == said
+    assert all("silenced" not in alert.details for alert in later)
+    assert rebuilt._desk.silences.until == {}, "no longer than the incident lasts"
 
 
 @pytest.mark.parametrize("action", ["acknowledge", "resolve"])

@@ -10,11 +10,12 @@ from typing import Any
 import orjson
 import pytest
 
+from stream_monitor.core import snapshots
 from stream_monitor.core.events import Alert, Kind, Slice, Status
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import AlertBudget, DetectSettings, MonitorSettings
-from tests.support.observations import START, STEP, outcome, predicted, prediction, run
+from tests.support.observations import START, STEP, control, outcome, predicted, prediction, run
 
 DAY = 86_400_000
 
@@ -301,6 +302,35 @@ def test_a_restored_monitor_goes_on_as_the_saved_one(cut: int) -> None:
     whole = run(some, log)[1]
     assert [publish(alert) for alert in before + after] == [publish(alert) for alert in whole]
     assert {alert.metric for alert in whole} >= {"selection_rate_ratio", "error_gap"}
+
+
+def test_an_alert_of_a_ratio_that_had_no_end_is_carried_over_and_goes_on() -> None:
+    """The rest was never selected before, so what the state topic has of that level is null."""
+    rule = settings(disparate_impact=0.8, minimum_group=5)
+    records = list(answers(1_000, lambda i, group: (0.2 if group == "f" else 0.9) if i >= 200 else 0.1 if group == "f" else 0.0))
+    _, alerts = run(rule, records)
+    told = snapshots.firing(("observations", 0), next(alert for alert in alerts if alert.metric == "selection_rate_ratio"), "digest")
+    [alert], _ = snapshots.alerts(("observations", 0), [told])
+    assert alert.before.value is None
+    rebuilt, _ = run(rule, records)
+    rebuilt.carry_over([alert], rebuilt.at)
+    _, [noted] = run(rule, [control(alert.id, "acknowledge")], rebuilt)
+    assert noted.summary == f"{alert.summary}; acknowledged"
+
+
+def test_a_restored_monitor_makes_nothing_that_the_saved_one_had_no_room_for() -> None:
+    """Else it would take the room of what was there."""
+    watched = MonitorSettings(metrics=("error",), slices=(), protected=("gender",), fairness_metrics=("error",), fairness_limit=0.1)
+    crowded = DetectSettings(maturity_ms=0, max_streams=2, monitors=(watched,))
+    rng = random.Random(1)
+    records = [
+        outcome(prediction(i, model_version=rng.choice(("v3", "v4")), slices={"gender": rng.choice("fm")}), rng.choice(("yes", "no")))
+        for i in range(1_000)
+    ]
+    monitor, _ = run(crowded, records)
+    restored = Monitor.restore(crowded, "observations", 0, orjson.loads(orjson.dumps(monitor.snapshot())))
+    assert restored.snapshot() == monitor.snapshot()
+    assert restored.counters == monitor.counters
 
 
 def test_a_limit_and_a_drift_of_one_gap_are_two_alerts() -> None:

@@ -13,7 +13,7 @@ import pytest
 from stream_monitor.core.events import Alert, Status
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, MonitorSettings
-from tests.support.observations import begun_and_ended, outcome, predicted, prediction, run
+from tests.support.observations import begun_and_ended, control, outcome, predicted, prediction, run
 
 ERROR = MonitorSettings(metrics=("error",), slices=("country",), new_version="previous")
 FOLLOWING = DetectSettings(maturity_ms=0, warmup=500, default=ERROR)
@@ -144,6 +144,45 @@ def test_categories_are_those_of_the_version_before_and_their_shares_are_compare
     assert {"feature:channel=other"} < metrics, "a category that the version before never had"
     assert metrics & {"prediction=yes", "prediction=no"}
     assert {alert.details["reference"] for alert in fired(alerts) if "other" not in alert.metric} == {"version v1"}
+
+
+def test_versions_that_begin_side_by_side_have_the_categories_of_the_one_that_knows_them_first() -> None:
+    """The warm-up of the second one is over when the first has long been judged; it meets fewer categories meanwhile."""
+    monitor = MonitorSettings(metrics=("feature:town*",), slices=(), new_version="previous")
+    settings = DetectSettings(maturity_ms=0, warmup=100, default=monitor)
+    rng = random.Random(1)
+
+    def records() -> Iterator[bytes]:
+        for i in range(15_000):
+            version, towns = ("v2", "ABC") if i % 60 == 1 else ("v1", "ABCDE")
+            yield predicted(prediction(i, model_version=version, features={"town": rng.choice(towns)}))
+
+    _, alerts = run(settings, records())
+    assert {alert.model_version for alert in fired(alerts)} == {"v2"}
+    gone = {alert.metric: alert for alert in fired(alerts) if alert.direction == "down"}
+    assert gone.keys() == {"feature:town=D", "feature:town=E"}
+    for alert in gone.values():
+        assert alert.before.value == pytest.approx(0.2, abs=0.02)
+        assert alert.details["reference"] == "version v1"
+
+
+def test_the_pool_of_rare_categories_is_compared_with_that_of_the_version_before() -> None:
+    """Which did not have one yet when the new version began, and whose level an operator has called normal since."""
+    watched = MonitorSettings(metrics=("feature:town*",), slices=(), new_version="previous")
+    settings = DetectSettings(maturity_ms=0, warmup=500, default=watched)
+    rng = random.Random(1)
+
+    def towns(version: str, start: int, count: int, rare: float) -> Iterator[bytes]:
+        for i in range(start, start + count):
+            town = rng.choice("CDE" if rng.random() < rare else "AB")
+            yield predicted(prediction(i, model_version=version, features={"town": town}))
+
+    monitor, _ = run(settings, [*towns("v1", 0, 2_000, 0.0), *towns("v2", 2_000, 1, 0.0)])
+    monitor, alerts = run(settings, towns("v1", 2_001, 6_000, 0.2), monitor)
+    monitor, _ = run(settings, [control(alert.id) for alert in fired(alerts)], monitor)
+    monitor, _ = run(settings, towns("v1", 8_001, 2_000, 0.2), monitor)
+    _, alerts = run(settings, towns("v2", 10_001, 2_000, 0.2), monitor)
+    assert [alert.metric for alert in fired(alerts) if alert.metric == "feature:town=other"] == []
 
 
 def test_a_feature_that_was_never_missing_before_is_missed_at_once() -> None:
