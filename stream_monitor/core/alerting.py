@@ -316,7 +316,8 @@ class Desk:
         self.silences = Silences()
         self.out: list[Alert] = []
         self.counts = {} if counts is None else counts
-        self.due: list[tuple[Any, bool]] = []  # streams whose alert is to be explained after this record, and whether it began with it
+        # Streams whose alert is to be explained after this record, whether it began with it, and the offset of the value that says so.
+        self.due: list[tuple[Any, bool, int]] = []
 
     def move(self, now: int) -> None:
         """Event time is `now`."""

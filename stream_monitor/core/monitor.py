@@ -35,7 +35,7 @@ from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 from stream_monitor.core.volume import GRACE, METRIC, TICK, Volume
 
-FORMAT = 7  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+FORMAT = 8  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 EXPLAINED = 8  # alerts of an incident that say what moved with them
 LATER = 3  # times as many values as an alarm had, until its alert is explained once more
@@ -79,7 +79,7 @@ class Monitor:
         if not understood:
             self._count("not_understood")
         desk = self._desk
-        return self._told(offset) if desk.out or desk.due else []
+        return self._told() if desk.out or desk.due else []
 
     def _read(self, value: bytes, offset: int) -> bool:
         """A record of any kind, whatever it holds. Whether it makes sense."""
@@ -96,11 +96,11 @@ class Monitor:
             return self._issue(record, offset)
         return kind == "control" and self._control(record, offset)
 
-    def _told(self, offset: int) -> list[Alert]:
+    def _told(self) -> list[Alert]:
         """The events of this record, their alerts explained."""
         desk = self._desk
         due, desk.due = desk.due, []
-        for stream, begins in due:
+        for stream, begins, offset in due:
             if stream.episode is not None:
                 self._explain(stream, begins, offset)
         out, desk.out = desk.out, []

@@ -377,7 +377,7 @@ class Stream:
             self.old_past = None if self.past is None or self.past.profile is None else Past.restored(deepcopy(self.past.state()))
             if self.old_past is not None and self.old_past.profile is not None:
                 self.old_past.profile.unlearn(alert.first_seen, time, count)
-            self.desk.due.append((self, True))
+            self.desk.due.append((self, True, offset))
         if self.numeric:
             self._move(history, split, transition.publish is not None)
         self._begin_again(split)
@@ -508,7 +508,7 @@ class Stream:
             return
         episode.left -= 1
         if not episode.left:
-            self.desk.due.append((self, False))
+            self.desk.due.append((self, False, offset))
         if self.aftermath.follow(episode, value, raw, time, offset, old):
             past = self.old_past
             self._leave(episode)

@@ -61,7 +61,7 @@ class Version:
         if self.whole.coverage is not None:
             self.whole.coverage.made(time, offset, self.maturity.wait, self.reading)
         if self.plan.slices_free:
-            for scope in self._scopes(prediction.get("slices"), offset):
+            for scope in self._scopes(prediction.get("slices")):
                 scope.predicted(prediction, self.task, unit, time, offset)
                 if scope.coverage is not None:
                     scope.coverage.made(time, offset, self.maturity.wait, self.reading)
@@ -179,19 +179,19 @@ class Version:
         if error_only:  # then so do the slices
             self.whole.judging.error(error, numeric, unit, time, offset)
             if slices and plan.slices_judged:
-                for scope in self._scopes(slices, offset):
+                for scope in self._scopes(slices):
                     scope.judging.error(error, numeric, unit, time, offset)
             return
         wait, delay = self.maturity.wait, outcome.delay
         one = Judged(prediction, label, error, numeric, None if wait and delay > wait else delay, outcome.weight, outcome.losses)
         self.whole.judged(one, unit, time, offset)
         if slices and plan.slices_judged:
-            for scope in self._scopes(slices, offset):
+            for scope in self._scopes(slices):
                 scope.judged(one, unit, time, offset)
         if self.fairness is not None and not numeric:
             self.fairness.judged(one, slices, unit, time, offset)
 
-    def _scopes(self, slices: Mapping[str, Any] | None, offset: int) -> Iterator[Scope]:
+    def _scopes(self, slices: Mapping[str, Any] | None) -> Iterator[Scope]:
         """The watched slices that a record belongs to; each is now the most recently seen."""
         if type(slices) is not dict:
             return
@@ -200,7 +200,7 @@ class Version:
             scope = known.get(name)
             if scope is None:
                 name = shorten(name[0]), shorten(name[1])
-                scope = known.get(name) or self._admit(name, offset)
+                scope = known.get(name) or self._admit(name)
                 if scope is None:
                     continue
             known.move_to_end(name)
@@ -217,13 +217,13 @@ class Version:
                 names.append((cross, f"{one}{CROSS}{other}"))
         return names
 
-    def _admit(self, name: tuple[str, str], offset: int) -> Scope | None:
+    def _admit(self, name: tuple[str, str]) -> Scope | None:
         limit = self.plan.settings.max_slices
         if limit < 1:
             return None
         if len(self.slices) >= limit:
             _, gone = self.slices.popitem(last=False)
-            gone.end(Event.EVICTED, offset)
+            gone.end(Event.EVICTED, self.heard[1])  # not where the outcome lies that makes it go: that may have waited for long
             self.plan.room.release(gone.watched())
             self._count("slices_evicted")
         scope = self.slices[name] = scope_class(self.plan, Slice(*name))(self.plan, Slice(*name))

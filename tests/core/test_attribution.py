@@ -85,6 +85,18 @@ def test_outcomes_that_waited_for_maturity_are_explained_too() -> None:
     assert entry["slice"] == {"key": "country", "value": "DE"}
 
 
+def test_what_explains_an_alert_later_stands_at_the_value_after_which_it_was_asked_for() -> None:
+    settings = DetectSettings(maturity_ms=60_000, default=MonitorSettings(metrics=("error",), slices=BY))
+    monitor, waited = Monitor(settings, "observations", 0), 60_000 // observations.STEP
+    told = []
+    for i, record in enumerate(log(lambda i, s: 0.5 if i >= CHANGE and s["country"] == "DE" else 0.1, 6_000)):
+        told += [(i, alert) for alert in monitor.step(i, record)]
+    assert any("attribution" in alert.details for _, alert in told if alert.status is Status.UPDATED)
+    assert {at - alert.position.offset for at, alert in told} == {waited}, (
+        "a position that an event took twice would be two events of one id"
+    )
+
+
 def test_of_slices_that_lie_in_each_other_the_one_that_moved_is_named() -> None:
     _, alerts = run(ERROR, log(lambda i, s: 0.7 if i >= CHANGE and (s["country"], s["device"]) == ("DE", "phone") else 0.1))
     [entry] = last(alerts).details["attribution"]

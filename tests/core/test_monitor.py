@@ -281,6 +281,19 @@ def test_a_slice_that_makes_room_has_its_alert_resolved() -> None:
     ]
 
 
+def test_what_ends_with_a_slice_that_makes_room_ends_at_the_record_that_was_read_then() -> None:
+    settings = DetectSettings(maturity_ms=60_000, max_slices=1, monitors=(MonitorSettings(slices=("country",)),))
+    rng, monitor = random.Random(1), Monitor(settings, "observations", 0)
+    told: list[tuple[int, Alert]] = []
+    for i in range(4_000):
+        slices = {"country": "DE" if i < 3_000 else "FR"}
+        label = "no" if rng.random() < (0.6 if i > 2_000 else 0.1) else "yes"
+        told += [(monitor.at, alert) for alert in monitor.step(i, outcome(prediction(i, slices=slices), label))]
+    [(at, ended)] = [one for one in told if one[1].slice == Slice("country", "DE") and one[1].status is Status.RESOLVED]
+    assert ended.details == {"reason": "evicted"}
+    assert ended.position.offset == at - 1 >= 3_000 + 600, "the outcome that made it go had waited for 600 others"
+
+
 @pytest.mark.parametrize(
     "value",
     [
