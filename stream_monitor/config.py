@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from redis.connection import parse_url
 
 from stream_monitor import plugins
 from stream_monitor.core.detectors import create
@@ -147,6 +148,10 @@ class RedisConfig(_Table):
     def _known(cls, url: str) -> str:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("redis://host:port/db, rediss:// (TLS) or unix:///path is expected")
+        try:
+            parse_url(url)  # type: ignore[no-untyped-call]
+        except ValueError:  # not told as it is: where a password is in the url, it may show a part of it
+            raise ValueError("the port, or an option behind '?', can not be read; '/' is %2F in a password, '?' %3F, '#' %23") from None
         return url
 
     @field_validator("tls_ca_file")
