@@ -46,6 +46,8 @@ def redis(config: Config, passed: Callable[[str], None] = _silent) -> list[Probl
             nodes = _info(client, config.redis.mode == "cluster")
         finally:
             client.close()
+    except SetupError as error:
+        return [Problem(error.args[0], error.hint)]
     except (RedisError, OSError) as error:
         return [Problem(f"Redis at {where} does not answer: {error}", "check redis.url, the password, TLS and the network")]
     found = [problem for name, info in nodes.items() for problem in _judge(name or where, info, config.redis.mode)]
