@@ -112,7 +112,8 @@ def test_alerts_of_an_empty_topic_are_none_and_a_missing_topic_is_said(setting: 
 def test_status_says_what_is_missing_then_what_was_spent_and_read_without_asking_the_process(setting: Setting) -> None:
     missing = setting.run("status")
     assert missing.returncode == 3
-    assert "topics create" in missing.stderr
+    assert f"topics {setting.topics['predictions']}, {setting.topics['feedback']} do not exist" in missing.stderr
+    assert "topics create makes what is missing, with --inputs" in missing.stderr
     setting.create_topics()
     empty = setting.run("status")
     assert empty.returncode == 0, empty.stderr
