@@ -238,7 +238,7 @@ def _decide(action: Action, prefix: str, file: Path, incident: bool, by: str, co
     what = f"incident {safe(alert_topic.incident_of(alert))[:12]}" if incident else f"alert {safe(alert['id'])[:12]}"
     when = "" if not until else f" until {datetime.fromtimestamp(until / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC (event time)"
     Console(soft_wrap=True, highlight=False, markup=False).print(
-        f"{action} {what}{when}: {safe(str(alert.get('summary')))}\n"
+        f"{action} {what}{when}: {alert['summary']!s}\n"
         f"written to {place.topic}/{place.partition} at {place.offset}; detect answers on {settings.topics.alerts} once it has read it"
     )
 
