@@ -221,6 +221,8 @@ class EventsConfig(_Table):
         known = _PREDICTION_FIELDS if info.field_name == "prediction_fields" else _FEEDBACK_FIELDS
         if unknown := [name for name in value if name not in known]:
             raise ValueError(f"there is no field {', '.join(unknown)}; the fields are {', '.join(known)}")
+        if nowhere := [name for name, path in value.items() if not all(path.split("."))]:
+            raise ValueError(f"{', '.join(nowhere)}: the name of a field of yours is expected, or a path such as meta.version")
         return value
 
     def settings(self) -> EventSettings:

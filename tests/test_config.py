@@ -166,6 +166,8 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"join": {"window": "1h", "ttl": "2h"}}, "join: ttl only frees memory, so it must be longer than window + slack"),
         ({"join": {"window": "30d"}}, "topics.journal_retention is shorter than twice join.window + join.slack"),
         ({"events": {"feedback_fields": {"score": "x"}}}, "there is no field score; the fields are request_id, label, timestamp, weight"),
+        ({"events": {"feedback_fields": {"label": ""}}}, "events.feedback_fields: label: the name of a field of yours is expected"),
+        ({"events": {"prediction_fields": {"score": "a..b"}}}, "events.prediction_fields: score: the name of a field of yours is"),
     ],
 )
 def test_a_problem_says_what_would_be_right(tables: dict[str, Any], problem: str) -> None:
