@@ -100,7 +100,7 @@ def run(
     """Runs the stages until SIGTERM or SIGINT."""
     if stage not in (*STAGES, "all"):
         raise typer.BadParameter(f"{stage!r} is none of {', '.join(STAGES)}, all", param_hint="--stage")
-    settings = configuration.load(config)
+    settings = _load(config)
     _start_logging()
     _prepare(settings)
     running = Run(settings, STAGES if stage == "all" else [stage], until_end, _log.info)
@@ -122,7 +122,7 @@ def run(
 def check(config: ConfigOption) -> None:
     """Checks the configuration, brokers, topics and Redis; lists every problem with what to do. Exit code 0 or 1."""
     try:
-        settings = configuration.load(config)
+        settings = _load(config)
     except StreamMonitorError as failure:
         for line in str(failure).splitlines():
             print(f"  problem  {line}" if not line.startswith("  ") else f"           {line.strip()}")
@@ -141,7 +141,7 @@ def topics_create(
     inputs: Annotated[bool, typer.Option("--inputs", help="Also the predictions and feedback topics.")] = False,
 ) -> None:
     """Creates the topics that do not exist yet, as the guarantees need them."""
-    settings = configuration.load(config)
+    settings = _load(config)
     made = _create_topics(settings, inputs)
     for name in made:
         print(f"created {name}")
@@ -156,7 +156,7 @@ def alerts(
     as_json: Annotated[bool, typer.Option("--json", help="The records as they are, one a line.")] = False,
 ) -> None:
     """Reads the alert topic: the alerts of each incident together, or with --follow and --json as they lie there."""
-    settings = configuration.load(config)
+    settings = _load(config)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     read = alert_topic.read(settings.kafka_consumer(), settings.topics.alerts, follow)
     held: list[Mapping[str, Any]] = []
@@ -228,7 +228,7 @@ def resolve(
 
 def _decide(action: Action, prefix: str, file: Path, incident: bool, by: str, comment: str, until: int | None = None) -> None:
     """Writes an operator's decision into the log of the alert's model."""
-    settings = configuration.load(file)
+    settings = _load(file)
     read = alert_topic.read(settings.kafka_consumer(), settings.topics.alerts, False)
     alert = control.find((one.alert for one in read if one is not None and one.alert is not None), prefix)
     if alert["status"] == "resolved" and (action != "silence" or incident):
@@ -238,9 +238,16 @@ def _decide(action: Action, prefix: str, file: Path, incident: bool, by: str, co
     what = f"incident {safe(alert_topic.incident_of(alert))[:12]}" if incident else f"alert {safe(alert['id'])[:12]}"
     when = "" if not until else f" until {datetime.fromtimestamp(until / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC (event time)"
     Console(soft_wrap=True, highlight=False, markup=False).print(
-        f"{action} {what}{when}: {safe(str(alert.get('summary')))}\n"
+        f"{action} {what}{when}: {alert['summary']!s}\n"
         f"written to {place.topic}/{place.partition} at {place.offset}; detect answers on {settings.topics.alerts} once it has read it"
     )
+
+
+def _load(file: Path) -> Config:
+    """The configuration, with properties that the Kafka client takes. Raises ConfigurationError with what is wrong."""
+    settings = configuration.load(file)
+    checks.properties(settings)
+    return settings
 
 
 def _now() -> int:
@@ -261,7 +268,7 @@ def status(
     prometheus: Annotated[bool, typer.Option("--prometheus", help="As metrics, in Prometheus' text format.")] = False,
 ) -> None:
     """Shows the alert budget, what is watched, what fires and how far each stage has read, from the topics alone."""
-    settings = configuration.load(config)
+    settings = _load(config)
     t, properties = settings.topics, settings.kafka_consumer()
     reaches = status_topics.reaches(properties, settings.kafka.group, _read_by_stage(settings))
     kept = status_topics.kept(properties, t.state, t.observations)
@@ -287,7 +294,7 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Accepts gaps in the logs: shows what it will do, asks, moves offsets, drops snapshots beyond them. Stop every process first."""
-    settings = configuration.load(config)
+    settings = _load(config)
     t, group = settings.topics, settings.kafka.group
     gaps = offsets.find(settings.kafka_consumer(), {f"{group}-{name}": topics for name, topics in _read_by_stage(settings).items()})
     stale = offsets.beyond(settings.kafka_consumer(), t.state, [gap for gap in gaps if gap.topic == t.observations])

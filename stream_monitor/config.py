@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from redis.connection import parse_url
 
 from stream_monitor import plugins
 from stream_monitor.core.detectors import create
@@ -147,6 +148,10 @@ class RedisConfig(_Table):
     def _known(cls, url: str) -> str:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("redis://host:port/db, rediss:// (TLS) or unix:///path is expected")
+        try:
+            parse_url(url)  # type: ignore[no-untyped-call]
+        except ValueError:  # not told as it is: where a password is in the url, it may show a part of it
+            raise ValueError("the port, or an option behind '?', can not be read; '/' is %2F in a password, '?' %3F, '#' %23") from None
         return url
 
     @field_validator("tls_ca_file")
@@ -216,6 +221,8 @@ class EventsConfig(_Table):
         known = _PREDICTION_FIELDS if info.field_name == "prediction_fields" else _FEEDBACK_FIELDS
         if unknown := [name for name in value if name not in known]:
             raise ValueError(f"there is no field {', '.join(unknown)}; the fields are {', '.join(known)}")
+        if nowhere := [name for name, path in value.items() if not all(path.split("."))]:
+            raise ValueError(f"{', '.join(nowhere)}: the name of a field of yours is expected, or a path such as meta.version")
         return value
 
     def settings(self) -> EventSettings:

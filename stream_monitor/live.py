@@ -176,8 +176,8 @@ class Worker:
             self._log(f"{self.stage.name}: the transaction could not be rolled back and will time out: {error}")
 
     def reached(self, ends: Mapping[Place, int]) -> bool:
-        """Whether everything below `ends` is committed, by this worker or by others of its group."""
-        missing = [place for place, end in ends.items() if (cursor := self._cursors.get(place)) is None or cursor.committed < end]
+        """Whether everything below `ends` is committed, by this worker or by others of its group, and what is healed here is whole."""
+        missing = [p for p, end in ends.items() if (cursor := self._cursors.get(p)) is None or min(cursor.committed, cursor.done) < end]
         if not missing:
             return True
         if any(place in self._cursors for place in missing):

@@ -160,16 +160,26 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"redis": {"url": "rediss://r", "tls_ca_file": __file__}}, f"redis.tls_ca_file: {__file__!r} can not be read"),
         ({"redis": {"sentinels": ["host"]}}, "redis: host:port is expected for each of the sentinels, not host"),
         ({"redis": {"url": "localhost"}}, "redis.url: redis://host:port/db, rediss:// (TLS) or unix:///path is expected"),
+        ({"redis": {"url": "redis://host:99999/0"}}, "redis.url: the port, or an option behind '?', can not be read"),
+        ({"redis": {"url": "redis://host?socket_timeout=soon"}}, "redis.url: the port, or an option behind '?', can not be read"),
         ({"redis": {"key_prefix": "{a}"}}, "redis.key_prefix: "),
         ({"join": {"window": "1h", "ttl": "2h"}}, "join: ttl only frees memory, so it must be longer than window + slack"),
         ({"join": {"window": "30d"}}, "topics.journal_retention is shorter than twice join.window + join.slack"),
         ({"events": {"feedback_fields": {"score": "x"}}}, "there is no field score; the fields are request_id, label, timestamp, weight"),
+        ({"events": {"feedback_fields": {"label": ""}}}, "events.feedback_fields: label: the name of a field of yours is expected"),
+        ({"events": {"prediction_fields": {"score": "a..b"}}}, "events.prediction_fields: score: the name of a field of yours is"),
     ],
 )
 def test_a_problem_says_what_would_be_right(tables: dict[str, Any], problem: str) -> None:
     found = problems(**tables)
     assert len(found) == 1
     assert problem in found[0]
+
+
+def test_a_password_that_spoils_the_url_is_not_shown() -> None:
+    (problem,) = problems(redis={"url": "redis://:se/cret@host:6379/0"})
+    assert "%2F in a password" in problem
+    assert "cret" not in problem
 
 
 @pytest.mark.parametrize("table", ["properties", "consumer", "producer"])

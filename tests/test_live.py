@@ -526,3 +526,14 @@ def test_the_end_is_reached_when_all_below_it_is_committed_by_us_or_by_others() 
     worker.turn()
     assert worker.reached({HERE: 1})
     assert not worker.reached({HERE: 2})
+
+
+def test_the_end_is_not_reached_before_what_is_healed_is_whole() -> None:
+    kafka = Kafka(b"a", b"b", b"c")
+    kafka.offset = 3
+    worker = started(kafka, Behind(), batch=1)
+    assert not worker.reached({HERE: 3}), "committed it is, but the store has to be told again"
+    while worker.turn():
+        pass
+    assert worker.reached({HERE: 3})
+    assert (kafka.commits, kafka.out) == ([], [])

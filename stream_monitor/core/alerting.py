@@ -533,7 +533,7 @@ def _moved(alert: Alert) -> str:
     against += ", allowing for the time of day" if "daily" in alert.details else ""
     against += ", allowing for the time of the week" if "weekly" in alert.details else ""
     moved = f"{what}: shares moved: {_moves(alert.details)}" if "shares" in alert.details else ""
-    moved = moved or f"{what} {verb} from {_number(before)} to {_number(after)}"
+    moved = moved or f"{what} {verb} from {_level(alert, before)} to {_level(alert, after)}"
     return f"{moved} (since {since(alert.first_seen)}{against})"
 
 
@@ -600,11 +600,11 @@ def _looks(shape: str, course: Mapping[str, int | None]) -> str:
     if shape == "blip" and begin is not None and end is not None:
         return f"it was a blip, from {since(begin)} to {since(end)}"
     if shape == "sudden" and begin is not None and end is not None:
-        return f"it came suddenly, within {_duration(end - begin)} at most"
+        return f"it came suddenly, within {_duration(end - begin)} at most" if end > begin else "it came at once"
     return "whether it came suddenly or little by little cannot be told"
 
 
-def _duration(ms: int) -> str:
+def _duration(ms: float) -> str:
     size, unit = next((one for one in _UNITS if ms >= one[0]), _UNITS[-1])
     return f"{max(0, ms) / size:.3g} {unit}"
 
@@ -623,7 +623,8 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
     if event is Event.RECOVERED and "shares" in fired.details:
         return f"{what}: shares are as they were before (had moved: {_moves(fired.details)})"
     if event is Event.RECOVERED:
-        return f"{what} is back at {_number(level.value)} (was {_number(fired.after.value)}, before {_number(fired.before.value)})"
+        now, was, before = (_level(fired, value) for value in (level.value, fired.after.value, fired.before.value))
+        return f"{what} is back at {now} (was {was}, before {before})"
     reasons = {
         Event.FADED: "the evidence faded",
         Event.SILENT: "the version is no longer heard of",
@@ -682,6 +683,16 @@ def _number(value: float) -> str:
 
 
 number = _number
+
+
+def _level(alert: Alert, value: float) -> str:
+    """A level of the alert's metric. Those that are times come in ms, which nobody reads at a glance; a spread has no unit."""
+    if alert.metric not in _TIMES or "of" in alert.details:
+        return _number(value)
+    return f"{'-' if value < 0 else ''}{_duration(abs(value))}"
+
+
+_TIMES = ("label_delay", "latency")
 
 
 def _is_date(ms: int) -> bool:

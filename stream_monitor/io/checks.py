@@ -5,17 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from confluent_kafka import Consumer, KafkaException, Producer
 from redis.exceptions import RedisError
 
 from stream_monitor.config import Config
-from stream_monitor.errors import SetupError
+from stream_monitor.errors import ConfigurationError, SetupError
 from stream_monitor.io import topics
+from stream_monitor.io.kafka import producer_properties, reader_properties
 from stream_monitor.io.redis import connect
 from stream_monitor.io.topics import Problem
 
 
 def _silent(_line: str) -> None:
     pass
+
+
+def properties(config: Config) -> None:
+    """Raises ConfigurationError where the client does not take its properties: it alone knows which there are, and what they may be."""
+    tables: tuple[tuple[str, Callable[[dict[str, Any]], Any], dict[str, Any]], ...] = (
+        ("properties", Producer, config.kafka_client()),
+        ("consumer", Consumer, reader_properties(config.kafka_consumer(), "check")),
+        ("producer", Producer, producer_properties(config.kafka_producer()) | {"transactional.id": "check"}),
+    )
+    for table, client, given in tables:
+        try:
+            client(given | {"bootstrap.servers": "", "log_level": 0})  # it is to connect to nothing
+        except KafkaException as error:
+            raise ConfigurationError(
+                [f"kafka.{table}: {error.args[0].str()}"], "they are librdkafka's: its CONFIGURATION.md has every one with its values"
+            ) from error
 
 
 def everything(config: Config, passed: Callable[[str], None] = _silent) -> list[Problem]:
@@ -46,6 +64,8 @@ def redis(config: Config, passed: Callable[[str], None] = _silent) -> list[Probl
             nodes = _info(client, config.redis.mode == "cluster")
         finally:
             client.close()
+    except SetupError as error:
+        return [Problem(error.args[0], error.hint)]
     except (RedisError, OSError) as error:
         return [Problem(f"Redis at {where} does not answer: {error}", "check redis.url, the password, TLS and the network")]
     found = [problem for name, info in nodes.items() for problem in _judge(name or where, info, config.redis.mode)]

@@ -27,6 +27,7 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     SlotNotCoveredError,
     TimeoutError,
@@ -36,6 +37,7 @@ from redis.exceptions import (
 from stream_monitor.core.joining import Applied, Behind, Call, merge, split
 from stream_monitor.core.records import SPAN
 from stream_monitor.core.settings import JoinSettings
+from stream_monitor.errors import SetupError
 from stream_monitor.ports import Status
 
 if TYPE_CHECKING:
@@ -70,10 +72,17 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
 
 
 def connect(config: RedisConfig) -> Any:
-    """A client for one server, a Sentinel-watched primary or a Cluster, from the [redis] table."""
+    """A client for one server, a Sentinel-watched primary or a Cluster, from the [redis] table. Only that of a Cluster asks it something
+    at once: raises SetupError if there is none."""
     options = config.client_options()
     if config.mode == "cluster":
-        return redis.RedisCluster.from_url(config.url, **options)
+        try:
+            return redis.RedisCluster.from_url(config.url, **options)
+        except (RedisError, RedisClusterException) as error:  # the second is none of the first
+            where = config.url.rpartition("@")[2]
+            raise SetupError(
+                f"no Redis Cluster answers at {where}: {error}", "check redis.mode, redis.url, the password, TLS and the network"
+            ) from error
     if config.mode == "sentinel":
         options["ssl"] = config.url.startswith("rediss://")  # of the url, this is all that is read here
         hosts = [tuple(s.rsplit(":", 1)) for s in config.sentinels]

@@ -94,5 +94,6 @@ def _kept(reader: Consumer, home: Place, observations: str) -> Kept:
 def _partitions(client: Consumer, topics: Iterable[str]) -> dict[str, list[int]]:
     known = client.list_topics(timeout=_TIMEOUT).topics
     if missing := [topic for topic in topics if topic not in known or known[topic].error is not None]:
-        raise SetupError(f"topic {', '.join(missing)} does not exist", "create it: stream-monitor topics create")
+        what = f"topic {missing[0]} does not exist" if len(missing) == 1 else f"topics {', '.join(missing)} do not exist"
+        raise SetupError(what, "stream-monitor topics create makes what is missing, with --inputs also the predictions and feedback topics")
     return {topic: sorted(known[topic].partitions) for topic in topics}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 
 import orjson
@@ -100,6 +101,16 @@ def test_severity_goes_by_the_size_of_the_effect() -> None:
     values = bits(5_000, 0.1) + bits(5_000, 0.2, 5)
     assert feed(stream(critical=0.6), values)[0].severity is Severity.WARNING
     assert feed(stream(critical=0.2), values)[0].severity is Severity.CRITICAL
+
+
+@pytest.mark.parametrize(("metric", "before", "after"), [("label_delay", "2 h", "3 h"), ("latency", "2 h", "3 h"), ("bias", "7,", "10,")])
+def test_times_are_told_in_units_that_people_read(metric: str, before: str, after: str) -> None:
+    rng = random.Random(5)
+    values = [rng.gauss(10_800_000 if 3_000 <= i < 6_000 else 7_200_000, 1_000) for i in range(9_000)]
+    subject = Subject.of("credit", "v3", None, metric, Kind.DATA_QUALITY, 0.1, 0.5)
+    fired, resolved = feed(NumericStream(subject, ALL, DetectSettings(), desk()), values)
+    assert re.match(f"credit v3: {metric} rose from {before}.* to {after}", fired.summary)
+    assert re.match(f"credit v3: {metric} is back at {before}.* \\(was {after}.*, before {before}", resolved.summary)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])

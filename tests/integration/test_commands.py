@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.integration.command import Setting
@@ -112,7 +113,8 @@ def test_alerts_of_an_empty_topic_are_none_and_a_missing_topic_is_said(setting: 
 def test_status_says_what_is_missing_then_what_was_spent_and_read_without_asking_the_process(setting: Setting) -> None:
     missing = setting.run("status")
     assert missing.returncode == 3
-    assert "topics create" in missing.stderr
+    assert f"topics {setting.topics['predictions']}, {setting.topics['feedback']} do not exist" in missing.stderr
+    assert "topics create makes what is missing, with --inputs" in missing.stderr
     setting.create_topics()
     empty = setting.run("status")
     assert empty.returncode == 0, empty.stderr
@@ -134,3 +136,16 @@ def test_status_says_what_is_missing_then_what_was_spent_and_read_without_asking
     assert len(data["firing"]) == counters.get("firing", 0) - counters.get("resolved", 0)
     assert "stream_monitor_lag_offsets" in setting.run("status", "--prometheus").stdout
     assert "Budget by owner" in setting.run("status").stdout
+
+
+def test_a_decision_repeats_all_of_what_the_alert_says(setting: Setting) -> None:
+    setting.run("topics", "create")
+    summary = "credit v3: error for country=DE rose from 0.103 to 0.455 (since 2024-03-05 13:24 UTC); country=DE explains 92% of the change"
+    place = {"topic": setting.topics["observations"], "partition": 0, "offset": 7}
+    alert = {"id": "a" * 32, "fingerprint": "b" * 32, "model": "credit", "status": "firing", "summary": summary, "position": place}
+    producer = Producer({"bootstrap.servers": setting.kafka.bootstrap})
+    producer.produce(setting.topics["alerts"], json.dumps(alert).encode())
+    producer.flush(30)
+    done = setting.run("acknowledge", "aa")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"acknowledge alert {'a' * 12}: {summary}\nwritten to ")

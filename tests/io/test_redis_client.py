@@ -13,7 +13,9 @@ import trustme
 from stream_monitor.config import RedisConfig
 from stream_monitor.core.joining import Call
 from stream_monitor.core.settings import JoinSettings
+from stream_monitor.errors import SetupError
 from stream_monitor.io.redis import RedisStore, UnansweredError, connect
+from tests.support.servers import RedisServer, free_port
 
 SENTINEL = {"mode": "sentinel", "sentinels": ["127.0.0.1:26379"]}
 
@@ -80,3 +82,11 @@ def test_rediss_in_the_url_encrypts_whatever_the_mode(mode: dict[str, Any], encr
         assert pool.connection_kwargs["password"] == "secret"
         assert pool.connection_kwargs.get("ssl_ca_certs") == (str(authority) if encrypted else None)
     client.close()
+
+
+def test_a_redis_that_is_no_cluster_and_one_that_is_not_there_are_said(redis_server: RedisServer) -> None:
+    for url in (redis_server.url, f"redis://:secret@127.0.0.1:{free_port()}/0"):
+        with pytest.raises(SetupError, match=r"no Redis Cluster answers at (redis://)?127\.0\.0\.1:\d+") as said:
+            connect(RedisConfig(url=url, mode="cluster"))
+        assert "check redis.mode" in said.value.hint
+        assert "secret" not in str(said.value)
