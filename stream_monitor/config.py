@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from redis.connection import parse_url
@@ -26,7 +27,9 @@ from stream_monitor.core.detectors import create
 from stream_monitor.core.detectors.base import unmet
 from stream_monitor.core.limits import is_labelled, written
 from stream_monitor.core.limits import parse as parse_limit
+from stream_monitor.core.metrics import may_match, nearest
 from stream_monitor.core.settings import (
+    CROSS,
     FAIRNESS_METRICS,
     AlertBudget,
     DetectorSettings,
@@ -121,6 +124,8 @@ class TopicsConfig(_Table):
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
+        if self.replication_factor == 0:
+            raise ValueError("replication_factor: how many brokers hold each record, or -1 for the brokers' own default")
         names = self.names()
         for role, name in names.items():
             if not _TOPIC.fullmatch(name) or name in (".", ".."):
@@ -152,6 +157,8 @@ class RedisConfig(_Table):
             parse_url(url)  # type: ignore[no-untyped-call]
         except ValueError:  # not told as it is: where a password is in the url, it may show a part of it
             raise ValueError("the port, or an option behind '?', can not be read; '/' is %2F in a password, '?' %3F, '#' %23") from None
+        if not url.startswith("unix://") and not re.fullmatch(r"/?\d*", urlsplit(url).path):
+            raise ValueError("behind the port the number of the database is expected, such as redis://host:6379/0")
         return url
 
     @field_validator("tls_ca_file")
@@ -310,6 +317,37 @@ class MonitorConfig(_Table):
     def _listed(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
+    @field_validator("models")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError('a monitor of no model watches nothing; leave it out for all, or name some, such as "fraud-*"')
+        return value
+
+    @field_validator("metrics", "slice_metrics")
+    @classmethod
+    def _met(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [pattern for pattern in value if not may_match(pattern)]
+        if unknown:
+            near = nearest(unknown[0])
+            hint = f"did you mean {near}? All are in monitor.example.toml" if near else "all are in monitor.example.toml"
+            raise ValueError(f"there is no metric {', '.join(unknown)}; {hint}")
+        return value
+
+    @field_validator("slices")
+    @classmethod
+    def _crossed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [key for key in value if CROSS in key and (len(parts := key.split(CROSS)) != 2 or not all(map(str.strip, parts)))]:
+            raise ValueError(f'{", ".join(wrong)}: a cross is of two slice keys, such as "country x device"')
+        return value
+
+    @field_validator("slice_shares")
+    @classmethod
+    def _sliced(cls, value: dict[str, int]) -> dict[str, int]:
+        if wrong := [pattern for pattern in value if "=" not in pattern and "*" not in pattern]:
+            raise ValueError(f'{", ".join(wrong)}: a slice is written with its key, such as "country=DE", or "country=*" for all')
+        return value
+
     @field_validator("fairness_metrics")
     @classmethod
     def _compared(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -406,6 +444,13 @@ class Config(_Table):
                 "detect.warning_budget: only the e_detector without a threshold of its own gives warnings, and no monitor has it: add"
                 ' "e_detector" to the detectors, or leave warning_budget out'
             )
+        for watched in self._watching():
+            if watched.warning_effect > watched.critical_effect:
+                table = "detect.default" if watched.name == "default" else f"monitors.{watched.name}"
+                raise ValueError(
+                    f"{table}: warning_effect, {watched.warning_effect:g}, is above critical_effect, {watched.critical_effect:g}:"
+                    " every alert that is a warning would be critical before"
+                )
         for name, monitor in self.monitors.items():
             merged = monitor.settings(name, self.detect.default.settings("default"))
             for key in ("fairness_limit", "disparate_impact"):

@@ -173,7 +173,7 @@ def tables(data: Mapping[str, Any]) -> Iterator[Table | Text]:
     budget = data["budget"]
     yield Text(
         f"\nAlert budget: {budget['alerts']:g} in {_span(budget['period_ms'])}. So far {_amount(budget['came_in'])} came in,"
-        f" {_amount(budget['received'])} was received, {budget['alarms']:.0f} spent, {_amount(budget['left'])} left",
+        f" {_amount(budget['received'])} was received, {budget['alarms']:.0f} spent, {_left(budget['left'])}",
         style="bold",
     )
     if (allowed := budget["warnings_allowed"]) is not None:
@@ -250,6 +250,10 @@ def _n(number: int | None) -> Text:
 def _lagging(lag: Mapping[str, Any]) -> Text:
     more = [f"{lag['never_read']} never read"] * bool(lag["never_read"]) + [f"{lag['gaps']} outside the log"] * bool(lag["gaps"])
     return Text(f"{lag['lag']:,}" + (f" ({', '.join(more)})" if more else ""), justify="right", style="red" if lag["gaps"] else "")
+
+
+def _left(value: float) -> str:
+    return f"{_amount(value)} left" if value >= 0 else f"{_amount(-value)} more than that: alerts of true drift count, too"
 
 
 def _amount(value: float) -> str:

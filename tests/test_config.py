@@ -167,6 +167,22 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"join": {"window": "30d"}}, "topics.journal_retention is shorter than twice join.window + join.slack"),
         ({"events": {"feedback_fields": {"score": "x"}}}, "there is no field score; the fields are request_id, label, timestamp, weight"),
         ({"events": {"feedback_fields": {"label": ""}}}, "events.feedback_fields: label: the name of a field of yours is expected"),
+        ({"monitors": {"a": {"models": []}}}, "monitors.a.models: a monitor of no model watches nothing; leave it out for all, or"),
+        (
+            {"monitors": {"a": {"metrics": ["error", "erorr"]}}},
+            "monitors.a.metrics: there is no metric erorr; did you mean error? All are in",
+        ),
+        (
+            {"monitors": {"a": {"slice_metrics": "xyz"}}},
+            "monitors.a.slice_metrics: there is no metric xyz; all are in monitor",
+        ),
+        ({"detect": {"default": {"slices": "a x b x c"}}}, "detect.default.slices: a x b x c: a cross is of two slice keys, such as"),
+        ({"detect": {"default": {"slices": [" x b"]}}}, "detect.default.slices:  x b: a cross is of two slice keys"),
+        ({"detect": {"default": {"slice_shares": {"DE": 5}}}}, "detect.default.slice_shares: DE: a slice is written with its key"),
+        ({"detect": {"default": {"warning_effect": 9.0}}}, "detect.default: warning_effect, 9, is above critical_effect"),
+        ({"monitors": {"a": {"warning_effect": 0.6}}}, "monitors.a: warning_effect, 0.6, "),
+        ({"topics": {"replication_factor": 0}}, "topics: replication_factor: how many brokers hold each record, or -1 for"),
+        ({"redis": {"url": "redis://h:6379/abc"}}, "redis.url: behind the port the number of the database is expected, such as"),
         ({"events": {"prediction_fields": {"score": "a..b"}}}, "events.prediction_fields: score: the name of a field of yours is"),
     ],
 )

@@ -77,6 +77,7 @@ class DetectorSettings:
     parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
 
+CROSS = " x "  # between the two slice keys of a cross, and between their values
 FAIRNESS_METRICS = ("selection_rate", "true_positive_rate", "false_positive_rate", "error")
 
 

@@ -47,12 +47,10 @@ from stream_monitor.core.limits import is_labelled
 from stream_monitor.core.mixes import Mix, MixStream
 from stream_monitor.core.novelty import Range, Vocabulary
 from stream_monitor.core.rare import Make, Rare
-from stream_monitor.core.settings import DetectSettings, MonitorSettings
+from stream_monitor.core.settings import CROSS, DetectSettings, MonitorSettings
 from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 from stream_monitor.core.volume import FEW, MANY, Volume
 from stream_monitor.core.volume import METRIC as VOLUME
-
-CROSS = " x "  # between the two keys of a cross, and between their values
 
 LATE, CONFLICTING = "feedback_late", "feedback_conflicting"
 LABEL_METRICS = METRICS | {LATE, CONFLICTING}

@@ -16,7 +16,8 @@ from stream_monitor.core.judging import Judged, losses
 from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
 from stream_monitor.core.observations import Labelled, Predicted
 from stream_monitor.core.service_levels import scope_class
-from stream_monitor.core.signals import CROSS, NUMBERS, Plan, Scope, Task, Watched, is_wrong
+from stream_monitor.core.settings import CROSS
+from stream_monitor.core.signals import NUMBERS, Plan, Scope, Task, Watched, is_wrong
 
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 

@@ -1,0 +1,38 @@
+"""The names of metrics, and which patterns of them can mean anything. What each is: core/signals.py, core/judging.py.
+
+error, score, latency ...                      as they are
+prediction=CLASS, recall=CLASS, precision=CLASS   of each class
+feature:NAME, missing:NAME ...                 of each feature; feature:NAME=CATEGORY of its categories
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+PLAIN = (
+    "error", "weighted_error", "bias", "log_loss", "brier", "label_delay", "score", "prediction", "latency", "unlabelled", "volume",
+    "feedback_late", "feedback_conflicting",
+)  # fmt: skip
+BEGIN = ("recall=", "precision=", "prediction=", "feature:", "missing:", "new_category:", "out_of_range:")
+
+_WILD = re.compile(r"[*?[]")
+
+
+def may_match(pattern: str) -> bool:
+    """Whether there can be a metric that a shell pattern matches."""
+    if any(fnmatchcase(name, pattern) for name in PLAIN):
+        return True
+    wild = _WILD.search(pattern)
+    if wild is None:
+        return any(pattern.startswith(begin) and pattern != begin for begin in BEGIN)
+    fixed = pattern[: wild.start()]
+    return any(begin.startswith(fixed) or fixed.startswith(begin) for begin in BEGIN)
+
+
+def nearest(pattern: str) -> str | None:
+    """What may have been meant by a pattern that matches nothing."""
+    begun = [f"{begin}*" for begin in BEGIN]
+    named = [name for name in begun if name[:-2] == pattern]
+    return next(iter(named or get_close_matches(pattern, [*PLAIN, *begun], 1, 0.6)), None)
