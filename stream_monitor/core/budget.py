@@ -86,14 +86,14 @@ class Account:
     (0.125, 0.75)
     """
 
-    __slots__ = ("alarms", "earlier", "joined", "ledger", "paid", "part", "portion", "start", "warnings", "weight", "whole")
+    __slots__ = ("alarms", "earlier", "joined", "ledger", "paid", "part", "portion", "start", "sure", "warnings", "weight", "whole")
 
     def __init__(self, ledger: Ledger, weight: int, detectors: int) -> None:
         self.ledger = ledger
         self.weight = weight if detectors else 0  # nobody there to spend it
         ledger.known += self.weight
         self.portion = self.whole = weight / detectors if detectors else 0.0
-        self.part = 1.0  # of what it receives that is spent
+        self.part = self.sure = 1.0  # of what it receives that is spent, for each of two reasons
         self.joined = False
         self.paid = 0.0  # the level at the last value
         self.start = 0.0  # the level from which on it received
@@ -115,7 +115,12 @@ class Account:
     def hold_back(self, part: float) -> None:
         """From now on only this part of what it receives is spent, where that is known to go further than it should."""
         self.part = part
-        self.portion = self.whole * part
+        self.portion = self.whole * part * self.sure
+
+    def doubt(self, sure: float) -> None:
+        """The same for a reason that may pass."""
+        self.sure = sure
+        self.portion = self.whole * self.part * sure
 
     def leave(self) -> None:
         """It is no longer judged; the others share what comes in from now on. It may join again."""
@@ -154,12 +159,12 @@ class Account:
 
     def state(self) -> Any:
         """Plain data."""
-        return [self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings, self.part]
+        return [self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings, self.part, self.sure]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave, and its place in the ledger."""
-        self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings, part = state
-        self.hold_back(part)
+        self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings, self.part, sure = state
+        self.doubt(sure)
         if self.joined:
             self.ledger.weight += self.weight
 

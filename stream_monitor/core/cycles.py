@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from math import log, sqrt
+from math import exp, log, sqrt
 from typing import Any, NamedTuple
 
 from stream_monitor.core.settings import DAY, WEEK
@@ -39,6 +39,7 @@ LIMIT = 3.0  # standard deviations, before the first look
 LOOKS = 5.0  # periods: about as long as one look is like the next
 FEW_PAIRS = 1.0  # so much more counts by how much one pair of patterns is further apart than chance
 DOUBT = 0.5  # more for each day after the second: chance fades, and a cycle does not
+SIGN, CAUTION, LEAST = 0.5, 1.0, 0.25  # standing from which a stream spends less, by how much, and what it spends at least
 PATIENCE = 6  # days at most that doubt lasts
 WHOLE = 6  # parts with values that make a day
 FADE = 0.9  # a period
@@ -198,6 +199,11 @@ class Search:
         if self.weekly.found:
             return WEEKLY
         return DAILY if known is None and self.daily.found else None
+
+    def spendable(self, known: Cycle | None) -> float:
+        """The part of its share by which a stream keeps to it though there may be a cycle beside the one that is `known`: 1 for no sign."""
+        standing = max(self.weekly.standing, 0.0 if known else self.daily.standing)
+        return max(LEAST, exp(CAUTION * (SIGN - standing))) if standing > SIGN else 1.0
 
     def likeness(self, cycle: Cycle) -> Likeness:
         return self.weekly if cycle is WEEKLY else self.daily

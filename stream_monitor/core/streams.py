@@ -288,8 +288,10 @@ class Stream:
     def _look_for_cycle(self, search: Search, time: int, offset: int) -> None:
         """Shows `search` the values since the last look. If it has found a cycle, the stream begins anew."""
         known = self._profile()
+        cycle = None if known is None else known.cycle
         search.look(time, self.count, self._searched(known))
-        found = search.found(None if known is None else known.cycle)
+        found = search.found(cycle)
+        self.account.doubt(search.spendable(cycle))
         if found is None or self.count < self.warmup:
             return
         likeness, episode = search.likeness(found), self.episode
@@ -302,6 +304,7 @@ class Stream:
         self.compared = None
         if found is WEEKLY:
             self.search = None
+        self.account.doubt(1.0 if self.search is None else self.search.spendable(found))
         self._begin_anew()
         self._forget()
 

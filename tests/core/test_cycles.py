@@ -147,6 +147,30 @@ def test_it_is_in_doubt_until_two_days_were_seen_and_while_they_are_alike() -> N
     assert sum(looked(flat, 8, seed).doubtful for seed in range(20)) == 0
 
 
+def test_what_may_be_a_cycle_is_spent_less_on_and_chance_hardly_so() -> None:
+    def spent(level: Level) -> float:
+        found = [looked(level, 5, seed) for seed in range(40)]
+        unsure = [one.spendable(None) for one in found if one.found(None) is None]
+        return sum(unsure) / len(unsure)
+
+    assert spent(cycle(0.1)) < 0.6
+    assert spent(flat) > 0.8
+    assert looked(flat, 1).spendable(None) == 1.0
+    assert looked(cycle(0.5), 5).spendable(DAILY) == 1.0, "what is known is no longer in doubt"
+
+
+def test_a_stream_spends_less_while_it_may_have_a_cycle_and_all_of_its_share_once_that_is_known() -> None:
+    of, spent = stream(False), []
+    for day in range(12):
+        feed(of, cycle(0.15), day, day + 1)
+        spent.append(of.account.sure)
+        assert of.account.portion == pytest.approx(of.account.whole * of.account.part * of.account.sure)
+    assert spent[0] == 1.0
+    assert min(spent) < 0.5
+    assert of._profile() is not None
+    assert spent[-1] == 1.0
+
+
 def test_scores_of_another_reference_are_moved_back() -> None:
     search = Search()
     search.shift(0.5, True)
