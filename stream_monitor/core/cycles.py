@@ -22,9 +22,9 @@ both drawn to the level of all slots and what the search has seen of this part o
 be learned slot by slot, and seen in the second.
 
 Nothing is said before two periods have been seen. A stream whose warm-up takes a day or so is judged once it has seen two days, or later
-while they leave it in doubt; a fast one is judged at once. Until its cycle is found, what is judged may raise alerts that are its cycle's; the surer it looks that
-there is one, the less of its share of the budget it spends.
-The slots of a week tell its hours apart, so once a weekly cycle is found the daily one is part of it.
+while they leave it in doubt; a fast one is judged at once. Until its cycle is found, what is judged may raise alerts that are its cycle's;
+the surer it looks that there is one, the less of its share of the budget it spends. The slots of a week tell its hours apart, so once a
+weekly cycle is found the daily one is part of it.
 """
 
 from __future__ import annotations
