@@ -125,6 +125,7 @@ def workers(trial: Trial, number: int, kills: int) -> None:
             running[name] = trial.start(setting, instance=name)
         trial.recoveries.append(advances(setting))
         for process in running.values():
+            process.until_reading()  # the one that was started last may not even listen to signals yet
             process.stop()
     trial.figures["kills"] = kills
     trial.settle(setting, feed.sent, instance=names[0])
