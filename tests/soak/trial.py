@@ -300,9 +300,10 @@ class Trial:
         return expected
 
     def last_words(self) -> str:
-        """The last lines of the processes that were started last."""
+        """The last lines of the processes that were started last, and of those that are at work or have failed."""
+        telling = [one for one in self._processes[:-2] if (code := one.child.poll()) is None or code > 0]
         return "\n".join(
-            f"    [{one.child.returncode}] {line[:300]}" for one in self._processes[-2:] for line in one.said().splitlines()[-12:]
+            f"    [{one.child.poll()}] {line[:300]}" for one in [*telling, *self._processes[-2:]] for line in one.said().splitlines()[-12:]
         )
 
     def shown(self) -> str:
