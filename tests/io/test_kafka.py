@@ -421,3 +421,19 @@ def test_while_a_commit_has_not_come_back_its_producer_is_left_alone() -> None:
         sink.abort()
     sink.close()
     assert "left as it is" in said[0]
+
+
+@pytest.mark.parametrize("code", [KafkaError._UNKNOWN_PARTITION, KafkaError._TRANSPORT])
+def test_a_question_about_offsets_that_fails_in_passing_is_asked_again(code: int) -> None:
+    class Forgetful:
+        asked = 0
+
+        def get_watermark_offsets(self, _partition: Any, _seconds: float) -> tuple[int, int]:
+            self.asked += 1
+            if self.asked < 3:
+                raise KafkaException(KafkaError(code))
+            return 5, 7
+
+    client = Forgetful()
+    assert KafkaSource({}, "group", lambda line: None, lambda properties: client).bounds(("topic", 0)) == (5, 7)
+    assert client.asked == 3
