@@ -115,12 +115,15 @@ class Account:
     def hold_back(self, part: float) -> None:
         """From now on only this part of what it receives is spent, where that is known to go further than it should."""
         self.part = part
-        self.portion = self.whole * part * self.sure
+        self._limit()
 
     def doubt(self, sure: float) -> None:
         """The same for a reason that may pass."""
         self.sure = sure
-        self.portion = self.whole * self.part * sure
+        self._limit()
+
+    def _limit(self) -> None:
+        self.portion = self.whole * self.part * self.sure
 
     def leave(self) -> None:
         """It is no longer judged; the others share what comes in from now on. It may join again."""
@@ -163,8 +166,8 @@ class Account:
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave, and its place in the ledger."""
-        self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings, self.part, sure = state
-        self.doubt(sure)
+        self.joined, self.paid, self.start, self.earlier, self.alarms, self.warnings, self.part, self.sure = state
+        self._limit()
         if self.joined:
             self.ledger.weight += self.weight
 

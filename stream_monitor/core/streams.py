@@ -288,11 +288,10 @@ class Stream:
     def _look_for_cycle(self, search: Search, time: int, offset: int) -> None:
         """Shows `search` the values since the last look. If it has found a cycle, the stream begins anew."""
         known = self._profile()
-        cycle = None if known is None else known.cycle
         search.look(time, self.count, self._searched(known))
-        found = search.found(cycle)
-        self.account.doubt(search.spendable(cycle))
+        found = search.found(None if known is None else known.cycle)
         if found is None or self.count < self.warmup:
+            self._be_careful()
             return
         likeness, episode = search.likeness(found), self.episode
         if episode is None or self._explains(likeness, episode):
@@ -304,9 +303,14 @@ class Stream:
         self.compared = None
         if found is WEEKLY:
             self.search = None
-        self.account.doubt(1.0 if self.search is None else self.search.spendable(found))
+        self._be_careful()
         self._begin_anew()
         self._forget()
+
+    def _be_careful(self) -> None:
+        """Spends the less the surer it looks that there is a cycle that is not taken into account."""
+        known = self._profile()
+        self.account.doubt(1.0 if self.search is None else self.search.spendable(None if known is None else known.cycle))
 
     def _explains(self, likeness: Likeness, episode: Episode) -> bool:
         """Whether the level has gone no further, at the alarm and since, than it goes in each period."""
@@ -521,6 +525,7 @@ class Stream:
                 self.past, self.probe = past, None
                 if past.profile.cycle is WEEKLY:
                     self.search = None
+                self._be_careful()
                 self._bind()
             elif self.search is not None:
                 self.search.come_back()

@@ -171,6 +171,18 @@ def test_a_stream_spends_less_while_it_may_have_a_cycle_and_all_of_its_share_onc
     assert spent[-1] == 1.0
 
 
+def test_nothing_is_held_back_once_a_known_week_is_back_and_no_cycle_is_looked_for_any_more() -> None:
+    of, spent = stream(True), []
+    feed(of, weekend(0.5), 0, 42)
+    assert of.search is None, "the week is known"
+    for day in range(42, 48):
+        feed(of, lambda at: weekend(0.5)(at) + (3.0 + 0.15 * sin(2 * pi * at) if 42 < at < 45 else 0.0), day, day + 1)
+        spent.append(of.account.sure)
+    assert min(spent) < 1.0, "far away the search began anew, and had its doubts"
+    assert of.search is None
+    assert of.account.sure == 1.0
+
+
 def test_scores_of_another_reference_are_moved_back() -> None:
     search = Search()
     search.shift(0.5, True)
