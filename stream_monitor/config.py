@@ -190,6 +190,11 @@ class RedisConfig(_Table):
             raise ValueError(f"host:port is expected for each of the sentinels, not {', '.join(wrong)}")
         return self
 
+    @property
+    def where(self) -> str:
+        """Where it is, for people: without what is secret."""
+        return "redis.sentinels" if self.mode == "sentinel" else self.url.rpartition("@")[2]
+
     def client_options(self) -> dict[str, Any]:
         """Arguments for redis-py beside the url."""
         seconds = self.timeout / 1000

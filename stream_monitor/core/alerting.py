@@ -30,6 +30,7 @@ from stream_monitor.core.effects import Counts
 from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.incidents import Incidents
+from stream_monitor.core.metrics import OF_FEATURES
 from stream_monitor.core.reference import salt_of
 from stream_monitor.core.settings import DAY, HOUR, MINUTE, SECOND
 from stream_monitor.core.shape import Trail
@@ -637,13 +638,10 @@ def _return(fired: Alert, event: Event, level: Level) -> str:
     return f"{what}: resolved, {reasons[event]}"
 
 
-_OF_FEATURES = ("missing", "new_category", "out_of_range")  # metrics that are of a feature and of no category
-
-
 def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: bool) -> str:
     name, _, category = metric.partition("=")
     base, _, feature = name.partition(":")
-    if base in _OF_FEATURES:  # the rest is a name, whatever is in it
+    if base in OF_FEATURES:
         category, feature = "", metric.partition(":")[2]
     if base in ("recall", "precision"):
         said = f"{base} of {category}"

@@ -14,7 +14,7 @@ import orjson
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition, in [0, partitions), that owns `key`. Kafka's default partitioners differ between clients."""
-    return crc32(key) % partitions
+    return partitions_of((key,), partitions)[0]
 
 
 def partitions_of(keys: Iterable[bytes], partitions: int) -> list[int]:

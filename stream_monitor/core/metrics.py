@@ -1,8 +1,8 @@
 """The names of metrics, and which patterns of them can mean anything. What each is: core/signals.py, core/judging.py.
 
-error, score, latency ...                      as they are
-prediction=CLASS, recall=CLASS, precision=CLASS   of each class
-feature:NAME, missing:NAME ...                 of each feature; feature:NAME=CATEGORY of its categories
+error, score, latency ...                           as they are
+prediction=CLASS, recall=CLASS, precision=CLASS     of each class
+feature:NAME, missing:NAME ...                      of each feature; feature:NAME=CATEGORY of its categories
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ PLAIN = (
     "error", "weighted_error", "bias", "log_loss", "brier", "label_delay", "score", "prediction", "latency", "unlabelled", "volume",
     "feedback_late", "feedback_conflicting",
 )  # fmt: skip
-BEGIN = ("recall=", "precision=", "prediction=", "feature:", "missing:", "new_category:", "out_of_range:")
+OF_FEATURES = ("missing", "new_category", "out_of_range")  # and of no category: the rest is a name, whatever is in it
+BEGIN = ("recall=", "precision=", "prediction=", "feature:", *(f"{name}:" for name in OF_FEATURES))
 
 _WILD = re.compile(r"[*?[]")
 

@@ -57,7 +57,7 @@ def kafka(config: Config, passed: Callable[[str], None] = _silent) -> list[Probl
 
 def redis(config: Config, passed: Callable[[str], None] = _silent) -> list[Problem]:
     """Problems with Redis: unreachable, too old, evicting, of another mode than configured."""
-    where = "redis.sentinels" if config.redis.mode == "sentinel" else config.redis.url.rpartition("@")[2]
+    where = config.redis.where
     try:
         client = connect(config.redis)
         try:

@@ -79,9 +79,8 @@ def connect(config: RedisConfig) -> Any:
         try:
             return redis.RedisCluster.from_url(config.url, **options)
         except (RedisError, RedisClusterException) as error:  # the second is none of the first
-            where = config.url.rpartition("@")[2]
             raise SetupError(
-                f"no Redis Cluster answers at {where}: {error}", "check redis.mode, redis.url, the password, TLS and the network"
+                f"no Redis Cluster answers at {config.where}: {error}", "check redis.mode, redis.url, the password, TLS and the network"
             ) from error
     if config.mode == "sentinel":
         options["ssl"] = config.url.startswith("rediss://")  # of the url, this is all that is read here

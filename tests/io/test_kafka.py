@@ -214,24 +214,28 @@ def test_a_record_that_cannot_be_unpacked_ends_the_process_and_is_named() -> Non
         source.poll(10, 0.1)
 
 
+class Client:
+    """A consumer's client, without a broker: a member of its group, to which nothing was committed; partitions hold two offsets."""
+
+    def __init__(self, properties: dict[str, Any]) -> None: ...
+    def consumer_group_metadata(self) -> None: ...
+    def incremental_assign(self, places: Any) -> None: ...
+    def committed(self, places: Any, timeout: float) -> Any:
+        return places
+
+    def get_watermark_offsets(self, place: Any, timeout: float) -> tuple[int, int]:
+        return 0, 2
+
+    def memberid(self) -> str:
+        return "me"
+
+
 def test_a_poll_goes_on_while_what_came_has_to_wait_for_the_other_partition() -> None:
     batches = [[Message(topic="t", partition=p, offset=0, key=b"k", value=b"%d" % p, timestamp=(1, 5))] for p in (0, 1)]
 
-    class InPieces:
-        def __init__(self, properties: dict[str, Any]) -> None: ...
+    class InPieces(Client):
         def consume(self, most: int, timeout: float) -> list[Any]:
             return batches.pop(0) if batches else []
-
-        def consumer_group_metadata(self) -> None: ...
-        def incremental_assign(self, places: Any) -> None: ...
-        def committed(self, places: Any, timeout: float) -> Any:
-            return places
-
-        def get_watermark_offsets(self, place: Any, timeout: float) -> tuple[int, int]:
-            return 0, 1
-
-        def memberid(self) -> str:
-            return "me"
 
     source = KafkaSource({}, "group", lambda line: None, InPieces)
     source.attach(["t"], Reader(source), lambda topic, record: record.time)
@@ -245,18 +249,9 @@ def test_what_came_while_the_group_did_not_know_us_is_read_again_although_no_reb
     batches = [[Message(topic="t", partition=0, offset=0, key=b"k", value=b"0", timestamp=(1, 5))], later]
     members = ["", "me"]
 
-    class Flickering:
-        def __init__(self, properties: dict[str, Any]) -> None: ...
+    class Flickering(Client):
         def consume(self, most: int, timeout: float) -> list[Any]:
             return batches.pop(0)
-
-        def consumer_group_metadata(self) -> None: ...
-        def incremental_assign(self, places: Any) -> None: ...
-        def committed(self, places: Any, timeout: float) -> Any:
-            return places
-
-        def get_watermark_offsets(self, place: Any, timeout: float) -> tuple[int, int]:
-            return 0, 2
 
         def memberid(self) -> str:
             return members.pop(0)
