@@ -276,6 +276,7 @@ class Copy:
     """predictions, feedback -> one topic: reads, decodes and writes each message, in transactions, and nothing else."""
 
     name = "copy"
+    depth = 1
     time_of = unpack = None
 
     def __init__(self, topics: Sequence[str], to: str) -> None:

@@ -82,6 +82,7 @@ class Detect:
     """observations -> alerts. `snapshot_s`, `clock`: seconds between two snapshots of a partition, and what counts them."""
 
     name = "detect"
+    depth = 1
     time_of = None  # partitions share nothing
     unpack = None
 

@@ -2,8 +2,8 @@
 
     chunks --stage.begin--> ticket --stage.finish--> records --sink--> transaction with the offsets of what was processed
 
-One ticket is in flight at a time: while the store works on a batch, the next one is read and the last one produced. One commit is
-under way at a time, too: meanwhile the next batches are read and processed, and what they give waits for the next transaction, since a
+Tickets stay in flight, `Stage.depth` of them at most: while the store works on a batch, the next one is read and the last one produced. One
+commit is under way at a time: meanwhile the next batches are read and processed, and what they give waits for the next transaction, since a
 producer has only one. Whatever asks what is committed first waits for it (`_settle`). A rebalance, an abort or a store that forgot all
 lead to the same place, `_restart`: drop what is in flight, roll the transaction back, and let the stage say where to read from.
 What was processed but not committed is answered again from the stage's cache.
@@ -15,6 +15,7 @@ read; a commit of which the process never heard, because it was killed or fenced
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -104,7 +105,7 @@ class Worker:
         self._log = log
         self._cursors: dict[Place, _Cursor] = {}
         self._committed: dict[Place, int] = {}  # the view of `_cursors` that stages read
-        self._flight: _Flight | None = None
+        self._flights: deque[_Flight] = deque()  # begun and not finished, in order
         self._under_way: _Commit | None = None
         self._unsent: list[Out] = []  # processed while a commit is under way
         self._metadata: Any = None
@@ -143,9 +144,9 @@ class Worker:
             if self._void:
                 self._restart("rebalance")
                 return True
-            flight = self._launch(chunks) if chunks else None
-            self._land()
-            self._flight = flight
+            if chunks:
+                self._launch(chunks)
+            self._land_all_but(self._flying(chunks))
             if self._due(idle=not chunks):
                 self._commit()  # without what was just launched: to wait for it would leave the store with nothing to do behind it
             if not chunks or self._is_done():
@@ -158,7 +159,7 @@ class Worker:
     def finish(self) -> None:
         """Ends cleanly: what was processed is committed."""
         try:
-            self._land()
+            self._land_all_but(0)
             self._commit(last=True)
             self._settle()
         except (Aborted, Rewind) as why:
@@ -167,7 +168,8 @@ class Worker:
 
     def abandon(self) -> None:
         """Ends after a failure: the open transaction is rolled back, if that is still possible."""
-        self._flight, self._ended = None, True
+        self._flights.clear()
+        self._ended = True
         try:
             with suppress(Aborted):
                 self._settle(_PARTING)
@@ -185,7 +187,13 @@ class Worker:
         group = self.source.committed(missing)
         return all((group[place] or 0) >= ends[place] for place in missing)
 
-    def _launch(self, chunks: Sequence[Chunk]) -> _Flight:
+    def _flying(self, chunks: Sequence[Chunk]) -> int:
+        """How many batches stay in flight. Several only where there is plenty: one that is not full would wait for nothing but the next poll."""
+        if not chunks:
+            return 0
+        return self.stage.depth if self._flights[-1].records >= self._pace.batch else 1
+
+    def _launch(self, chunks: Sequence[Chunk]) -> None:
         records = sum(len(chunk.records) for chunk in chunks)
         if records and self.progress.first is None:
             self.progress.first = self._clock()
@@ -200,12 +208,13 @@ class Worker:
             if chunk.place not in self._healing:
                 self._healing.add(chunk.place)
                 self.progress.healed += 1
-        return _Flight(ticket, {chunk.place: chunk.end for chunk in chunks}, records, records - known, self.source.metadata)
+        self._flights.append(_Flight(ticket, {chunk.place: chunk.end for chunk in chunks}, records, records - known, self.source.metadata))
 
-    def _land(self) -> None:
-        flight, self._flight = self._flight, None
-        if flight is None:
-            return
+    def _land_all_but(self, flying: int) -> None:
+        while len(self._flights) > flying:
+            self._land(self._flights.popleft())
+
+    def _land(self, flight: _Flight) -> None:
         if not self.stage.ready(flight.ticket, _PATIENCE):
             self._commit()  # what is produced does not wait with it: the broker rolls back what stays open for long, and fences us
             self._settle()
@@ -225,7 +234,7 @@ class Worker:
         if self._since is None:
             return False
         full = self._pending >= self._pace.transaction_records
-        return full or self._clock() - self._since >= self._pace.transaction_s or (idle and self._flight is None)
+        return full or self._clock() - self._since >= self._pace.transaction_s or (idle and not self._flights)
 
     def _produce(self) -> None:
         """Hands over what was processed, to a transaction that follows the one that is being committed."""
@@ -307,7 +316,8 @@ class Worker:
         with suppress(Aborted):  # it is rolled back with the rest
             self._settle()
         self._unsent = []
-        self._flight = self._metadata = None
+        self._flights.clear()
+        self._metadata = None
         self._since, self._pending, self._fresh = None, 0, 0
         self.stage.counters.clear()
         self._sink.abort()

@@ -46,6 +46,7 @@ class Stage(Protocol):
     """What the loop needs of a stage."""
 
     name: str
+    depth: int  # batches that stay in flight, at most
     counters: dict[str, int]  # since the last commit or roll-back
 
     @property
@@ -100,6 +101,7 @@ class Route:
     """predictions, feedback -> journal, dead letters."""
 
     name = "route"
+    depth = 1
     unpack = None
 
     def __init__(
@@ -203,6 +205,7 @@ class Join:
     """
 
     name = "join"
+    depth = 2  # so that the store has the next batch while the answers to the last one are read
     unpack = staticmethod(unframe)
 
     def __init__(

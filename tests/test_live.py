@@ -23,6 +23,7 @@ class Echo:
     """A stage that produces what it reads, from the committed offset on."""
 
     name = "echo"
+    depth = 1
     topics = ("in",)
     time_of = unpack = None
 
@@ -223,6 +224,49 @@ def test_a_batch_is_produced_while_the_next_one_is_worked_on() -> None:
     assert (len(stage.begun), kafka.buffer) == (1, [])
     worker.turn()
     assert (len(stage.begun), kafka.buffer) == (2, [b"a"])
+
+
+def test_a_stage_that_asks_for_it_has_a_second_batch_to_work_on_while_there_is_plenty() -> None:
+    kafka, stage = Kafka(b"a", b"b", b"c", b"d"), Echo()
+    stage.depth = 2
+    worker = started(kafka, stage, batch=1)
+    for turn, finished in enumerate(([], [], [b"a"], [b"a", b"b"]), 1):
+        worker.turn()
+        assert (len(stage.begun), kafka.buffer) == (turn, finished)
+    worker.turn()
+    assert (kafka.out, kafka.offset) == ([b"a", b"b", b"c", b"d"], 4)
+
+
+def test_a_batch_that_is_not_full_keeps_only_itself_in_flight() -> None:
+    kafka, stage = Kafka(b"a", b"b", b"c"), Echo()
+    stage.depth = 2
+    worker = started(kafka, stage, batch=2)
+    worker.turn()
+    worker.turn()
+    assert (len(stage.begun), kafka.buffer) == (2, [b"a", b"b"])
+
+
+def test_of_several_batches_in_flight_none_is_left_by_a_refused_one() -> None:
+    kafka, stage = Kafka(b"a", b"b", b"c", b"d"), Echo()
+    stage.depth = 2
+    worker = started(kafka, stage, batch=1)
+    worker.turn()
+    worker.turn()
+    stage.failures.append(Rewind("the store has forgotten"))
+    worker.turn()
+    while worker.turn():
+        pass
+    assert (kafka.out, kafka.offset) == ([b"a", b"b", b"c", b"d"], 4)
+
+
+def test_the_end_of_a_worker_commits_all_that_is_in_flight() -> None:
+    kafka, stage = Kafka(b"a", b"b", b"c"), Echo()
+    stage.depth = 2
+    worker = started(kafka, stage, batch=1)
+    worker.turn()
+    worker.turn()
+    worker.finish()
+    assert (kafka.out, kafka.offset) == ([b"a", b"b"], 2)
 
 
 def test_a_full_transaction_is_committed_without_waiting_for_the_batch_that_was_just_begun() -> None:
