@@ -226,9 +226,6 @@ def _blind_to_the_commit() -> AbstractContextManager[Any]:
 # The search begins here: the seeds before find nothing with these.
 FIRST = {"a rebuild reads one life of an entry": 200}
 
-# One seed in some ten thousands finds these.
-RARE = {"a bucket that comes back is taken for a fresh one": 3_550}
-
 MUTANTS = {
     "no gap check": Program(fold=_NoGapCheck),
     "no outbox": Program(fold=_NoOutbox),
