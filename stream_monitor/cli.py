@@ -268,6 +268,8 @@ def status(
     prometheus: Annotated[bool, typer.Option("--prometheus", help="As metrics, in Prometheus' text format.")] = False,
 ) -> None:
     """Shows the alert budget, what is watched, what fires and how far each stage has read, from the topics alone."""
+    if as_json and prometheus:
+        raise typer.BadParameter("--json and --prometheus are two forms of one answer; ask for one of them")
     settings = _load(config)
     t, properties = settings.topics, settings.kafka_consumer()
     reaches = status_topics.reaches(properties, settings.kafka.group, _read_by_stage(settings))

@@ -40,7 +40,7 @@ from stream_monitor.core.settings import (
     MonitorSettings,
 )
 from stream_monitor.errors import ConfigurationError
-from stream_monitor.units import Duration, Rate, Size
+from stream_monitor.units import Duration, Rate, Size, milliseconds, shortest
 
 ENVIRONMENT = "STREAM_MONITOR__"
 
@@ -287,6 +287,7 @@ def _detector(value: Any) -> Any:
     return settings
 
 
+_DEFAULT = "default"  # the name of the monitor that [detect.default] describes
 _FIELDS = {"cool_down": "cool_down_ms"}  # keys that the core's settings name by their unit
 
 
@@ -451,13 +452,15 @@ class Config(_Table):
             )
         for watched in self._watching():
             if watched.warning_effect > watched.critical_effect:
-                table = "detect.default" if watched.name == "default" else f"monitors.{watched.name}"
+                table = "detect.default" if watched.name == _DEFAULT else f"monitors.{watched.name}"
                 raise ValueError(
                     f"{table}: warning_effect, {watched.warning_effect:g}, is above critical_effect, {watched.critical_effect:g}:"
                     " every alert that is a warning would be critical before"
                 )
+        if _DEFAULT in self.monitors:
+            raise ValueError(f"monitors.{_DEFAULT}: this name is that of [detect.default]; give it there, or choose another name")
         for name, monitor in self.monitors.items():
-            merged = monitor.settings(name, self.detect.default.settings("default"))
+            merged = monitor.settings(name, self.detect.default.settings(_DEFAULT))
             for key in ("fairness_limit", "disparate_impact"):
                 if key in monitor.model_fields_set and not merged.protected:
                     raise ValueError(f'monitors.{name}.{key} needs the slice keys that are protected, such as protected = ["gender"]')
@@ -467,7 +470,7 @@ class Config(_Table):
 
     def _watching(self) -> tuple[MonitorSettings, ...]:
         """What is watched, by monitor, the default last."""
-        default = self.detect.default.settings("default")
+        default = self.detect.default.settings(_DEFAULT)
         return *(monitor.settings(name, default) for name, monitor in self.monitors.items()), default
 
     @property
@@ -586,7 +589,21 @@ def _problem(error: Any) -> str:
         return f"{path}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
     if kind == "missing":
         return f"{path}: is required"
+    if (bound := _DURATION_BOUNDS.get(kind)) is not None and _is_duration(error["loc"]):
+        return f"{path}: {bound[0]} {shortest(error['ctx'][bound[1]])} is expected"
     return f"{path}: {message}"
+
+
+_DURATION_BOUNDS = {"less_than_equal": ("at most", "le"), "greater_than_equal": ("at least", "ge")}  # pydantic would tell them in ms
+
+
+def _is_duration(path: Sequence[Any]) -> bool:
+    model: Any = Config
+    field = None
+    for step in path:
+        field = getattr(model, "model_fields", {}).get(step)
+        model = None if field is None else field.annotation
+    return field is not None and any(getattr(one, "func", None) is milliseconds for one in field.metadata)
 
 
 def _known_keys(path: Iterable[Any]) -> list[str]:

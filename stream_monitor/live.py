@@ -188,7 +188,7 @@ class Worker:
         return all((group[place] or 0) >= ends[place] for place in missing)
 
     def _flying(self, chunks: Sequence[Chunk]) -> int:
-        """How many batches stay in flight. Several only where there is plenty: one that is not full would wait for nothing but the next poll."""
+        """How many batches stay in flight. Several only where there is plenty: else one would wait for nothing but the next poll."""
         if not chunks:
             return 0
         return self.stage.depth if self._flights[-1].records >= self._pace.batch else 1

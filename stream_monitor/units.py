@@ -17,6 +17,12 @@ def milliseconds(text: Any) -> int:
     return _sum(text, _DURATIONS, 'a duration such as "250ms", "30s", "1h 30m" or "7d" is expected')
 
 
+def shortest(ms: int) -> str:
+    """A duration as a configuration has it, in the largest unit of which it is a whole number: `20s`."""
+    unit, size = max((one for one in _DURATIONS.items() if ms >= one[1] and ms % one[1] == 0), key=lambda one: one[1], default=("ms", 1))
+    return f"{ms // size}{unit}"
+
+
 def size_in_bytes(text: Any) -> int:
     """`256KiB` in bytes; a plain whole number is bytes too. Raises ValueError, with an example."""
     if type(text) is int and text >= 0:

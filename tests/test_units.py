@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stream_monitor.units import milliseconds, rate, size_in_bytes
+from stream_monitor.units import milliseconds, rate, shortest, size_in_bytes
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,11 @@ from stream_monitor.units import milliseconds, rate, size_in_bytes
 )
 def test_a_duration_is_milliseconds(text: str, ms: int) -> None:
     assert milliseconds(text) == ms
+
+
+@pytest.mark.parametrize("text", ["250ms", "30s", "90m", "3h", "1w", "0ms", "10d"])
+def test_a_duration_is_told_in_the_largest_unit_that_it_is_a_whole_number_of(text: str) -> None:
+    assert shortest(milliseconds(text)) == text
 
 
 @pytest.mark.parametrize(

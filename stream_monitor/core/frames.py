@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
 
+from stream_monitor.core.codec import HEAD
 from stream_monitor.core.codec import VERSION as ONE_EVENT
 from stream_monitor.core.hashing import partitions_of
 from stream_monitor.core.records import SPAN, Record
@@ -85,5 +86,7 @@ def unframe(offset: int, time: int, key: bytes | None, value: bytes) -> list[Rec
             raise ValueError(f"damaged journal record: {len(events)} events")
         return [Record(offset, time, name, event, number) for number, (name, event) in enumerate(events)]
     if version == ONE_EVENT:
+        if len(value) < HEAD.size:
+            raise ValueError(f"damaged journal record: {len(value)} bytes")
         return [Record(offset, time, key or b"", value)]
     raise ValueError(f"journal record of version {version}; this program reads versions {ONE_EVENT} and {VERSION}")

@@ -40,6 +40,7 @@ _MEANS = ("error", "accuracy", "brier", "score")
 _LABELLED = ("error", "accuracy", "recall", "precision", "brier", "bias", "log_loss", "label_delay")
 _SHARES = ("latency", "score", "prediction", "error", "bias", "log_loss", "brier", "label_delay")
 _WRITTEN = re.compile(r"\s*(.+?)\s*(<=|>=)\s*([-+0-9.eE]+)\s*(%?)(?:\s+for\s+([0-9.]+)\s*%)?\s*")
+_CLOSEST = 1e-9  # to an end of the range; nearer, a single value would be all that can be bet on
 EXAMPLES = '"recall[fraud] >= 0.8", "error <= 5%" or "latency <= 200 for 99%" is expected'
 
 
@@ -58,7 +59,7 @@ def parse(text: Any) -> Limit:
         largest = 2.0 if metric == "brier" else 1.0
         if not _has_mean(metric):
             raise ValueError(f"{name} has no bounds, so say for how many it must hold, such as {name!r} <= 200 for 99%".replace("'", ""))
-        if not 0 < value < largest:
+        if not _CLOSEST <= value <= largest - _CLOSEST:
             raise ValueError(f"the limit of {name} must lie strictly between 0 and {largest:g}, not at {value:g}: one value would break it")
         return Limit(metric, sign == ">=", value)
     if not _has_values(metric):
@@ -67,7 +68,7 @@ def parse(text: Any) -> Limit:
         part = float(Decimal(share) / 100)
     except ArithmeticError:
         raise ValueError(f"{share!r} is no number; {EXAMPLES}") from None
-    if not 0 < part < 1:
+    if not _CLOSEST <= part <= 1 - _CLOSEST:
         raise ValueError(f"the share must lie strictly between 0% and 100%, not at {share}%: one value would break it")
     if not -1e300 < value < 1e300:
         raise ValueError(f"{number} is too large")

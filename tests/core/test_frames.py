@@ -55,7 +55,8 @@ def test_a_single_event_weighs_hardly_more_than_by_itself() -> None:
 
 
 def test_a_record_of_the_first_version_is_one_event_under_its_key() -> None:
-    assert unframe(7, 99, b"r", b"\x01Pvalue") == [Record(7, 99, b"r", b"\x01Pvalue")]
+    key, value = event(0, 30)
+    assert unframe(7, 99, key, value) == [Record(7, 99, key, value)]
 
 
 @pytest.mark.parametrize("value", [b"", b"\x00", b"\x03abc", b'{"request_id":"a"}'])
@@ -65,7 +66,12 @@ def test_a_version_that_is_not_known_is_not_guessed_at(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"\x02", b"\x02\xc1", b"\x02\x01", b"\x02\x92\x01\x02", frames([event(0)])[0][:-1], frames([event(0)])[0] + b"x"]
+    "value",
+    [
+        *(b"\x01", b"\x01P and no more"),
+        *(b"\x02", b"\x02\xc1", b"\x02\x01", b"\x02\x92\x01\x02"),
+        *(frames([event(0)])[0][:-1], frames([event(0)])[0] + b"x"),
+    ],
 )
 def test_a_damaged_frame_is_refused(value: bytes) -> None:
     with pytest.raises(ValueError, match="damaged journal record"):

@@ -50,6 +50,8 @@ def test_a_limit_is_written_as_it_is_said(text: str, limit: Limit, same: str) ->
         ("recall[] >= 0.8", "a class is expected between the brackets"),
         ("latency <= 200", "latency has no bounds, so say for how many it must hold, such as latency <= 200 for 99%"),
         ("error <= 0", "must lie strictly between 0 and 1, not at 0: one value would break it"),
+        ("score >= 1e-20", "must lie strictly between 0 and 1, not at 1e-20: one value would break it"),
+        ("latency <= 200 for 1e-20%", "is no limit"),
         ("error <= 5", "must lie strictly between 0 and 1, not at 5"),
         ("brier <= 2", "must lie strictly between 0 and 2"),
         ("latency <= 200 for 100%", "the share must lie strictly between 0% and 100%"),

@@ -136,6 +136,7 @@ def test_status_says_what_is_missing_then_what_was_spent_and_read_without_asking
     assert len(data["firing"]) == counters.get("firing", 0) - counters.get("resolved", 0)
     assert "stream_monitor_lag_offsets" in setting.run("status", "--prometheus").stdout
     assert "Budget by owner" in setting.run("status").stdout
+    assert setting.run("status", "--json", "--prometheus").returncode == 2
 
 
 def test_a_decision_repeats_all_of_what_the_alert_says(setting: Setting) -> None:
