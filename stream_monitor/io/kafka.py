@@ -403,21 +403,9 @@ def _last_time(client: Callable[[dict[str, Any]], Any], properties: Mapping[str,
     last: int | None = None
     try:
         reader.assign([TopicPartition(*place, first)])
-        deadline = time.monotonic() + CALL_TIMEOUT
-        while time.monotonic() < deadline:
-            message = reader.poll(0.2)
-            if message is None:
-                continue
-            if message.error() is not None:
-                if message.error().code() == KafkaError._PARTITION_EOF:
-                    return last
-                continue
-            if message.offset() >= end:
-                return last
+        for message in messages_below(reader, place, end):
             last = message.timestamp()[1]
-            if message.offset() + 1 >= end:
-                return last
-        raise FatalError(f"{place[0]}/{place[1]}: the record at offset {first} could not be read in {CALL_TIMEOUT:.0f} s")
+        return last
     finally:
         reader.close()
 
