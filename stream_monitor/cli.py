@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from stream_monitor.io import checks, control
 from stream_monitor.io import reset as offsets
 from stream_monitor.io import status as status_topics
 from stream_monitor.io import topics as topic_setup
-from stream_monitor.run import STAGES, Run, forget_join, summary
+from stream_monitor.run import STAGES, Run, forget_join, join_accounting, summary
 from stream_monitor.units import milliseconds
 
 app = typer.Typer(
@@ -267,7 +267,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
     prometheus: Annotated[bool, typer.Option("--prometheus", help="As metrics, in Prometheus' text format.")] = False,
 ) -> None:
-    """Shows the alert budget, what is watched, what fires and how far each stage has read, from the topics alone."""
+    """Shows the alert budget, what is watched, what fires, how far each stage has read and what became of what was joined."""
     if as_json and prometheus:
         raise typer.BadParameter("--json and --prometheus are two forms of one answer; ask for one of them")
     settings = _load(config)
@@ -276,7 +276,9 @@ def status(
     kept = status_topics.kept(properties, t.state, t.observations)
     partitions = sum(reach.topic == t.observations for reach in reaches)
     detect = replace(settings.detect_settings(), partitions=partitions)
-    data = overview.report(detect, t.observations, settings.detect.snapshot_interval, kept, reaches, int(time.time() * 1000))
+    accounting = _accounting(settings, [reach.partition for reach in reaches if reach.topic == t.journal])
+    now = int(time.time() * 1000)
+    data = overview.report(detect, t.observations, settings.detect.snapshot_interval, kept, reaches, now, accounting)
     if as_json:
         print(json.dumps(data, indent=2))
     elif prometheus:
@@ -287,6 +289,15 @@ def status(
             console.width = _WIDE
         for part in overview.tables(data):
             console.print(part)
+
+
+def _accounting(settings: Config, buckets: Sequence[int]) -> dict[str, int] | None:
+    """The join's; None, and a line about it, where Redis does not give it: all else is in the topics."""
+    try:
+        return join_accounting(settings, buckets)
+    except SetupError as trouble:
+        typer.echo(f"the join's accounting is left out: {trouble}", err=True)
+        return None
 
 
 @app.command()

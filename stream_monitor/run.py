@@ -12,10 +12,13 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
 
 from stream_monitor.core.codec import Codec
 from stream_monitor.core.detectors import try_all
@@ -146,7 +149,7 @@ class Run:
                     break
             worker.finish()
             if self._until_end and self._store is not None and stage.name == "join":
-                stage.buckets = _add_up(self._store, source)
+                stage.buckets = _add_up(self._store, (bucket for _, bucket in source.owned()))
         except BaseException:
             worker.abandon()
             raise
@@ -231,26 +234,41 @@ def _store(config: Config, pause: Callable[[float], bool], troubled: Callable[[s
     return RedisStore(connect(config.redis), prefix, config.join.settings(), pause, troubled)
 
 
-def forget_join(config: Config) -> None:
-    """Drops the join's state, bucket by bucket; the next start rebuilds it from the journal."""
+@contextmanager
+def _impatient(config: Config) -> Iterator[RedisStore]:
+    """The join's store for a command. Raises SetupError where Redis does not answer."""
 
     def give_up(trouble: str) -> None:
         raise SetupError(f"Redis does not answer: {trouble}", "see stream-monitor check")
 
     store = _store(config, lambda _seconds: True, give_up)
     try:
-        for bucket in range(config.topics.partitions):
-            store.forget(bucket)
+        yield store
+    except RedisError as refused:
+        raise SetupError(f"Redis refuses: {refused}", "see stream-monitor check") from refused
     finally:
         store.close()
 
 
-def _add_up(store: RedisStore, source: KafkaSource) -> dict[str, int]:
-    """The accounting of the buckets that this process owns, each since its origin (0, until Redis forgets): exact for what is
-    committed, as long as nobody else writes. predictions = joined + late + duplicate_predictions + expired + waiting_predictions;
+def forget_join(config: Config) -> None:
+    """Drops the join's state, bucket by bucket; the next start rebuilds it from the journal."""
+    with _impatient(config) as store:
+        for bucket in range(config.topics.partitions):
+            store.forget(bucket)
+
+
+def join_accounting(config: Config, buckets: Iterable[int]) -> dict[str, int]:
+    """The join's counters of these buckets together (`_add_up`). Raises SetupError where Redis does not answer."""
+    with _impatient(config) as store:
+        return _add_up(store, buckets)
+
+
+def _add_up(store: RedisStore, buckets: Iterable[int]) -> dict[str, int]:
+    """The accounting of some buckets, each since its origin (0, until Redis forgets): exact for what is committed, as long as nobody
+    writes. predictions = joined + late + duplicate_predictions + expired + waiting_predictions;
     feedback = joined + late + duplicate_feedback + conflicting + orphan + waiting_feedback."""
     total: dict[str, int] = {}
-    for _, bucket in source.owned():
+    for bucket in buckets:
         for name, n in store.counters(bucket).items():
             if name not in ("applied", "trim", "clock", "origin"):
                 total[name] = total.get(name, 0) + n

@@ -1,6 +1,7 @@
 """`stream-monitor status`: what the log says about a stream monitor, as plain data, as tables, and as metrics.
 
-    committed offsets, newest snapshots, alerts that fire (io/status.py) --report--> plain data --tables | prometheus--> text
+    committed offsets, newest snapshots, alerts that fire (io/status.py),
+    the join's accounting                                                 --report--> plain data --tables | prometheus--> text
 
 A snapshot is restored as detect does it (core/monitor.py) and asked for its ledger; so budget, versions and streams are as of the
 snapshot, and how old that is, is said. Alerts that fire are as of now: they have records of their own.
@@ -25,13 +26,30 @@ from stream_monitor.io.status import Kept, Reach
 SHOWN = 20  # rows of a table for people; the plain data has all
 _LATE = 3  # snapshot intervals after which a snapshot that should be there is missed
 _COUNTED = ("streams", "slices", "versions", "streams_refused", "slices_evicted", "versions_evicted", "not_understood")
+_BECAME: Mapping[str, Mapping[str, str]] = {  # of the records of each side, by the join's counter of it: they add up to what was read
+    "predictions": {
+        "joined": "joined", "late": "late", "again": "duplicate_predictions", "unmet": "expired", "waiting": "waiting_predictions",
+    },
+    "feedback": {
+        "joined": "joined", "late": "late", "again": "duplicate_feedback", "conflicting": "conflicting", "unmet": "orphan",
+        "waiting": "waiting_feedback",
+    },
+}  # fmt: skip
+_PARTS = ("joined", "late", "again", "conflicting", "unmet", "waiting")
 _MONEY = ("came_in", "received", "alarms", "left", "warnings")
 
 
 def report(
-    settings: DetectSettings, observations: str, interval_ms: int, kept: Sequence[Kept], reaches: Sequence[Reach], now: int
+    settings: DetectSettings,
+    observations: str,
+    interval_ms: int,
+    kept: Sequence[Kept],
+    reaches: Sequence[Reach],
+    now: int,
+    accounting: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Everything as plain data. `settings` with the number of partitions of `observations`; `now`: the time of the question (ms)."""
+    """Everything as plain data. `settings` with the number of partitions of `observations`; `now`: the time of the question (ms);
+    `accounting`: that of all buckets of the join together, None where it could not be had."""
     read = {reach.partition: reach for reach in reaches if reach.stage == "detect"}
     partitions, versions, owners = [], [], []
     firing: list[dict[str, Any]] = []
@@ -64,6 +82,7 @@ def report(
     return {
         "now": now,
         "lag": [_lag(stage, topic, reaches) for stage, topic in dict.fromkeys((reach.stage, reach.topic) for reach in reaches)],
+        "join": None if accounting is None else _join(accounting),
         "partitions": partitions,
         "budget": allowed | budget | {"warnings_allowed": _allowed(settings)},
         "owners": owners,
@@ -72,6 +91,13 @@ def report(
         "firing": sorted(firing, key=_decided),
         "warned": sorted(warned, key=_decided),
     }
+
+
+def _join(accounting: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [
+        {"side": side, "read": accounting.get(side, 0)} | {part: accounting.get(became.get(part, ""), 0) for part in _PARTS}
+        for side, became in _BECAME.items()
+    ]
 
 
 def _allowed(settings: DetectSettings) -> dict[str, Any] | None:
@@ -162,6 +188,10 @@ def tables(data: Mapping[str, Any]) -> Iterator[Table | Text]:
         ("stage", "topic", "partitions", "lag"),
         ((_c(x["stage"]), _c(x["topic"]), _n(x["partitions"]), _lagging(x)) for x in data["lag"]),
     )
+    if data["join"] is not None:
+        numbers = ("read", *_PARTS)
+        rows = ((_c(side["side"]), *(_n(side[name]) for name in numbers)) for side in data["join"])
+        yield _table("Join, since its state was last built", ("side", *numbers), rows)
     yield _table(
         "Snapshots",
         ("partition", "offset", "age", "behind it"),
@@ -287,10 +317,12 @@ def prometheus(data: Mapping[str, Any]) -> str:
     owners, versions, partitions, budget, counters = (data[part] for part in ("owners", "versions", "partitions", "budget", "counters"))
     ages: _Samples = [({"partition": p["partition"]}, p["age_ms"] / 1000) for p in partitions if p["age_ms"] is not None]
     lags: _Samples = [({"stage": x["stage"], "topic": x["topic"]}, x["lag"]) for x in data["lag"]]
+    joined: _Samples = [({"side": side["side"], "became": part}, side[part]) for side in data["join"] or () for part in _PARTS]
     firing, warned = map(_standing, (data["firing"], data["warned"]))
     allowed = budget["warnings_allowed"]
     families: list[tuple[str, str, _Samples]] = [
         ("lag_offsets", "offsets that a stage has still to read", lags),
+        ("join_records", "what became of the records that the join has read since its state was last built", joined),
         ("snapshot_age_seconds", "age of the newest snapshot", ages),
         ("snapshot_in_order", "1 if nothing is wrong with the newest snapshot", [_sound(p) for p in partitions]),
         ("budget_allowed_per_day", "false alerts allowed in a day", _one(budget["alerts"] * 86_400_000 / budget["period_ms"])),

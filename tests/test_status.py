@@ -171,6 +171,19 @@ def test_metrics_are_in_prometheus_format_whatever_names_come() -> None:
     assert len({line.rpartition(" ")[0] for line in lines}) == len(lines), "a sample is told once"
 
 
+def test_what_became_of_each_side_of_the_join_adds_up_to_what_was_read() -> None:
+    parts = {"joined": 50, "late": 3, "duplicate_predictions": 2, "expired": 1, "waiting_predictions": 44}
+    parts |= {"duplicate_feedback": 4, "conflicting": 5, "orphan": 6, "waiting_feedback": 7}
+    accounting = {"predictions": 100, "feedback": 75, **parts}
+    data = report(SETTINGS, "observations", MINUTE, [], [], NOW, accounting)
+    for side in data["join"]:
+        assert sum(n for name, n in side.items() if name not in ("side", "read")) == side["read"]
+    table = shown(data)
+    assert re.search(r"predictions +100 +50 +3 +2 +0 +1 +44", table)
+    assert re.search(r"feedback +75 +50 +3 +4 +5 +6 +7", table)
+    assert 'stream_monitor_join_records{side="feedback",became="conflicting"} 5.0' in prometheus(data)
+
+
 def test_an_empty_monitor_is_shown() -> None:
     assert "No alert fires" in shown(asked([], []))
     assert "stream_monitor_alerts_firing 0.0" in prometheus(asked([], []))

@@ -127,6 +127,10 @@ def test_status_says_what_is_missing_then_what_was_spent_and_read_without_asking
     summary = setting.until_end()
     data = json.loads(setting.run("status", "--json").stdout)
     assert {(one["stage"], one["lag"], one["never_read"]) for one in data["lag"]} >= {("join", 0, 0), ("route", 0, 0)}
+    buckets = summary["join"]["buckets"]
+    assert [(side["side"], side["read"], side["joined"]) for side in data["join"]] == [
+        (name, buckets[name], buckets["joined"]) for name in ("predictions", "feedback")
+    ]
     written = [one for one in data["partitions"] if one["offset"]]
     assert written
     assert all(one["age_ms"] < 120_000 and not one["problems"] for one in written)
@@ -135,7 +139,10 @@ def test_status_says_what_is_missing_then_what_was_spent_and_read_without_asking
     counters = summary["detect"]["counters"]
     assert len(data["firing"]) == counters.get("firing", 0) - counters.get("resolved", 0)
     assert "stream_monitor_lag_offsets" in setting.run("status", "--prometheus").stdout
-    assert "Budget by owner" in setting.run("status").stdout
+    away = setting.run("status", env={"STREAM_MONITOR__REDIS__URL": "redis://127.0.0.1:1/0"})
+    assert away.returncode == 0
+    assert "the join's accounting is left out: Redis does not answer" in away.stderr
+    assert "Budget by owner" in away.stdout
     assert setting.run("status", "--json", "--prometheus").returncode == 2
 
 
