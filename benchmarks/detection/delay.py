@@ -36,6 +36,7 @@ Array = NDArray[np.float64]
 Watch = Callable[[float], bool]
 HDDM_A: Any = binary.HDDMA  # these have no types
 HDDM_W: Any = binary.HDDMW
+FHDDM: Any = binary.FHDDM
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,16 @@ def _of_river(make: Callable[[], Any]) -> Callable[[bool, int], Watch]:
     return build
 
 
+def _of_hits(make: Callable[[], Any]) -> Callable[[bool, int], Watch]:
+    """Of a detector that looks for fewer ones, such as right answers."""
+
+    def build(bits: bool, seed: int) -> Watch:
+        watch = _of_river(make)(bits, seed)
+        return lambda x: watch(1 - x)
+
+    return build
+
+
 @dataclass(frozen=True)
 class Rival:
     """A detector with one knob, from lenient (0) to strict (1)."""
@@ -190,6 +201,7 @@ RIVALS = (
     Rival("EDDM", lambda k: _of_river(lambda: binary.EDDM(beta=exp(-k))), 0.01, 3, "bits"),
     Rival("HDDM_A", lambda k: _of_river(lambda: HDDM_A(drift_confidence=exp(-k))), 1, 25, "bits"),
     Rival("HDDM_W", lambda k: _of_river(lambda: HDDM_W(drift_confidence=exp(-k))), 1, 40, "bits"),
+    Rival("FHDDM", lambda k: _of_hits(lambda: FHDDM(confidence_level=exp(-k))), 1, 60, "bits"),
 )
 
 

@@ -6,11 +6,13 @@
     precision=CLASS  performance    of what is predicted to be CLASS: is it labelled so?               binary
     weighted_error   performance    the error where weight counts (below)                              as error
     bias             performance    numbers: prediction - label                                        numeric
+    squared_error    performance    numbers: the square of that, where `metrics` names it              numeric
     log_loss         performance    classes with `scores`: -ln of the share given to the label         numeric
     brier            performance    classes with `scores`: squared distance of these from the truth    numeric
     label_delay      data quality   how long after the prediction the label is dated, ms               numeric
 
-There is no squared error: it ranks as the absolute one does, and numbers are judged by their ranks, so it would be the same stream twice.
+The squared error ranks as the absolute one does, and numbers are judged by their ranks: it is the same stream once more, with levels for
+those who report a mean squared error. So it is there for who names it, better in place of `error` than beside it.
 
 A rare class is watched by its recall and precision: an error share hides it. The classes are those met first, at most a set number.
 
@@ -33,11 +35,13 @@ from stream_monitor.core.events import Kind
 from stream_monitor.core.reference import mix
 from stream_monitor.core.streams import Stream
 
-METRICS = frozenset(("error", "recall", "precision", "weighted_error", "bias", "log_loss", "brier", "label_delay"))
+SQUARED = "squared_error"
+METRICS = frozenset(("error", "recall", "precision", "weighted_error", "bias", "log_loss", "brier", "label_delay", SQUARED))
 
 SAMPLE = 1_000  # weights, or as few as the warm-up has values
 QUANTILE = 0.99
 HUGE = 1e290  # sums of values up to here stay finite
+_ROOT = 1e145  # of it: squares stay as finite
 _SURE = 1e-15  # least share: one label that was called impossible costs 34.5, not infinity
 _DRAW = 0x5851F42D4C957F2D & (2**53 - 1) | 1  # the draw must tell nothing of the ranks' own, which are drawn by other factors
 _SCALE = 2.0**-53
@@ -113,7 +117,9 @@ class Judging:
         prediction, label, error, numeric, delay, weight, lost = one
         self.error(error, numeric, unit, time, offset)
         if numeric:
-            self._number("bias", max(-HUGE, min(HUGE, float(prediction) - float(label))), unit, time, offset)
+            miss = max(-HUGE, min(HUGE, float(prediction) - float(label)))
+            self._number("bias", miss, unit, time, offset)
+            self._number(SQUARED, min(error, _ROOT) ** 2, unit, time, offset)
         else:
             hit = 0 if error else 1
             said, true = category_of(prediction), category_of(label)

@@ -13,8 +13,9 @@ from fnmatch import fnmatchcase
 
 PLAIN = (
     "error", "weighted_error", "bias", "log_loss", "brier", "label_delay", "score", "prediction", "latency", "unlabelled", "volume",
-    "feedback_late", "feedback_conflicting",
+    "feedback_late", "feedback_conflicting", "squared_error",
 )  # fmt: skip
+BY_NAME = ("volume", "squared_error")  # no pattern asks for these
 OF_FEATURES = ("missing", "new_category", "out_of_range")  # and of no category: the rest is a name, whatever is in it
 BEGIN = ("recall=", "precision=", "prediction=", "feature:", *(f"{name}:" for name in OF_FEATURES))
 

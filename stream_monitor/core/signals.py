@@ -44,6 +44,7 @@ from stream_monitor.core.detectors import create
 from stream_monitor.core.events import ALL_VERSIONS, Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
 from stream_monitor.core.limits import is_labelled
+from stream_monitor.core.metrics import BY_NAME
 from stream_monitor.core.mixes import Mix, MixStream
 from stream_monitor.core.novelty import Range, Vocabulary
 from stream_monitor.core.rare import Make, Rare
@@ -115,6 +116,8 @@ class Plan:
 
     def wants(self, metric: str, in_slice: bool) -> bool:
         """Whether the settings name this metric."""
+        if metric in BY_NAME and metric not in self.monitor.metrics:
+            return False
         wanted = any(fnmatchcase(metric, pattern) for pattern in self.monitor.metrics)
         return wanted and (not in_slice or any(fnmatchcase(metric, pattern) for pattern in self.monitor.slice_metrics))
 

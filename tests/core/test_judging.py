@@ -107,6 +107,18 @@ def test_an_estimate_has_a_bias_beside_its_error() -> None:
     assert signals == {"error": (10, 0.5), "bias": (10, -0.5), "label_delay": (10, 0)}
 
 
+def test_the_squared_error_of_an_estimate_is_there_for_who_names_it() -> None:
+    settings = DetectSettings(maturity_ms=0, default=MonitorSettings(slices=(), metrics=("squared_error", "*_delay")))
+    signals = after([outcome(prediction(i, prediction=1.5), 4) for i in range(10)], settings)
+    assert signals == {"squared_error": (10, 6.25), "label_delay": (10, 0)}
+
+
+def test_the_square_of_an_error_beyond_all_measure_stays_finite() -> None:
+    settings = DetectSettings(maturity_ms=0, default=MonitorSettings(slices=(), metrics=("squared_error",)))
+    [(_, mean)] = after([outcome(prediction(i, prediction=1e300), 4) for i in range(10)], settings).values()
+    assert mean == pytest.approx(1e290)
+
+
 def drift_of_the_heavy(weights: bool) -> list[Alert]:
     """One outcome in fifty weighs fifty times as much; from the 30,000th on, half of these are wrong instead of a tenth."""
     rng = random.Random(3)
