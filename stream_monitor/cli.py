@@ -155,7 +155,7 @@ def alerts(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new ones.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The records as they are, one a line.")] = False,
 ) -> None:
-    """Reads the alert topic: the alerts of each incident together, or with --follow and --json as they lie there."""
+    """Reads the alert topic: the alerts of each incident together, what explains it first; with --follow and --json as they lie there."""
     settings = _load(config)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     read = alert_topic.read(settings.kafka_consumer(), settings.topics.alerts, follow)
@@ -175,8 +175,7 @@ def alerts(
                 held.append(published.alert)
         for incident in alert_topic.incidents(held):
             if incident.alerts > 1:
-                state = f"{incident.firing} of them not over" if incident.firing else "over"
-                console.print(f"incident {safe(incident.id)[:12]}  {safe(incident.model)}: {incident.alerts} alerts, {state}", style="bold")
+                console.print(_heading(incident), style="bold")
             for alert in incident.events:
                 console.print(("  " if incident.alerts > 1 else "") + _line(alert), style=_style(alert))
     except (KeyboardInterrupt, BrokenPipeError):
@@ -336,6 +335,13 @@ _EARLY = {"warning": "early"}  # a status, told apart from the severity of an al
 def _style(alert: Mapping[str, Any]) -> str:
     quiet = {"resolved": "green", "acknowledged": "dim", "silenced": "dim", "warning": "cyan"}
     return quiet.get(str(alert["status"])) or _STYLES.get(str(alert.get("severity")), "")
+
+
+def _heading(incident: alert_topic.Incident) -> str:
+    """What explains it, if anything does, how many alerts it has and whether it is over."""
+    state = f"{incident.firing} of them not over" if incident.firing else "over"
+    explained = f"{incident.explanation}; " if incident.explanation else ""
+    return f"incident {safe(incident.id)[:12]}  {safe(incident.model)}: {explained}{incident.alerts} alerts, {state}"
 
 
 def _line(alert: Mapping[str, Any]) -> str:

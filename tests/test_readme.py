@@ -77,6 +77,29 @@ def test_the_line_of_an_alert_is_one_that_the_program_writes() -> None:
     assert _line(alert) == line.rstrip("\n")
 
 
+def test_the_heading_of_an_incident_is_one_that_the_program_writes() -> None:
+    from stream_monitor.cli import _heading
+    from stream_monitor.io.alerts import incidents
+
+    [line] = [block for block in blocks("") if block.startswith("incident")]
+    short, model, explanation, alerts, firing = re.fullmatch(  # type: ignore[union-attr]
+        r"incident (\w+)  (\w+): (.*); (\d+) alerts, (\d+) of them not over\n", line
+    ).groups()
+    [incident] = incidents(
+        {
+            "id": f"{short}{i}",
+            "incident": short + "0",
+            "model": model,
+            "status": "firing" if i < int(firing) else "resolved",
+            "summary": "s",
+        }
+        | {"details": {"attribution": [{"slice": {"key": "country", "value": "DE"}, "metric": "error", "share": 0.92}]}}
+        for i in range(int(alerts))
+    )
+    assert incident.explanation == explanation
+    assert _heading(incident) == line.rstrip("\n")
+
+
 def test_every_command_of_the_program_is_told_of() -> None:
     for command in ("demo", "run", "check", "topics create", "alerts", "status", "reset"):
         assert f"stream-monitor {command}" in README

@@ -5,8 +5,11 @@ Four countries (DE 40%, FR 30%, US 20%, BR 10%), eight segments, two devices, cr
 Looked at is the first alert about the error since then, in any slice: what it says at the alarm, and what its last event says.
 
     named        the truth is what the alert is about, or among the first three things that explain it
-    first        ... is the first of these
+    first        the truth is the first thing that explains it; where it says of none, what it is about
     wrong        a slice or a feature is named that has nothing to do with it
+
+And at what heads the incident of that alert for whoever reads the topic (`stream-monitor alerts`): whether the truth comes first there, and
+whether it names anything wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ import orjson
 
 from stream_monitor.core.events import Alert, Status
 from stream_monitor.core.monitor import Monitor
+from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
+from stream_monitor.io.alerts import incidents
 
 START, STEP = 1_709_640_000_000, 1_000
 PREDICTIONS, CHANGE = 7_000, 4_000
@@ -101,23 +106,43 @@ def log(case: Case, seed: int) -> Iterator[bytes]:
 
 def named(alert: Alert) -> list[str]:
     """What an event names, in its order; an alert about a slice names that slice to begin with."""
-    names = [] if alert.slice is None else [f"{alert.slice.key}={alert.slice.value}"]
-    for one in alert.details["attribution"]:
+    about = [] if alert.slice is None else [f"{alert.slice.key}={alert.slice.value}"]
+    return list(dict.fromkeys(about + explaining(alert.details)))
+
+
+def explaining(details: Mapping[str, Any]) -> list[str]:
+    """What explains it, in its order."""
+    names = []
+    for one in details.get("attribution", ()):
         part = one.get("slice")
         names.append(f"mix of {one['mix']}" if "mix" in one else one["feature"] if part is None else f"{part['key']}={part['value']}")
-    return list(dict.fromkeys(names))
+    return names
 
 
-def events(case: Case, seed: int) -> list[Alert]:
-    """The events of the first alert about the error since the change."""
+def leads(case: Case, names: list[str]) -> bool:
+    """Whether the truth comes first; where nothing in particular moved, whether nothing is named."""
+    return names[0] in case.truth if names else not case.truth
+
+
+def heading(alerts: list[Alert], incident: str) -> list[str]:
+    """What heads an incident for a reader of the topic."""
+    told = next(one for one in incidents(orjson.loads(publish(alert)[1]) for alert in alerts) if one.id == incident)
+    said = [explaining(one["details"]) for one in told.events if one["id"] == told.events[0]["id"] and "attribution" in one["details"]]
+    return said[-1] if told.explanation else []
+
+
+def events(case: Case, seed: int) -> tuple[list[Alert], list[str]]:
+    """The events of the first alert about the error since the change, and what heads its incident."""
     monitor = Monitor(SETTINGS, "observations", 0)
     mine: list[Alert] = []
+    told: list[Alert] = []
     for offset, value in enumerate(log(case, seed)):
         for alert in monitor.step(offset, value):
+            told.append(alert)
             fresh = not mine and alert.status is Status.FIRING and alert.metric == "error" and offset >= 2 * CHANGE
             if (fresh or (mine and alert.id == mine[0].id)) and "attribution" in alert.details:
                 mine.append(alert)
-    return mine
+    return mine, heading(told, mine[0].incident) if mine else []
 
 
 def main() -> None:
@@ -125,23 +150,26 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=10)
     seeds = range(1, arguments.parse_args().seeds + 1)
     began = monotonic()
-    print("| what changes | alerts | named, first, wrong at the alarm | named, first, wrong in the last event |")
-    print("|---|---|---|---|")
+    print("| what changes | alerts | named, first, wrong at the alarm | named, first, wrong in the last event | heading first, wrong |")
+    print("|---|---|---|---|---|")
     for case in CASES:
-        tallies = [[0, 0, 0], [0, 0, 0]]
+        tallies = [[0, 0, 0], [0, 0, 0], [0, 0]]
         found = 0
         for seed in seeds:
-            mine = events(case, seed)
+            mine, heads = events(case, seed)
             found += bool(mine)
             for tally, alert in zip(tallies, (mine[0], mine[-1]) if mine else (), strict=False):
                 names = named(alert)
                 tally[0] += case.truth <= set(names[:3]) if case.truth else not names
-                tally[1] += bool(names) and names[0] in case.truth
+                tally[1] += leads(case, explaining(alert.details) or names)
                 tally[2] += bool(set(names) - case.truth - case.may)
+            if mine:
+                tallies[2][0] += leads(case, heads)
+                tallies[2][1] += bool(set(heads) - case.truth - case.may)
             print(f"\r{case.name}: seed {seed}, {monotonic() - began:.0f} s ", end="", file=sys.stderr, flush=True)
         print("", file=sys.stderr)
         columns = [", ".join(str(n) for n in tally) for tally in tallies]
-        print(f"| {case.name} | {found} | {columns[0]} | {columns[1]} |", flush=True)
+        print(f"| {case.name} | {found} | {' | '.join(columns)} |", flush=True)
 
 
 if __name__ == "__main__":

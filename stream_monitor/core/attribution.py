@@ -26,11 +26,12 @@ are watched and none is, else "not watched".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import comb, isfinite, log, sqrt
 from typing import Any, NamedTuple
 
 from stream_monitor.core.events import Alert, Level
+from stream_monitor.core.settings import CROSS
 from stream_monitor.core.streams import Stream
 
 MOST = 0.8  # of the change: an explanation
@@ -99,6 +100,27 @@ def differs(found: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
     if [_name(one) for one in now] != [_name(one) for one in then]:
         return True
     return any(abs(a.get("share", 0) - b.get("share", 0)) >= RATE for a, b in zip(now, then, strict=True))
+
+
+def specificity(attribution: Sequence[Mapping[str, Any]]) -> tuple[bool, int, int, float] | None:
+    """Of the alerts of an incident the one with the least explains it most specifically; None where nothing in particular explains it.
+
+    First what makes up most of the change: a smaller part of it, however narrow, is not its cause. Then the narrowest, which leaves the
+    least to look at: a cross of two keys before one key; slices before a shift of the mix between them, in which none need have got
+    worse; features last, of which no share is known. Then the fewest slices, then the largest share.
+
+    >>> cross, key = ({"slice": {"key": key}, "share": 0.9} for key in ("country x device", "country"))
+    >>> specificity([cross]) < specificity([key]) < specificity([cross | {"share": 0.5}]) < specificity([{"feature": "income"}])
+    True
+    """
+    if not attribution:
+        return None
+    parts = [one for one in attribution if "share" in one]
+    if not parts:
+        return True, 3, len(attribution), 0.0
+    share = min(sum(float(one["share"]) for one in parts), 1.0)  # more is noise
+    width = 2 if "mix" in parts[0] else 0 if CROSS in parts[0]["slice"]["key"] else 1
+    return share < MOST, width, len(parts), -share
 
 
 def _name(entry: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -131,7 +131,10 @@ class Position(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Where a change began, with 90% confidence: event times (ms) and offsets of the first value that may be, and of the last."""
+    """Where a change began, with 90% confidence: event times (ms) and offsets of the first value that may be, and of the last.
+
+    Of a limit that is broken: of the first and the last value that the evidence comes from (core/guards.py).
+    """
 
     earliest: int
     latest: int

@@ -11,7 +11,8 @@ at its limit would be called broken now and then; so there each value counts for
 
 - **Fires** once for all the time that the limit is broken. The alert tells the level over the values since the last moment at which nothing
   spoke for a broken limit, with an interval that holds at all times together. That moment is known when it comes, before the values
-  that follow; so choosing when to look, and looking at an alarm, is allowed.
+  that follow; so choosing when to look, and looking at an alarm, is allowed. From it to the alarm is the alert's `change`: where
+  the evidence gathered, not an interval of confidence, since the limit may have been broken for longer.
 - **Resolves** when `resolve_means` consecutive means are within the limit, each of `resolve_width` values, or of as many more (up to 20
   times) as make the breach two of their standard deviations. Then the bets begin anew; so what an operator resolves while the limit is
   broken fires again; not before the `cool_down` of its monitor is over, though, as with streams.
@@ -32,7 +33,7 @@ from stream_monitor.core.budget import Account
 from stream_monitor.core.dependence import Probe
 from stream_monitor.core.detectors import Assurance, Evidence
 from stream_monitor.core.detectors.base import Parameter
-from stream_monitor.core.events import Kind, Level, Slice
+from stream_monitor.core.events import Kind, Level, Slice, Span
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.settings import DetectSettings
 from stream_monitor.core.signals import Plan
@@ -118,7 +119,7 @@ class Guard:
             self._begun = seen, time, offset
         self._seen = Sums(seen.n + 1, seen.a + a, seen.b + b)
         if bets.take(x, self.account.draw()):
-            self._fire(offset)
+            self._fire(time, offset)
         elif (probe := self.probe) is not None and (probe.take(x) or probe.count == EARLY):
             self._depend(probe)  # for the next value: what one is bet at is settled before it comes
 
@@ -146,7 +147,7 @@ class Guard:
         """What backs its rate of false alarms."""
         return "calibrated" if self.rho else "guaranteed"
 
-    def _fire(self, offset: int) -> None:
+    def _fire(self, now: int, offset: int) -> None:
         rule, bets = self.rule, self.bets
         self.account.alarms += 1
         if self.desk.clock < self.cool_until:
@@ -157,7 +158,9 @@ class Guard:
         sums = self._seen.without(before)
         told = rule.tell(self.subject, sums, time)
         level, evidence = rule.level(sums), Evidence(bets.evidence, 1.0)
-        change = Change(rule.level(before) if before.n else Level(told.limit, 0), level, told.effect, time, first)
+        span = Span(min(time, now), max(time, now), min(first, offset), max(first, offset))  # offsets are not in the order of times
+        old = rule.level(before) if before.n else Level(told.limit, 0)
+        change = Change(old, level, told.effect, time, first, span=span)
         alert = self.desk.fire(self.subject, change, self, self.assurance, evidence, offset, self.rho or None, told=told)
         deviation = sqrt(rule.bound * (1 - rule.bound))
         needed = (2 / told.effect) ** 2 / bets.part if told.effect else MAX_WIDENING * self.resolve_width

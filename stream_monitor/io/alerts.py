@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from stream_monitor.core.alerting import explanation
+from stream_monitor.core.attribution import specificity
 from stream_monitor.errors import SetupError
 from stream_monitor.io.kafka import reader_properties
 
@@ -51,13 +53,17 @@ def read(properties: Mapping[str, Any], topic: str, follow: bool) -> Iterator[Pu
 
 
 class Incident(NamedTuple):
-    """The events about the alerts of one incident, in their order. `firing`: how many of its `alerts` have not ended."""
+    """The events about the alerts of one incident: those of the alert that explains it best, then the others, each in the order of time.
+
+    `firing`: how many of its `alerts` have not ended. `explanation`: what explains it, in words; empty where nothing in particular does.
+    """
 
     id: str
     model: str
     alerts: int
     firing: int
     events: list[Mapping[str, Any]]
+    explanation: str = ""
 
 
 def incidents(alerts: Iterable[Mapping[str, Any]]) -> list[Incident]:
@@ -68,13 +74,33 @@ def incidents(alerts: Iterable[Mapping[str, Any]]) -> list[Incident]:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for event in events:
         groups.setdefault(homes.get(str(event.get("id")), incident_of(event)), []).append(event)
-    found = []
+    found: list[tuple[int, Incident]] = []
     for id_, events in groups.items():
         events.sort(key=_decided)  # stable: the events of an alert lie in one partition
         latest = {str(event.get("id")): event["status"] for event in events}
         firing = sum(status != "resolved" for status in latest.values())
-        found.append(Incident(id_, str(events[0].get("model", "?")), len(latest), firing, events))
-    return sorted(found, key=lambda one: _decided(one.events[0]))
+        began, lead, words = events[0], *_explained(events)
+        events.sort(key=lambda event: str(event.get("id")) != lead)  # stable
+        found.append((_decided(began), Incident(id_, str(began.get("model", "?")), len(latest), firing, events, words)))
+    return [incident for _, incident in sorted(found, key=lambda one: one[0])]
+
+
+def _explained(events: Iterable[Mapping[str, Any]]) -> tuple[str | None, str]:
+    """The alert that explains its incident best, by what it said last of it, and how; of equal ones, that which did so first."""
+    said: dict[str, Any] = {}
+    for event in events:
+        details = event.get("details")
+        if isinstance(details, dict) and "attribution" in details:  # its end does not repeat it
+            said[str(event.get("id"))] = details["attribution"]
+    ranked = []
+    for id_, attribution in said.items():
+        try:
+            if (rank := specificity(attribution)) is not None:
+                ranked.append((rank, id_, explanation(attribution)))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # not as this program writes it
+            continue
+    best = min(ranked, key=lambda one: one[0], default=None)
+    return (None, "") if best is None else best[1:]
 
 
 def incident_of(alert: Mapping[str, Any]) -> str:

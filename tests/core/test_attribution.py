@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from stream_monitor.core.attribution import discovered
+from stream_monitor.core.attribution import discovered, specificity
 from stream_monitor.core.events import Alert, Status
 from stream_monitor.core.monitor import EXPLAINED, Monitor
 from stream_monitor.core.publishing import publish
@@ -316,3 +316,39 @@ def test_errors_of_numbers_are_explained_whatever_their_size(error: float, every
     if error == 5.0:
         assert of_means
         assert named == (set() if everywhere else {"DE"})
+
+
+def slices(key: str, *shares: float) -> list[dict[str, Any]]:
+    return [{"slice": {"key": key, "value": str(i)}, "share": share} for i, share in enumerate(shares)]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (slices("country x device", 0.85), slices("country", 1.0)),
+        (slices("country", 0.9), slices("country x device", 0.6)),  # a part of the truth is no cause, however narrow
+        (slices("country", 0.3, 0.5), slices("country", 0.7)),
+        (slices("country", 0.85), slices("country", 0.5, 0.5)),
+        (slices("country", 0.9), slices("device", 0.85)),
+        (slices("country", 0.81), [{**slices("country", 0.99)[0], "mix": "country"}]),
+        ([{**slices("country", 0.9)[0], "mix": "country"}], slices("country", 0.5)),
+        (slices("country", 0.3), [{"feature": "income"}]),
+        ([{"feature": "income"}], [{"feature": "income"}, {"feature": "age"}]),
+        ([*slices("country", 0.9), {"feature": "income"}], slices("country", 0.85)),
+    ],
+)
+def test_of_two_explanations_the_one_that_makes_up_most_and_then_the_narrower_is_more_specific(
+    better: list[dict[str, Any]], worse: list[dict[str, Any]]
+) -> None:
+    one, other = specificity(better), specificity(worse)
+    assert one is not None
+    assert other is not None
+    assert one < other
+
+
+def test_more_than_the_whole_change_is_no_better_than_the_whole() -> None:
+    assert specificity(slices("country", 1.3)) == specificity(slices("country", 1.0))
+
+
+def test_what_nothing_in_particular_explains_has_no_specificity() -> None:
+    assert specificity([]) is None

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 import pytest
 
-from stream_monitor.core.events import Kind, Slice, Status
+from stream_monitor.core.events import Kind, Slice, Span, Status
 from stream_monitor.core.judging import Judged, Losses
 from stream_monitor.core.limits import is_labelled, parse, reader, written
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import AlertBudget, DetectSettings, Limit, MonitorSettings
-from tests.support.observations import START, STEP, control, outcome, predicted, prediction, run
+from tests.support.observations import START, STEP, by_arrival, control, outcome, predicted, prediction, run
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,34 @@ def test_a_limit_that_is_broken_is_one_alert_with_level_interval_and_limit() -> 
     assert resolved.summary == f"credit v3: recall of fraud is back at {resolved.after.value:.3g}, within the limit of 0.8"
     for alert in alerts:
         assert orjson.loads(publish(alert)[1])["details"] == alert.details
+
+
+def test_the_change_of_a_broken_limit_is_where_the_evidence_for_it_gathered() -> None:
+    log = list(outcomes(12_000, broken))
+    _, alerts = run(settings("recall[fraud] >= 0.8"), log)
+    begun, fired = alerts[0].first_position.offset, alerts[0].position.offset
+    assert begun < fired
+    assert {alert.change for alert in alerts} == {Span(START + begun * STEP, START + fired * STEP, begun, fired)}
+    cut = (begun + fired) // 2
+    monitor = run(settings("recall[fraud] >= 0.8"), log[:cut])[0]
+    restored = Monitor.restore(settings("recall[fraud] >= 0.8"), "observations", 0, orjson.loads(orjson.dumps(monitor.snapshot())))
+    assert run(settings("recall[fraud] >= 0.8"), log[cut:], restored)[1] == alerts
+    assert orjson.loads(publish(alerts[0])[1])["change"]["latest_offset"] == fired
+
+
+def test_the_change_of_a_broken_limit_is_in_order_where_labels_came_out_of_order() -> None:
+    """Judged in the order of the predictions, which is not that of the records."""
+    rng = random.Random(1)
+    log = []
+    for i in range(6_000):
+        answer = "fraud" if rng.random() < (0.35 if i >= 2_000 else 0.1) else "fine"
+        log.append((prediction(i, prediction=answer), "fine", rng.randrange(200) * STEP))
+    _, [alert] = run(replace(settings("error <= 0.2"), maturity_ms=200 * STEP), by_arrival(log))
+    span = alert.change
+    assert span is not None
+    assert span.earliest == alert.first_seen < span.latest
+    assert span.earliest_offset <= alert.first_position.offset <= span.latest_offset
+    assert span.earliest_offset < span.latest_offset
 
 
 def test_a_level_within_its_limit_raises_nothing_however_long_and_however_it_moves() -> None:

@@ -146,6 +146,22 @@ def test_status_says_what_is_missing_then_what_was_spent_and_read_without_asking
     assert setting.run("status", "--json", "--prometheus").returncode == 2
 
 
+def test_the_alerts_of_an_incident_are_told_under_what_explains_it_best(setting: Setting) -> None:
+    setting.run("topics", "create")
+    producer = Producer({"bootstrap.servers": setting.kafka.bootstrap})
+    entry = {"slice": {"key": "country", "value": "DE"}, "metric": "error", "share": 0.92}
+    for i, attribution in enumerate(([], [entry])):
+        alert = {"id": str(i) * 32, "incident": "0" * 32, "model": "credit", "status": "firing", "severity": "critical", "detected_at": i}
+        value = {**alert, "summary": f"summary {i}", "details": {"attribution": attribution}}
+        producer.produce(setting.topics["alerts"], json.dumps(value).encode(), b"credit")
+    producer.flush(30)
+    heading, first, second = setting.run("alerts").stdout.splitlines()
+    explanation = "country=DE explains 92% of the change of error in all traffic"
+    assert heading == f"incident {'0' * 12}  credit: {explanation}; 2 alerts, 2 of them not over"
+    assert ("summary 1" in first, "summary 0" in second) == (True, True)
+    assert [json.loads(line)["summary"] for line in setting.run("alerts", "--json").stdout.splitlines()] == ["summary 0", "summary 1"]
+
+
 def test_a_decision_repeats_all_of_what_the_alert_says(setting: Setting) -> None:
     setting.run("topics", "create")
     summary = "credit v3: error for country=DE rose from 0.103 to 0.455 (since 2024-03-05 13:24 UTC); country=DE explains 92% of the change"
