@@ -1,4 +1,7 @@
-"""What must hold at the end of a run: each log is the plain fold of the one before it, and the store's counters add up."""
+"""What must hold at the end of a run: each log is the plain fold of the one before it, and the counters add up.
+
+The observations are those of the plain join (tests/support/plain.py), which shares no line with the one that is judged.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from stream_monitor.core.codec import Accepted, Codec
+from stream_monitor.core.codec import FEEDBACK, PREDICTION, Accepted, Codec
 from stream_monitor.core.frames import unframe
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Call, Fold, emit
+from stream_monitor.core.joining import Fold
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings
 from stream_monitor.core.snapshots import Snapshot, StateRecord, alerts, assemble, key_of
 from stream_monitor.ports import Place
+from tests.simulation.broker import Entry
 from tests.simulation.monitor import CountingMonitor
 from tests.simulation.scheduler import Violation
+from tests.support.plain import Joined, Observation, as_observation, plain_join
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -68,30 +73,28 @@ def _journal(world: World) -> None:
 
 
 def _observations(world: World) -> None:
-    expected: dict[tuple[int, int], list[bytes]] = defaultdict(list)
-    found: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    expected: dict[tuple[int, int], list[Observation]] = defaultdict(list)
+    found: dict[tuple[int, int], list[Observation]] = defaultdict(list)
     homes, buckets = world.partitions["observations"], world.partitions["journal"]
     for bucket in range(buckets):
-        _, answers = _plain(world, bucket)
-        for model, _, value in emit(_records(world, "journal", bucket), answers, 0, bucket, buckets):
-            expected[bucket, partition_of(model, homes)].append(value)
+        for one in _plain(world, bucket).observations():
+            expected[bucket, partition_of(one.model, homes)].append(one)
     for home in range(homes):
-        for record in _records(world, "observations", home):
-            body = orjson.loads(record.value)
-            name = (body.get("prediction") or body.get("feedback"))["request_id"]
-            found[partition_of(name.encode(), buckets), home].append(record.value)
+        for _, entry in world.broker.topics["observations"][home].visible():
+            one = as_observation(entry.key, _kind(entry), entry.value)
+            event = orjson.loads(one.fields["prediction"]) or orjson.loads(one.fields["feedback"])
+            found[partition_of(event["request_id"].encode(), buckets), home].append(one)
     for place in sorted(expected.keys() | found.keys()):
         _same(f"observations of journal partition and their own {place}", found[place], expected[place])
 
 
-def _plain(world: World, bucket: int, origin: int = 0) -> tuple[Fold, Any]:
-    from tests.simulation.world import SETTINGS
+def _kind(entry: Entry) -> bytes:
+    return dict(entry.headers or []).get("record", b"")
 
-    fold = Fold(SETTINGS)
+
+def _plain(world: World, bucket: int, origin: int = 0) -> Joined:
     records = [record for record in _records(world, "journal", bucket) if record.offset >= origin]
-    end = len(world.broker.topics["journal"][bucket].entries)
-    answer = fold.apply(Call(bucket, origin, end, 0, records, "plain"))
-    return fold, getattr(answer, "answers", None)
+    return plain_join(records, world.settings, bucket, world.partitions["journal"])
 
 
 def _alerts(world: World) -> None:
@@ -178,29 +181,35 @@ def _leftovers(place: Place, records: list[StateRecord], snapshot: Snapshot | No
 
 
 def _store(world: World) -> None:
-    """The store's state is that of the plain fold since its origin, and says what became of all that came."""
+    """The store's state is that of the plain join since its origin, and says what became of all that came."""
+    life = world.settings.window_ms + world.settings.slack_ms
     for bucket, fold in world.redis.master.buckets.items():
         if fold.at is None:
             continue
-        n = fold.counters.get
-        came = n("predictions", 0) + n("feedback", 0)
-        became = sum(n(name, 0) for name in ("duplicate_predictions", "duplicate_feedback", "conflicting", "expired", "orphan"))
-        became += 2 * (n("joined", 0) + n("late", 0)) + sum(fold.waiting())
+        n = Counter(fold.counters)
+        came = n["predictions"] + n["feedback"]
+        became = sum(n[name] for name in ("duplicate_predictions", "duplicate_feedback", "conflicting", "expired", "orphan"))
+        became += 2 * (n["joined"] + n["late"]) + sum(fold.waiting())
         _same(f"what became of the {came} records of bucket {bucket}", became, came)
-        plain, _ = _plain(world, bucket, fold.origin)
-        if fold.at == plain.at:
+        if fold.at == len(world.broker.partition(("journal", bucket)).entries):
+            plain = _plain(world, bucket, fold.origin)
             now = max(fold.clock, world.broker.log_time() - world.settings.lag_ms)
-            _same(f"entries of bucket {bucket} since {fold.origin}", _alive(fold, now), _alive(plain, now))
-            for name in ("slots", "counters", "clock"):
-                _same(f"{name} of bucket {bucket} since {fold.origin}", *(_settled(getattr(f, name)) for f in (fold, plain)))
+            _same(f"entries of bucket {bucket} since {fold.origin}", _held(fold, now, life), _known(plain, now, life))
+            _same(f"clock of bucket {bucket} since {fold.origin}", fold.clock, plain.clock)
+            n["waiting_predictions"], n["waiting_feedback"] = fold.waiting()
+            _same(f"counters of bucket {bucket} since {fold.origin}", n, Counter(plain.counts()))
 
 
-def _alive(fold: Fold, now: int) -> dict[bytes, Any]:
-    """What counts for a record of `now`, the earliest time by which the next may come without a rebuild; the rest may have been freed."""
-    from tests.simulation.world import SLACK, WINDOW
+def _held(fold: Fold, now: int, life: int) -> dict[bytes, Any]:
+    """What counts for a record of `now`, the earliest time by which the next may come without a rebuild; the rest may have been freed.
 
-    return {key: entry for key, entry in fold.entries.items() if now - entry[0] <= WINDOW + SLACK}
+    Of each request id: since when, and whether its prediction and its feedback have come.
+    """
+    entries = {name: (since, value[1] != FEEDBACK, value[1] != PREDICTION) for name, (since, value) in fold.entries.items()}
+    return {name: entry for name, entry in entries.items() if now - entry[0] <= life}
 
 
-def _settled(value: Any) -> Any:
-    return {key: n for key, n in value.items() if n != 0} if isinstance(value, dict) else value
+def _known(plain: Joined, now: int, life: int) -> dict[bytes, Any]:
+    """The same, as it must be."""
+    known = {name: (one.since, one.prediction is not None, one.feedback is not None) for name, one in plain.known.items()}
+    return {name: entry for name, entry in known.items() if now - entry[0] <= life}

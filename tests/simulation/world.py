@@ -111,7 +111,6 @@ class World:
     def run(self) -> None:
         """Raises what failed."""
         with (
-            self.program.patch(),
             patch("stream_monitor.io.kafka.time", _Time(self.scheduler)),
             patch("stream_monitor.io.kafka._MARGIN", 0.05),
             patch("stream_monitor.live._PARTING", 0.05),
