@@ -6,6 +6,7 @@ The observations are those of the plain join (tests/support/plain.py), which sha
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,7 +20,7 @@ from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings
 from stream_monitor.core.snapshots import Snapshot, StateRecord, alerts, assemble, key_of
 from stream_monitor.ports import Place
-from tests.simulation.broker import Entry
+from tests.simulation.broker import Entry, Transaction
 from tests.simulation.monitor import CountingMonitor
 from tests.simulation.scheduler import Violation
 from tests.support.plain import Joined, Observation, as_observation, plain_join
@@ -37,6 +38,7 @@ def check(world: World) -> None:
     _life_cycles(world)
     _state(world)
     _store(world)
+    _counters(world)
 
 
 def _records(world: World, topic: str, partition: int) -> list[Record]:
@@ -213,3 +215,48 @@ def _known(plain: Joined, now: int, life: int) -> dict[bytes, Any]:
     """The same, as it must be."""
     known = {name: (one.since, one.prediction is not None, one.feedback is not None) for name, one in plain.known.items()}
     return {name: entry for name, entry in known.items() if now - entry[0] <= life}
+
+
+def _counters(world: World) -> None:
+    """Each process counts what became of what it committed, once. Of its last commit it need not have heard, if it broke off there."""
+    found = _found(world)
+    published: dict[Transaction | None, Counter[str]] = defaultdict(Counter)
+    for topic, name in _NAMES.items():
+        for partition in world.broker.topics[topic]:
+            for _, entry in partition.visible():
+                published[entry.transaction][name(entry)] += 1
+    for life in world.lives:
+        progress = life.progress
+        commits = [one for one in life.producer.transactions if one.moved]  # a call that is repeated commits one that moves nothing
+        if not 0 <= len(commits) - progress.transactions <= (0 if life.in_order else 1):
+            raise Violation(f"{life.name} has committed {len(commits)} times, and counts {progress.transactions}")
+        records, told = Counter[str](), Counter[str]()
+        for transaction in commits[: progress.transactions]:
+            for place, first, end in transaction.moved:
+                records.update(what for offset, what in found[place] if first <= offset < end)
+            told += published[transaction]
+        _same(f"records that {life.name} committed", progress.committed, records.total())
+        counted = Counter({name: n for name, n in progress.counters.items() if name not in _WORK})
+        _same(f"what {life.name} counted", counted, records + told)
+
+
+_NAMES: dict[str, Callable[[Entry], str]] = {
+    "dead-letter": lambda entry: f"dead_letter:{dict(entry.headers or [])['__streams.errors.exception'].decode()}",
+    "observations": lambda entry: _kind(entry).decode(),
+    "alerts": lambda entry: str(orjson.loads(entry.value or b"")["status"]),
+}
+"""What stages.py counts a published record as."""
+
+_WORK = ("snapshots", "snapshot_bytes", "snapshot_ms", "refilled", "replayed")  # of detect, not of records that were committed
+
+
+def _found(world: World) -> dict[Place, list[tuple[int, str]]]:
+    """What stages.py counts each record of a log as that is read, at its offset."""
+    found = {
+        (topic, partition): [(record.offset, topic) for record in _records(world, topic, partition)]
+        for topic in ("predictions", "feedback", "observations")
+        for partition in range(world.partitions[topic])
+    }
+    for bucket in range(world.partitions["journal"]):
+        found["journal", bucket] = [(step.offset, step.found) for step in _plain(world, bucket).steps]
+    return found

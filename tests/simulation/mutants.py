@@ -184,6 +184,15 @@ class _KeepsWhatWasProcessed(Worker):
         self._unsent = unsent
 
 
+class _CountsWhatWasRolledBack(Worker):
+    """Counts what was processed, whether it was committed or not."""
+
+    def _drop(self) -> None:
+        counted = dict(self.stage.counters)
+        super()._drop()
+        self.stage.counters.update(counted)
+
+
 class _DoesNotWaitForTheCommit(Worker):
     """Lets a partition go while its commit is under way, and takes what that commits for not committed."""
 
@@ -274,6 +283,7 @@ MUTANTS = {
     "what fires not repeated after an abort": Program(detect=_ForgetsWhatFires),
     "what fires not carried over": Program(detect=_CarriesNothingOver),
     "what was processed during a failed commit is produced": Program(worker=_KeepsWhatWasProcessed),
+    "what was rolled back is counted": Program(worker=_CountsWhatWasRolledBack),
     "partitions go while a commit is under way": Program(worker=_DoesNotWaitForTheCommit, patch=_blind_to_the_commit),
     "a gap told at the first look": Program(worker=_FirstGapCounts),
 }
