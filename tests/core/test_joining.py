@@ -13,6 +13,7 @@ from stream_monitor.core.codec import Accepted, Codec
 from stream_monitor.core.joining import Applied, Behind, Call, Fold, Verdict, emit, merge, split
 from stream_monitor.core.records import SPAN, Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
+from tests.support.plain import as_observation, plain_join
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=10_000)
 CODEC = Codec(EventSettings())
@@ -55,6 +56,7 @@ def published(records: list[Record]) -> list[dict[str, Any]]:
 
 
 NEW, JOINED, DUPLICATE, CONFLICT, LATE = Verdict
+LABELS = (1, 1.0, "1", True)  # three classes
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,29 @@ def test_the_state_is_a_function_of_the_log_however_it_is_cut_and_repeated(seed:
     assert pieces.entries == whole.entries
     assert pieces.counters == whole.counters
     assert pieces.waiting() == whole.waiting()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_published_and_counted_is_the_plain_join_of_the_journal(seed: int) -> None:
+    rng = random.Random(seed)
+    records: list[Record] = []
+    time = offset = 1_000
+    for _ in range(1_000):
+        time += rng.choice([0, 1, 30, 200, -40])
+        offset += rng.choice([0, 1, 1, 3])  # several events a record, and holes where transactions ended
+        number = records[-1].number + 1 if records and records[-1].offset == offset else 0
+        name, at = rng.choice(["a", "é", '"'] + [f"r{i}" for i in range(25)]), rng.randrange(500)
+        made = prediction(name, at, model=rng.choice(["m", 'é"\n'])) if rng.random() < 0.5 else feedback(name, rng.choice(LABELS), at)
+        records.append(Record(offset, records[-1].time if number else time, *made, number))
+
+    state = Fold(SETTINGS)
+    answer = state.apply(Call(2, 0, offset + 1, 0, records, "e1"))
+    assert isinstance(answer, Applied)
+    expected = plain_join(records, SETTINGS, 2, 5)
+    assert [as_observation(*one) for one in emit(records, answer.answers, 0, 2, 5)] == expected.observations()
+    predictions, feedbacks = state.waiting()
+    assert {**state.counters, "waiting_predictions": predictions, "waiting_feedback": feedbacks} == expected.counts()
+    assert len(expected.counts()) == 11, f"the journal does not reach every counter: {expected.counts()}"
 
 
 def _all(state: Fold, records: list[Record], start: int, end: int) -> Any:

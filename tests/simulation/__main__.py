@@ -1,4 +1,7 @@
-"""`python -m tests.simulation --seeds 100000 --start 0 --jobs 2`, or `--seed N --trace`."""
+"""`python -m tests.simulation --seeds 100000 --start 0 --jobs 2`, or `--seed N --trace`.
+
+The first seed that fails is run once more and tells every step; the others say what broke and how they are replayed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from multiprocessing import Pool
+from multiprocessing import Lock, Pool
+from multiprocessing.synchronize import Lock as Turn
 
 from tests.simulation.run import Failed, simulate
 
@@ -38,21 +42,41 @@ def main() -> int:
 def _failures(seeds: Sequence[int], jobs: int, traced: bool) -> Iterator[str]:
     """What broke with each seed, or "", as they end."""
     run = partial(_failure, traced=traced)
+    turn = Lock()
     if jobs == 1:
+        _share(turn)
         yield from map(run, seeds)
         return
-    with Pool(jobs) as pool:
+    with Pool(jobs, _share, (turn,)) as pool:
         yield from pool.imap_unordered(run, seeds, chunksize=5)
+
+
+_turn: Turn
+"""Whoever gets hold of it has the first seed that fails, and keeps it."""
+
+
+def _share(turn: Turn) -> None:
+    global _turn
+    _turn = turn
 
 
 def _failure(seed: int, traced: bool) -> str:
     try:
         world = simulate(seed, traced=traced)
     except Failed as why:
-        return str(why)
+        return str(why) if traced or not _turn.acquire(block=False) else _told(seed, why)
     if traced:
         print("\n".join(world.scheduler.trace or []))
     return ""
+
+
+def _told(seed: int, why: Failed) -> str:
+    """The failure step by step."""
+    try:
+        simulate(seed, traced=True)
+    except Failed as again:
+        return str(again)
+    return f"{why}\nrun once more, it did not fail"
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ Headers = list[tuple[str, bytes]] | None
 
 @dataclass(eq=False, slots=True)
 class Transaction:
-    """Everything that one commit makes visible at once."""
+    """Everything that one commit makes visible at once. `moved`: the offsets that it did commit, from where to where."""
 
     since: int
     state: str = "open"
     parts: list[Partition] = field(default_factory=list)
     offsets: list[tuple[str, Place, int]] = field(default_factory=list)
+    moved: list[tuple[Place, int, int]] = field(default_factory=list)
 
 
 class Entry(NamedTuple):
@@ -109,6 +110,7 @@ class Broker:
             partition.entries.append(Entry(self.log_time(), None, None, None, transaction, True))
         if commit:
             for group, place, offset in transaction.offsets:
+                transaction.moved.append((place, self.committed.get((group, place), 0), offset))
                 self.committed[group, place] = offset
 
     def pending(self, group: str, place: Place) -> bool:

@@ -1,23 +1,29 @@
-"""What must hold at the end of a run: each log is the plain fold of the one before it, and the store's counters add up."""
+"""What must hold at the end of a run: each log is the plain fold of the one before it, and the counters add up.
+
+The observations are those of the plain join (tests/support/plain.py), which shares no line with the one that is judged.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from stream_monitor.core.codec import Accepted, Codec
+from stream_monitor.core.codec import FEEDBACK, PREDICTION, Accepted, Codec
 from stream_monitor.core.frames import unframe
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Call, Fold, emit
+from stream_monitor.core.joining import Fold
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings
 from stream_monitor.core.snapshots import Snapshot, StateRecord, alerts, assemble, key_of
 from stream_monitor.ports import Place
+from tests.simulation.broker import Entry, Transaction
 from tests.simulation.monitor import CountingMonitor
 from tests.simulation.scheduler import Violation
+from tests.support.plain import Joined, Observation, as_observation, plain_join
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -32,6 +38,7 @@ def check(world: World) -> None:
     _life_cycles(world)
     _state(world)
     _store(world)
+    _counters(world)
 
 
 def _records(world: World, topic: str, partition: int) -> list[Record]:
@@ -68,30 +75,28 @@ def _journal(world: World) -> None:
 
 
 def _observations(world: World) -> None:
-    expected: dict[tuple[int, int], list[bytes]] = defaultdict(list)
-    found: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    expected: dict[tuple[int, int], list[Observation]] = defaultdict(list)
+    found: dict[tuple[int, int], list[Observation]] = defaultdict(list)
     homes, buckets = world.partitions["observations"], world.partitions["journal"]
     for bucket in range(buckets):
-        _, answers = _plain(world, bucket)
-        for model, _, value in emit(_records(world, "journal", bucket), answers, 0, bucket, buckets):
-            expected[bucket, partition_of(model, homes)].append(value)
+        for one in _plain(world, bucket).observations():
+            expected[bucket, partition_of(one.model, homes)].append(one)
     for home in range(homes):
-        for record in _records(world, "observations", home):
-            body = orjson.loads(record.value)
-            name = (body.get("prediction") or body.get("feedback"))["request_id"]
-            found[partition_of(name.encode(), buckets), home].append(record.value)
+        for _, entry in world.broker.topics["observations"][home].visible():
+            one = as_observation(entry.key, _kind(entry), entry.value)
+            event = orjson.loads(one.fields["prediction"]) or orjson.loads(one.fields["feedback"])
+            found[partition_of(event["request_id"].encode(), buckets), home].append(one)
     for place in sorted(expected.keys() | found.keys()):
         _same(f"observations of journal partition and their own {place}", found[place], expected[place])
 
 
-def _plain(world: World, bucket: int, origin: int = 0) -> tuple[Fold, Any]:
-    from tests.simulation.world import SETTINGS
+def _kind(entry: Entry) -> bytes:
+    return dict(entry.headers or []).get("record", b"")
 
-    fold = Fold(SETTINGS)
+
+def _plain(world: World, bucket: int, origin: int = 0) -> Joined:
     records = [record for record in _records(world, "journal", bucket) if record.offset >= origin]
-    end = len(world.broker.topics["journal"][bucket].entries)
-    answer = fold.apply(Call(bucket, origin, end, 0, records, "plain"))
-    return fold, getattr(answer, "answers", None)
+    return plain_join(records, world.settings, bucket, world.partitions["journal"])
 
 
 def _alerts(world: World) -> None:
@@ -178,29 +183,80 @@ def _leftovers(place: Place, records: list[StateRecord], snapshot: Snapshot | No
 
 
 def _store(world: World) -> None:
-    """The store's state is that of the plain fold since its origin, and says what became of all that came."""
+    """The store's state is that of the plain join since its origin, and says what became of all that came."""
+    life = world.settings.window_ms + world.settings.slack_ms
     for bucket, fold in world.redis.master.buckets.items():
         if fold.at is None:
             continue
-        n = fold.counters.get
-        came = n("predictions", 0) + n("feedback", 0)
-        became = sum(n(name, 0) for name in ("duplicate_predictions", "duplicate_feedback", "conflicting", "expired", "orphan"))
-        became += 2 * (n("joined", 0) + n("late", 0)) + sum(fold.waiting())
+        n = Counter(fold.counters)
+        came = n["predictions"] + n["feedback"]
+        became = sum(n[name] for name in ("duplicate_predictions", "duplicate_feedback", "conflicting", "expired", "orphan"))
+        became += 2 * (n["joined"] + n["late"]) + sum(fold.waiting())
         _same(f"what became of the {came} records of bucket {bucket}", became, came)
-        plain, _ = _plain(world, bucket, fold.origin)
-        if fold.at == plain.at:
+        if fold.at == len(world.broker.partition(("journal", bucket)).entries):
+            plain = _plain(world, bucket, fold.origin)
             now = max(fold.clock, world.broker.log_time() - world.settings.lag_ms)
-            _same(f"entries of bucket {bucket} since {fold.origin}", _alive(fold, now), _alive(plain, now))
-            for name in ("slots", "counters", "clock"):
-                _same(f"{name} of bucket {bucket} since {fold.origin}", *(_settled(getattr(f, name)) for f in (fold, plain)))
+            _same(f"entries of bucket {bucket} since {fold.origin}", _held(fold, now, life), _known(plain, now, life))
+            _same(f"clock of bucket {bucket} since {fold.origin}", fold.clock, plain.clock)
+            n["waiting_predictions"], n["waiting_feedback"] = fold.waiting()
+            _same(f"counters of bucket {bucket} since {fold.origin}", n, Counter(plain.counts()))
 
 
-def _alive(fold: Fold, now: int) -> dict[bytes, Any]:
-    """What counts for a record of `now`, the earliest time by which the next may come without a rebuild; the rest may have been freed."""
-    from tests.simulation.world import SLACK, WINDOW
+def _held(fold: Fold, now: int, life: int) -> dict[bytes, Any]:
+    """What counts for a record of `now`, the earliest time by which the next may come without a rebuild; the rest may have been freed.
 
-    return {key: entry for key, entry in fold.entries.items() if now - entry[0] <= WINDOW + SLACK}
+    Of each request id: since when, and whether its prediction and its feedback have come.
+    """
+    entries = {name: (since, value[1] != FEEDBACK, value[1] != PREDICTION) for name, (since, value) in fold.entries.items()}
+    return {name: entry for name, entry in entries.items() if now - entry[0] <= life}
 
 
-def _settled(value: Any) -> Any:
-    return {key: n for key, n in value.items() if n != 0} if isinstance(value, dict) else value
+def _known(plain: Joined, now: int, life: int) -> dict[bytes, Any]:
+    """The same, as it must be."""
+    known = {name: (one.since, one.prediction is not None, one.feedback is not None) for name, one in plain.known.items()}
+    return {name: entry for name, entry in known.items() if now - entry[0] <= life}
+
+
+def _counters(world: World) -> None:
+    """Each process counts what became of what it committed, once. Of its last commit it need not have heard, if it broke off there."""
+    found = _found(world)
+    published: dict[Transaction | None, Counter[str]] = defaultdict(Counter)
+    for topic, name in _NAMES.items():
+        for partition in world.broker.topics[topic]:
+            for _, entry in partition.visible():
+                published[entry.transaction][name(entry)] += 1
+    for life in world.lives:
+        progress = life.progress
+        commits = [one for one in life.producer.transactions if one.moved]  # a call that is repeated commits one that moves nothing
+        if not 0 <= len(commits) - progress.transactions <= (0 if life.in_order else 1):
+            raise Violation(f"{life.name} has committed {len(commits)} times, and counts {progress.transactions}")
+        records, told = Counter[str](), Counter[str]()
+        for transaction in commits[: progress.transactions]:
+            for place, first, end in transaction.moved:
+                records.update(what for offset, what in found[place] if first <= offset < end)
+            told += published[transaction]
+        _same(f"records that {life.name} committed", progress.committed, records.total())
+        counted = Counter({name: n for name, n in progress.counters.items() if name not in _WORK})
+        _same(f"what {life.name} counted", counted, records + told)
+
+
+_NAMES: dict[str, Callable[[Entry], str]] = {
+    "dead-letter": lambda entry: f"dead_letter:{dict(entry.headers or [])['__streams.errors.exception'].decode()}",
+    "observations": lambda entry: _kind(entry).decode(),
+    "alerts": lambda entry: str(orjson.loads(entry.value or b"")["status"]),
+}
+"""What stages.py counts a published record as."""
+
+_WORK = ("snapshots", "snapshot_bytes", "snapshot_ms", "refilled", "replayed")  # of detect, not of records that were committed
+
+
+def _found(world: World) -> dict[Place, list[tuple[int, str]]]:
+    """What stages.py counts each record of a log as that is read, at its offset."""
+    found = {
+        (topic, partition): [(record.offset, topic) for record in _records(world, topic, partition)]
+        for topic in ("predictions", "feedback", "observations")
+        for partition in range(world.partitions[topic])
+    }
+    for bucket in range(world.partitions["journal"]):
+        found["journal", bucket] = [(step.offset, step.found) for step in _plain(world, bucket).steps]
+    return found

@@ -245,9 +245,10 @@ class Consumer:
 
 
 class Producer:
-    """A transactional producer. What was produced reaches the broker some time before the commit."""
+    """A transactional producer. What was produced reaches the broker some time before the commit. `transactions`: all that it began."""
 
     def __init__(self, broker: Broker, name: str, trouble: Callable[[str], bool]) -> None:
+        self.transactions: list[Transaction] = []
         self._broker, self._name, self._trouble = broker, name, trouble
         self._scheduler = broker.scheduler
         self._epoch = -1
@@ -354,6 +355,7 @@ class Producer:
         producing = self._current()
         if producing.transaction is None:
             producing.transaction = Transaction(self._scheduler.now)
+            self.transactions.append(producing.transaction)
         return producing.transaction
 
     def _send(self) -> None:

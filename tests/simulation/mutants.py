@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, emit
+from stream_monitor.core.codec import journal_time
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Verdict, emit
 from stream_monitor.core.records import Record
 from stream_monitor.detect import Detect
 from stream_monitor.io.kafka import KafkaSink
@@ -182,6 +184,15 @@ class _KeepsWhatWasProcessed(Worker):
         self._unsent = unsent
 
 
+class _CountsWhatWasRolledBack(Worker):
+    """Counts what was processed, whether it was committed or not."""
+
+    def _drop(self) -> None:
+        counted = dict(self.stage.counters)
+        super()._drop()
+        self.stage.counters.update(counted)
+
+
 class _DoesNotWaitForTheCommit(Worker):
     """Lets a partition go while its commit is under way, and takes what that commits for not committed."""
 
@@ -215,8 +226,30 @@ def _loud(records: Sequence[Record], answers: Answers, committed: int, *place: i
     return emit(records, answers, 0, *place)
 
 
+_take = Fold._take
+
+
+def _late_is_joined(fold: Fold, record: Record) -> tuple[int, bytes] | None:
+    answer = _take(fold, record)
+    return (Verdict.JOINED, answer[1]) if answer is not None and answer[0] == Verdict.LATE else answer
+
+
+def _without_slack(fold: Fold, record: Record) -> tuple[int, bytes] | None:
+    fold._settings = replace(fold._settings, slack_ms=0)
+    return _take(fold, record)
+
+
+def _fold_takes(take: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """A bug in the fold itself: whoever holds the store against another `Fold` has it twice."""
+    return partial(patch.object, Fold, "_take", take)
+
+
 def _emit_below_the_commit() -> AbstractContextManager[Any]:
     return patch("stream_monitor.stages.emit", _loud)
+
+
+def _delay_of_the_wrong_sign() -> AbstractContextManager[Any]:
+    return patch("stream_monitor.core.joining.journal_time", lambda value: -journal_time(value))
 
 
 def _blind_to_the_commit() -> AbstractContextManager[Any]:
@@ -230,6 +263,9 @@ MUTANTS = {
     "no gap check": Program(fold=_NoGapCheck),
     "no outbox": Program(fold=_NoOutbox),
     "answers trimmed before they are committed": Program(fold=_TrimsWhatIsNotCommitted),
+    "late feedback counts as joined": Program(patch=_fold_takes(_late_is_joined)),
+    "no slack": Program(patch=_fold_takes(_without_slack)),
+    "a label delay of the wrong sign": Program(patch=_delay_of_the_wrong_sign),
     "not silent below the committed offset": Program(patch=_emit_below_the_commit),
     "a store without state begins unasked": Program(fold=_BeginsUnasked),
     "a rebuild keeps leftovers": Program(fold=_KeepsLeftovers),
@@ -247,6 +283,7 @@ MUTANTS = {
     "what fires not repeated after an abort": Program(detect=_ForgetsWhatFires),
     "what fires not carried over": Program(detect=_CarriesNothingOver),
     "what was processed during a failed commit is produced": Program(worker=_KeepsWhatWasProcessed),
+    "what was rolled back is counted": Program(worker=_CountsWhatWasRolledBack),
     "partitions go while a commit is under way": Program(worker=_DoesNotWaitForTheCommit, patch=_blind_to_the_commit),
     "a gap told at the first look": Program(worker=_FirstGapCounts),
 }

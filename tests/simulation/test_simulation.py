@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
 
 import pytest
 
@@ -42,17 +45,40 @@ def test_processes_share_the_seeds() -> None:
     assert "20 of 20 seeds, 0 failed" in subprocess.run(asked, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_command_tells_each_seed_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_tells_each_seed_that_fails_and_the_first_one_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def odd_ones_fail(seed: int, traced: bool) -> None:
         if seed % 2:
-            raise Failed(f"seed {seed} broke")
+            raise Failed(f"{'its steps' if traced else ''}\nseed {seed} broke")
 
     monkeypatch.setattr(command, "simulate", odd_ones_fail)
-    monkeypatch.setattr(sys, "argv", ["simulation", "--start", "6", "--seeds", "4"])
+    monkeypatch.setattr(sys, "argv", ["simulation", "--start", "6", "--seeds", "6"])
     assert command.main() == 1
     told = capsys.readouterr()
-    assert told.err.split("\n") == ["", "seed 7 broke", "", "seed 9 broke", ""]
-    assert "4 of 4 seeds, 2 failed" in told.out
+    assert told.err.split("\n") == ["", "its steps", "seed 7 broke", "", "", "seed 9 broke", "", "", "seed 11 broke", ""]
+    assert "6 of 6 seeds, 3 failed" in told.out
+
+
+def test_of_all_processes_of_the_command_one_tells_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "simulate", partial(simulate, program=MUTANTS["no slack"]))
+    monkeypatch.setattr(command, "Pool", get_context("fork").Pool)  # which takes the broken program along
+    monkeypatch.setattr(sys, "argv", ["simulation", "--seeds", "15", "--jobs", "2"])
+    assert command.main() == 1
+    told = capsys.readouterr().err
+    assert told.count("replay: python -m tests.simulation --seed ") > 1
+    assert told.count("faults end here") == 1
+
+
+def test_a_seed_that_does_not_fail_again_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails_untraced(seed: int, traced: bool) -> Any:
+        if not traced:
+            raise Failed("broke")
+
+    monkeypatch.setattr(command, "simulate", fails_untraced)
+    monkeypatch.setattr(sys, "argv", ["simulation", "--seed", "1"])
+    assert command.main() == 1
+    assert "broke\nrun once more, it did not fail" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bug", MUTANTS)

@@ -19,7 +19,7 @@ from stream_monitor.core.snapshots import StateRecord, assemble
 from stream_monitor.detect import Detect, Monitors
 from stream_monitor.errors import FatalError, LogGapError
 from stream_monitor.io.kafka import KafkaSink, KafkaSource
-from stream_monitor.live import Pace, Worker
+from stream_monitor.live import Pace, Progress, Worker
 from stream_monitor.ports import Place
 from stream_monitor.stages import Join, Route, Stage
 from tests.simulation.broker import Broker
@@ -48,6 +48,16 @@ class Program:
     detect: type[Detect] = Detect
     cut: Callable[[Call], list[Call]] = cut
     patch: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+@dataclass(slots=True)
+class Life:
+    """A process that was: what it did, what it says that it did, and whether it ended in order."""
+
+    name: str
+    producer: Producer
+    progress: Progress
+    in_order: bool = False
 
 
 class World:
@@ -97,6 +107,7 @@ class World:
         self.changes_settings = random.choice(("", "", "", "name", "decisions"))
         self.gaps: dict[str, LogGapError] = {}  # of groups that have stopped for an operator
         self._living = Counter[str]()  # processes, by group
+        self.lives: list[Life] = []
         self.skipped: set[tuple[Place, int]] = set()  # what retention took unread, and the operator accepted
         # Each seed has some of the faults only, some of them often: faults hide each other.
         self._rates = {
@@ -111,7 +122,6 @@ class World:
     def run(self) -> None:
         """Raises what failed."""
         with (
-            self.program.patch(),
             patch("stream_monitor.io.kafka.time", _Time(self.scheduler)),
             patch("stream_monitor.io.kafka._MARGIN", 0.05),
             patch("stream_monitor.live._PARTING", 0.05),
@@ -282,24 +292,28 @@ class _Process:
         scheduler = world.scheduler
         strategy = "cooperative-sticky" if world.groups[self.name].cooperative else "range"
         source = KafkaSource({"partition.assignment.strategy": strategy}, f"g-{self.name}", scheduler.note, self._consumer)
-        life = self.actor.name if world._stable_ids else f"{self.actor.name}-{next(world._names)}"
+        name = self.actor.name if world._stable_ids else f"{self.actor.name}-{next(world._names)}"
+        producer = Producer(world.broker, name, world._trouble)
         sink = KafkaSink(
             {"transaction.timeout.ms": world.broker.timeout},
-            life,
+            name,
             scheduler.note,
-            lambda _: Producer(world.broker, life, world._trouble),
+            lambda _: producer,
             scheduler.beside,
         )
         try:
             sink.start()
             stage = self._stage()
             worker = world.program.worker(stage, source, sink, world.pace, lambda: scheduler.now / 1000, scheduler.note)
+            life = Life(name, producer, worker.progress)
+            world.lives.append(life)
             source.attach(stage.topics, worker, stage.time_of, stage.unpack)
             try:
                 source.subscribe()
                 while not world.stopping and self.name not in world.gaps and not world._trouble("leave"):
                     worker.turn()
                 worker.finish()
+                life.in_order = True
             except Exception:
                 worker.abandon()
                 raise

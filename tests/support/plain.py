@@ -1,0 +1,173 @@
+"""The plain join: what a partition of the journal has to give, by one dictionary, from the append times and the JSON of its events.
+
+    of = plain_join(records, settings)
+    of.steps          what each record found and what is told of it, in order
+    of.counts()       what the bucket has to count
+    as_observation()  a record of the observations topic in the same form, to be compared
+
+It knows nothing of core/joining.py, and reads of a journal value only the kind and the JSON, so that it can judge what reads the rest.
+
+    clock       the highest append time so far
+    known       a request id, for window + slack after its first event, and for as long again after the two have met
+    outcome     prediction and feedback that came within the window
+    late        they came within the slack after it
+    conflict    a label that differs from the one that came first; told where a model is known, that is, after the prediction
+    duplicate   whatever else comes again: it tells nothing and changes nothing
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+from msgspec import Raw
+from msgspec.json import Decoder
+
+from stream_monitor.core.records import Record
+from stream_monitor.core.settings import JoinSettings
+
+_fields = Decoder(dict[str, Raw]).decode
+
+
+class Observation(NamedTuple):
+    """A record of the observations topic: its key, its header `record`, and its fields, each in the bytes in which it is written."""
+
+    model: bytes
+    kind: bytes
+    fields: dict[str, bytes]
+
+
+class Step(NamedTuple):
+    """A record of the journal: `found` is what stages.py counts it as."""
+
+    offset: int
+    found: str
+    observations: list[Observation]
+
+
+class Event(NamedTuple):
+    """A prediction or a feedback, as written and as read."""
+
+    raw: bytes
+    said: dict[str, Any]
+
+
+@dataclass
+class Life:
+    """What is known of a request id, and since when: the time of its first event, or that at which the two sides met."""
+
+    since: int
+    prediction: Event | None = None
+    feedback: Event | None = None
+
+
+@dataclass
+class Joined:
+    """What came of a journal. `known` holds dead lives too, until their request id comes again; `lives` has all that ever were."""
+
+    settings: JoinSettings
+    clock: int = 0
+    steps: list[Step] = field(default_factory=list)
+    came: Counter[str] = field(default_factory=Counter)
+    known: dict[bytes, Life] = field(default_factory=dict)
+    lives: list[Life] = field(default_factory=list)
+
+    def observations(self) -> list[Observation]:
+        return [one for step in self.steps for one in step.observations]
+
+    def counts(self) -> dict[str, int]:
+        """As the bucket names them. A slot of log time expires as a whole, when the clock's horizon has left it."""
+        n, slot = Counter(self.came), self.settings.slot_ms
+        horizon = (self.clock - self.settings.window_ms - self.settings.slack_ms) // slot
+        for life in self.lives:
+            gone = life.since // slot < horizon
+            if life.feedback is None:
+                n["expired" if gone else "waiting_predictions"] += 1
+            elif life.prediction is None:
+                n["orphan" if gone else "waiting_feedback"] += 1
+        return dict(n)
+
+
+def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int = 0, partitions: int = 1) -> Joined:
+    """The join of these records of a `partition` of the journal."""
+    of = Joined(settings)
+    for record in records:
+        of.clock = max(of.clock, record.time)
+        is_prediction, event = _read(record.value)
+        of.came["predictions" if is_prediction else "feedback"] += 1
+        name = event.said["request_id"].encode()
+        life = of.known.get(name)
+        if life is None or of.clock - life.since > settings.window_ms + settings.slack_ms:
+            life = of.known[name] = Life(of.clock)
+            of.lives.append(life)
+
+        told: list[Observation] = []
+        found = "waiting"
+        if is_prediction and life.prediction is not None:
+            found = "duplicate"
+            of.came["duplicate_predictions"] += 1
+        elif not is_prediction and life.feedback is not None:
+            if _is_one_label(event.said["label"], life.feedback.said["label"]):
+                found = "duplicate"
+                of.came["duplicate_feedback"] += 1
+            else:
+                found = "conflicting"
+                of.came["conflicting"] += 1
+                if life.prediction is not None:
+                    told.append(_issue(found, life.prediction, b"null", event))
+        else:
+            if is_prediction:
+                life.prediction = event
+                told.append(_observation(event, "prediction", prediction=event.raw))
+            else:
+                life.feedback = event
+            if life.prediction is not None and life.feedback is not None:
+                found = "joined" if of.clock - life.since <= settings.window_ms else "late"
+                of.came[found] += 1
+                life.since = of.clock
+                if found == "joined":
+                    told.append(_outcome(life.prediction, life.feedback, partition, partitions))
+                else:
+                    told.append(_issue(found, life.prediction, life.prediction.raw, life.feedback))
+        of.steps.append(Step(record.offset, found, told))
+    return of
+
+
+def as_observation(model: bytes | None, kind: bytes, value: bytes | None) -> Observation:
+    """What was published, in the form in which it is expected."""
+    return Observation(model or b"", kind, {name: bytes(raw) for name, raw in _fields(value or b"").items()})
+
+
+def _read(value: bytes) -> tuple[bool, Event]:
+    """Whether a journal value is a prediction, and the event. Its head is 20 bytes, of which the last two tell the model's length."""
+    raw = value[20 + int.from_bytes(value[18:20], "big") :]
+    return value[1:2] == b"P", Event(raw, orjson.loads(raw))
+
+
+def _is_one_label(one: Any, other: Any) -> bool:
+    """1 and 1.0 are one class; 1, "1" and true are three."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _outcome(prediction: Event, feedback: Event, partition: int, partitions: int) -> Observation:
+    return _observation(
+        prediction,
+        "outcome",
+        partition=b"%d" % partition,
+        partitions=b"%d" % partitions,
+        label_delay_ms=b"%d" % (feedback.said["timestamp"] - prediction.said["timestamp"]),
+        prediction=prediction.raw,
+        feedback=feedback.raw,
+    )
+
+
+def _issue(issue: str, about: Event, prediction: bytes, feedback: Event) -> Observation:
+    model = orjson.dumps(about.said["model"])
+    return _observation(about, "feedback_issue", issue=b'"%b"' % issue.encode(), model=model, prediction=prediction, feedback=feedback.raw)
+
+
+def _observation(about: Event, kind: str, **fields: bytes) -> Observation:
+    return Observation(about.said["model"].encode(), kind.encode(), {"record": b'"%b"' % kind.encode(), **fields})
