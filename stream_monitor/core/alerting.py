@@ -325,9 +325,13 @@ class Desk:
         self.clock = now
         self.ledger.move(now)
 
+    def count(self, name: str) -> None:
+        """One more of what the monitor's counters tell."""
+        self.counts[name] = self.counts.get(name, 0) + 1
+
     def cooled_down(self) -> None:
         """There would have been an alert, had not one of the same fingerprint just ended (`cool_down`)."""
-        self.counts["alerts_cooled_down"] = self.counts.get("alerts_cooled_down", 0) + 1
+        self.count("alerts_cooled_down")
 
     def fire(
         self,

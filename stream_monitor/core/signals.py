@@ -26,13 +26,16 @@ them.
 
 A feature's type is that of its first value. Categories: see core/categories.py. The stream of missing values begins with the first that
 is missing.
+
+Features are those met first, at most `max_features`. What is left out is counted by its values, in the whole alone, where each is met
+once, and only where the settings ask for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, Protocol, TypeVar
 
 from stream_monitor.core.alerting import Case, Desk, Episode, Event, Subject
@@ -44,6 +47,7 @@ from stream_monitor.core.detectors import create
 from stream_monitor.core.events import ALL_VERSIONS, Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
 from stream_monitor.core.limits import is_labelled
+from stream_monitor.core.metrics import OF_FEATURES
 from stream_monitor.core.mixes import Mix, MixStream
 from stream_monitor.core.novelty import Range, Vocabulary
 from stream_monitor.core.rare import Make, Rare
@@ -115,8 +119,12 @@ class Plan:
 
     def wants(self, metric: str, in_slice: bool) -> bool:
         """Whether the settings name this metric."""
-        wanted = any(fnmatchcase(metric, pattern) for pattern in self.monitor.metrics)
-        return wanted and (not in_slice or any(fnmatchcase(metric, pattern) for pattern in self.monitor.slice_metrics))
+        return _names(self.monitor.metrics, metric) and (not in_slice or _names(self.monitor.slice_metrics, metric))
+
+    def refuse(self, counter: str, *metrics: str) -> None:
+        """Counts a value that came when there was no room for these metrics, if the settings name any of them."""
+        if any(self.wants(metric, False) for metric in metrics):
+            self.desk.count(counter)
 
     def binary(self, slice_: Slice | None, metric: str, kind: Kind) -> BinaryStream | None:
         """A new stream, or None where there are too many."""
@@ -149,6 +157,11 @@ class Plan:
         """How many shares of the budget a stream of this slice owns."""
         name = "" if slice_ is None else f"{slice_.key}={slice_.value}"
         return next((n for pattern, n in self.monitor.slice_shares.items() if name and fnmatchcase(name, pattern)), 1)
+
+
+@lru_cache(maxsize=4_096)  # what there is no room for is asked about with each of its values
+def _names(patterns: tuple[str, ...], metric: str) -> bool:
+    return any(fnmatchcase(metric, pattern) for pattern in patterns)
 
 
 def reads_predictions(monitor: MonitorSettings) -> bool:
@@ -289,7 +302,8 @@ class Scope:
         self.part = slice_
         self.records = 0  # predictions seen
         self.since = plan.desk.ledger.age  # age of the ledger at its beginning
-        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None)
+        refuse = partial(plan.refuse, "classes_refused") if slice_ is None else None
+        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None, refuse)
         self.error_only = plan.error_only if slice_ is None else plan.slice_error_only
         self.score: Signal | None = None  # None: not met yet, here and below
         self.prediction: Signal | None = None
@@ -412,7 +426,12 @@ class Scope:
 
     def _discover(self, name: str, value: Any) -> tuple[Signal, int] | None:
         """The signal of a feature that is new here, if there is room."""
-        if len(self.features) >= self.plan.settings.max_features or type(value) not in CLASSES:
+        if type(value) not in CLASSES:
+            return None
+        if len(self.features) >= self.plan.settings.max_features:
+            if self.part is None:
+                short = shorten(name)
+                self.plan.refuse("features_refused", f"feature:{short}", *(f"{of}:{short}" for of in OF_FEATURES))
             return None
         entry = self.features[name] = self._feature(name, type(value) in NUMBERS), self.records - 1
         return entry
