@@ -75,6 +75,12 @@ def is_wrong(prediction: Any, label: Any) -> int:
     return 0 if prediction == label and (a is b or (a in NUMBERS and b in NUMBERS)) else 1
 
 
+def is_of_another_type(prediction: Any, label: Any) -> bool:
+    """Whether a label can never say that the prediction was right, since JSON has another type for it: 1 for "1"."""
+    a, b = type(prediction), type(label)
+    return a is not b and not (a in NUMBERS and b in NUMBERS)
+
+
 class Plan:
     """What is watched for one model version, and the place where its streams are made."""
 
