@@ -662,6 +662,11 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
             "feedback_late": "share of labels that came too late to be joined",
             "feedback_conflicting": "share of labels that contradict an earlier one",
             "unlabelled": "share of answers without a label in time",
+            "weighted_error": "error weighted by importance",
+            "bias": "bias (prediction minus label)",
+            "log_loss": "log loss",
+            "brier": "Brier score",
+            "label_delay": "label delay",
         }.get(base, metric)
         if not feature and metric.endswith(("_gap", "_ratio")):
             said = metric.replace("_", " ")
