@@ -125,12 +125,13 @@ class Plan:
 
     def wants(self, metric: str, in_slice: bool) -> bool:
         """Whether the settings name this metric."""
-        return _names(self.monitor.metrics, metric) and (not in_slice or _names(self.monitor.slice_metrics, metric))
+        wanted = any(fnmatchcase(metric, pattern) for pattern in self.monitor.metrics)
+        return wanted and (not in_slice or any(fnmatchcase(metric, pattern) for pattern in self.monitor.slice_metrics))
 
-    def refuse(self, counter: str, *metrics: str) -> None:
-        """Counts a value that came when there was no room for these metrics, if the settings name any of them."""
-        if any(self.wants(metric, False) for metric in metrics):
-            self.desk.count(counter)
+    def refuse_class(self, metric: str) -> None:
+        """Counts a value of a class for which there is no room, if the settings name this metric of it."""
+        if self.wants(metric, False):
+            self.desk.count("classes_refused")
 
     def binary(self, slice_: Slice | None, metric: str, kind: Kind) -> BinaryStream | None:
         """A new stream, or None where there are too many."""
@@ -165,9 +166,10 @@ class Plan:
         return next((n for pattern, n in self.monitor.slice_shares.items() if name and fnmatchcase(name, pattern)), 1)
 
 
-@lru_cache(maxsize=4_096)  # what there is no room for is asked about with each of its values
-def _names(patterns: tuple[str, ...], metric: str) -> bool:
-    return any(fnmatchcase(metric, pattern) for pattern in patterns)
+@lru_cache(maxsize=4_096)  # a feature for which there is no room is asked about with each of its values
+def _is_of_feature(patterns: tuple[str, ...], feature: str) -> bool:
+    """Whether one of these patterns of metric names means something of this feature."""
+    return any(fnmatchcase(f"{of}:{feature}", pattern) for of in ("feature", *OF_FEATURES) for pattern in patterns)
 
 
 def reads_predictions(monitor: MonitorSettings) -> bool:
@@ -308,7 +310,7 @@ class Scope:
         self.part = slice_
         self.records = 0  # predictions seen
         self.since = plan.desk.ledger.age  # age of the ledger at its beginning
-        refuse = partial(plan.refuse, "classes_refused") if slice_ is None else None
+        refuse = plan.refuse_class if slice_ is None else None
         self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None, refuse)
         self.error_only = plan.error_only if slice_ is None else plan.slice_error_only
         self.score: Signal | None = None  # None: not met yet, here and below
@@ -435,9 +437,8 @@ class Scope:
         if type(value) not in CLASSES:
             return None
         if len(self.features) >= self.plan.settings.max_features:
-            if self.part is None:
-                short = shorten(name)
-                self.plan.refuse("features_refused", f"feature:{short}", *(f"{of}:{short}" for of in OF_FEATURES))
+            if self.part is None and _is_of_feature(self.plan.monitor.metrics, shorten(name)):
+                self.plan.desk.count("features_refused")
             return None
         entry = self.features[name] = self._feature(name, type(value) in NUMBERS), self.records - 1
         return entry
