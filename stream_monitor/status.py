@@ -9,8 +9,10 @@ snapshot, and how old that is, is said. Alerts that fire are as of now: they hav
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from rich.table import Table
@@ -25,7 +27,6 @@ from stream_monitor.io.status import Kept, Reach
 
 SHOWN = 20  # rows of a table for people; the plain data has all
 _LATE = 3  # snapshot intervals after which a snapshot that should be there is missed
-_COUNTED = ("streams", "slices", "versions", "streams_refused", "slices_evicted", "versions_evicted", "not_understood")
 _BECAME: Mapping[str, Mapping[str, str]] = {  # of the records of each side, by the join's counter of it: they add up to what was read
     "predictions": {
         "joined": "joined", "late": "late", "again": "duplicate_predictions", "unmet": "expired", "waiting": "waiting_predictions",
@@ -36,6 +37,16 @@ _BECAME: Mapping[str, Mapping[str, str]] = {  # of the records of each side, by 
     },
 }  # fmt: skip
 _PARTS = ("joined", "late", "again", "conflicting", "unmet", "waiting")
+_SAID = {  # what each of these counters counts
+    "features_refused": "values of features are not watched: there are more features than detect.max_features",
+    "classes_refused": "answers and labels have no recall or precision: there are more classes than detect.max_categories",
+    "groups_refused": "values of protected attributes count among the rest alone: there are more groups than detect.max_categories",
+    "labels_of_another_type": 'labels are of another JSON type than the answer, as 1 for "1": a class is wrong then, a number not judged',
+    "before_maturity": "outcomes were judged before they were mature: more waited than detect.max_waiting, or labels take longer now",
+    "alerts_cooled_down": "alarms are no alerts, since an alert about the same had just ended (cool_down)",
+    "not_understood": "records of the observations make no sense, and were left out",
+}
+_COUNTED = ("streams", "slices", "versions", "streams_refused", "slices_evicted", "versions_evicted", *_SAID)
 _MONEY = ("came_in", "received", "alarms", "left", "warnings")
 
 
@@ -51,7 +62,7 @@ def report(
     """Everything as plain data. `settings` with the number of partitions of `observations`; `now`: the time of the question (ms);
     `accounting`: that of all buckets of the join together, None where it could not be had."""
     read = {reach.partition: reach for reach in reaches if reach.stage == "detect"}
-    partitions, versions, owners = [], [], []
+    partitions, versions, owners, confusion = [], [], [], []
     firing: list[dict[str, Any]] = []
     warned: list[dict[str, Any]] = []
     budget = dict.fromkeys(_MONEY, 0.0)
@@ -78,6 +89,7 @@ def report(
         versions += [
             {"partition": one.partition, **version, "waiting": held} for version, held in zip(monitor.versions(), waiting, strict=True)
         ]
+        confusion += [{"partition": one.partition, **version} for version in monitor.confusion()]
     allowed = {"alerts": settings.alert_budget.alerts, "period_ms": settings.alert_budget.period_ms}
     return {
         "now": now,
@@ -87,6 +99,7 @@ def report(
         "budget": allowed | budget | {"warnings_allowed": _allowed(settings)},
         "owners": owners,
         "versions": versions,
+        "confusion": confusion,
         "counters": counters,
         "firing": sorted(firing, key=_decided),
         "warned": sorted(warned, key=_decided),
@@ -233,6 +246,11 @@ def tables(data: Mapping[str, Any]) -> Iterator[Table | Text]:
             f" {counters['slices_evicted']:,} slices (max_slices) and {counters['versions_evicted']:,} versions (max_versions) evicted",
             style="yellow",
         )
+    for name, what in _SAID.items():
+        if counters[name]:
+            yield Text(f"{counters[name]:,} {what}", style="yellow")
+    if mistakes := _mistakes(data["confusion"]):
+        yield _table("Most frequent mistakes", ("model", "version", "answer", "label", "outcomes"), mistakes)
     heads = "detected", "severity", "what", "alert"
     yield _table(f"{len(data['firing'])} alerts fire" if data["firing"] else "No alert fires", heads, map(_alert, reversed(data["firing"])))
     if data["warned"]:
@@ -241,6 +259,16 @@ def tables(data: Mapping[str, Any]) -> Iterator[Table | Text]:
 
 def _alert(a: Mapping[str, Any]) -> tuple[Text, ...]:
     return _c(_date(a["detected_at"])), _c(a["severity"]), Text(a["summary"]), _c(a["id"][:12])
+
+
+def _mistakes(confusion: Iterable[Mapping[str, Any]]) -> list[tuple[Text, ...]]:
+    """Which class each version answered for which, wrongly, of all that it was told; the most frequent first."""
+    counts = Counter[tuple[str, str, str, str]]()
+    for one in confusion:
+        for pair in chain.from_iterable(table["pairs"] for table in one["tables"]):
+            if pair["prediction"] != pair["label"]:
+                counts[one["model"], one["model_version"], pair["prediction"], pair["label"]] += pair["count"]
+    return [(*map(_c, pair), _n(count)) for pair, count in counts.most_common()]
 
 
 _OF_A_VERSION = ("slices", "streams", "waiting", "too_late_for_maturity")
@@ -329,6 +357,7 @@ def prometheus(data: Mapping[str, Any]) -> str:
         ("budget_came_in", "false alerts of the budget that came in", _one(budget["came_in"])),
         ("budget_received", "false alerts of the budget that streams received", _each(owners, "received")),
         ("budget_alarms", "alarms that were charged to it", _each(owners, "alarms")),
+        ("budget_left", "what was received less what was charged: below 0 where there was true drift", _each(owners, "left")),
         ("warnings_allowed_per_day", "false warnings allowed in a day", _one(_per_day(allowed)) if allowed else []),
         ("warnings_spent", "warnings that were charged to their budget", _each(owners, "warnings") if allowed else []),
         ("budget_share", "part of what comes in to a partition from now on", _each(owners, "share")),
@@ -339,6 +368,7 @@ def prometheus(data: Mapping[str, Any]) -> str:
         ("streams_refused", "streams not watched for want of room", _one(counters["streams_refused"])),
         ("slices_evicted", "slices that others took the place of", _one(counters["slices_evicted"])),
         ("versions_evicted", "versions that others took the place of", _one(counters["versions_evicted"])),
+        *((name, what, _one(counters[name])) for name, what in _SAID.items()),
         ("alerts_firing", "alerts that fire", _one(len(firing))),
         ("alert_firing", "an alert that fires", firing),
         ("warnings_standing", "warnings that have neither faded nor come to fire", _one(len(warned))),

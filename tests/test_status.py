@@ -18,7 +18,7 @@ from stream_monitor.core.snapshots import Snapshot, StateRecord, cut, firing
 from stream_monitor.io.status import Kept, Reach
 from stream_monitor.status import SHOWN, prometheus, report, tables
 from tests.core.test_early import CUT, ERROR, LOG
-from tests.support.observations import judged, outcome, prediction, run
+from tests.support.observations import judged, outcome, predicted, prediction, run
 
 SETTINGS = DetectSettings(
     maturity_ms=60_000, partitions=2, warmup=500, monitors=(MonitorSettings(metrics=("error",), slices=("country",)),)
@@ -211,3 +211,62 @@ def test_where_nobody_asks_for_warnings_nothing_is_said_of_them() -> None:
     assert (data["warned"], data["budget"]["warnings_allowed"]) == ([], None)
     assert not re.search("Warning budget|warnings stand", shown(data))
     assert not [line for line in prometheus(data).splitlines() if line.startswith("stream_monitor_warnings_spent")]
+
+
+def crowded() -> tuple[DetectSettings, Monitor]:
+    """More features, classes and groups than there is room for, and labels of another type."""
+    watched = MonitorSettings(metrics=("*",), slices=(), protected=("gender",), favourable="c0")
+    settings = DetectSettings(maturity_ms=0, max_features=3, max_categories=2, default=watched)
+    asked = [prediction(i, prediction=f"c{i % 4}", features=dict.fromkeys("abcd", 1), slices={"gender": "fmx"[i % 3]}) for i in range(12)]
+    log = [predicted(one) for one in asked] + [outcome(one, f"c{i % 3}" if i else 0) for i, one in enumerate(asked)]
+    log.append(b'{"record":"other"}')
+    return settings, run(settings, log)[0]
+
+
+def test_what_was_left_out_is_told_with_its_reason_in_every_form() -> None:
+    settings, monitor = crowded()
+    data = asked([kept(monitor, settings=settings)], [reach(0, 25, 25)], settings)
+    counted = {name: n for name, n in data["counters"].items() if name in monitor._counts}
+    assert counted == {name: monitor.counters[name] for name in counted}
+    assert counted.keys() == {"features_refused", "classes_refused", "groups_refused", "labels_of_another_type", "not_understood"}
+    assert (counted["features_refused"], counted["labels_of_another_type"], counted["not_understood"]) == (12, 1, 1)
+    text = shown(data)
+    assert "12 values of features are not watched: there are more features than detect.max_features" in text
+    assert '1 labels are of another JSON type than the answer, as 1 for "1"' in text
+    assert f"{counted['classes_refused']} answers and labels have no recall or precision" in text
+    assert f"{counted['groups_refused']} values of protected attributes count among the rest alone" in text
+    assert "1 records of the observations make no sense" in text
+    lines = prometheus(data).splitlines()
+    assert {f"stream_monitor_{name} {n}.0" for name, n in counted.items()} <= set(lines)
+    assert {"stream_monitor_before_maturity 0.0", "stream_monitor_alerts_cooled_down 0.0"} <= set(lines)
+
+
+def test_of_what_did_not_happen_nothing_is_said() -> None:
+    monitor, _ = drifted()
+    text = shown(asked([kept(monitor)], [reach(0, 6_000, 6_000)]))
+    assert not re.search("detect.max_|another JSON type|make no sense|cool_down", text)
+
+
+def test_which_class_was_answered_for_which_is_told_as_of_the_snapshot() -> None:
+    settings, monitor = crowded()
+    data = asked([kept(monitor, settings=settings)], [reach(0, 25, 25)], settings)
+    assert data["confusion"] == [{"partition": 0, **table} for table in monitor.confusion()]
+    [version] = data["confusion"]
+    assert sum(pair["count"] for table in version["tables"] for pair in table["pairs"]) == 12
+    assert re.search(r"Most frequent mistakes *\n.*\ncredit +v3 +other +c0 +3\n", shown(data))
+
+
+def test_where_nothing_was_mistaken_no_mistakes_are_shown() -> None:
+    monitor, _ = run(SETTINGS, [outcome(prediction(i), "yes") for i in range(700)])
+    data = asked([kept(monitor)], [reach(0, 700, 700)])
+    assert "mistakes" not in shown(data)
+
+
+def test_what_is_left_of_the_budget_is_a_metric_beside_what_was_received_and_spent() -> None:
+    monitor, _ = drifted()
+    data = asked([kept(monitor)], [reach(0, 6_000, 6_000)])
+    lines = prometheus(data).splitlines()
+    for owner in data["owners"]:
+        part = f"country={owner['slice']['value']}" if owner["slice"] else ""
+        assert f'stream_monitor_budget_left{{model="credit",model_version="v3",slice="{part}"}} {float(owner["left"])!r}' in lines
+    assert sum(owner["left"] for owner in data["owners"]) == pytest.approx(data["budget"]["left"]) != 0

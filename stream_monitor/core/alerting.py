@@ -325,9 +325,13 @@ class Desk:
         self.clock = now
         self.ledger.move(now)
 
+    def count(self, name: str) -> None:
+        """One more of what the monitor's counters tell."""
+        self.counts[name] = self.counts.get(name, 0) + 1
+
     def cooled_down(self) -> None:
         """There would have been an alert, had not one of the same fingerprint just ended (`cool_down`)."""
-        self.counts["alerts_cooled_down"] = self.counts.get("alerts_cooled_down", 0) + 1
+        self.count("alerts_cooled_down")
 
     def fire(
         self,
@@ -673,6 +677,12 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
             "feedback_late": "share of labels that came too late to be joined",
             "feedback_conflicting": "share of labels that contradict an earlier one",
             "unlabelled": "share of answers without a label in time",
+            "weighted_error": "error weighted by importance",
+            "bias": "bias (prediction minus label)",
+            "log_loss": "log loss",
+            "brier": "Brier score",
+            "squared_error": "squared error",
+            "label_delay": "label delay",
         }.get(base, metric)
         if not feature and metric.endswith(("_gap", "_ratio")):
             said = metric.replace("_", " ")

@@ -97,7 +97,7 @@ class ControlRecord(TypedDict):
 
 
 class Kind(StrEnum):
-    """What moved: the field's standard terms."""
+    """Which signal moved, in the field's standard terms. Whether the inputs moved with it: `details.inputs`."""
 
     CONCEPT_DRIFT = "concept_drift"
     DATA_DRIFT = "data_drift"

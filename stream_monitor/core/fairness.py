@@ -28,7 +28,7 @@ those of a drift with what they were before.
 
 Limits are one-sided, since of two groups the one is as far below as the other is above: an alert is about who is worse off. A group is
 compared once it and the rest have `minimum_group` values each. Groups are those met first, at most `max_categories` of an attribute; more
-of them count among the rest. What lacks the attribute is left out.
+of them count among the rest, and are counted by their values. What lacks the attribute is left out.
 
 The favourable class is `favourable`; where it is not set, true and 1 are, and of text classes only the error is compared.
 """
@@ -293,8 +293,11 @@ class Fairness:
             if type(value) is not str:
                 continue
             value = shorten(value)
-            if value not in groups and len(groups) < self._limit:
-                self._admit(key, value)
+            if value not in groups:
+                if len(groups) < self._limit:
+                    self._admit(key, value)
+                else:
+                    self._plan.desk.count("groups_refused")
             for name, comparisons in groups.items():
                 comparisons[metric].take(x, name == value, unit, time, offset)
 

@@ -14,7 +14,8 @@
 The squared error ranks as the absolute one does, and numbers are judged by their ranks: it is the same stream once more, with levels for
 those who report a mean squared error. So it is there for who names it, better in place of `error` than beside it.
 
-A rare class is watched by its recall and precision: an error share hides it. The classes are those met first, at most a set number.
+A rare class is watched by its recall and precision: an error share hides it. The classes are those met first, at most a set number; of
+others, each value is told to `refuse`.
 
 Where outcomes have weights, `weighted_error` takes each error with a probability that is its weight's share of the largest, so that what
 matters ten times as much is seen ten times as often, and a mean of these is the weighted mean. (A weighted sum would not do: its
@@ -48,6 +49,8 @@ _SCALE = 2.0**-53
 
 Make = Callable[[str, Kind, bool], Stream | None]
 """The stream of a metric, numeric or binary; None where it is not asked for, or there are too many."""
+Refuse = Callable[[str], None]
+"""A value came of this metric, for which there are too many classes."""
 
 
 class Losses(NamedTuple):
@@ -91,10 +94,11 @@ class Judged(NamedTuple):
 class Judging:
     """The label signals of a scope, each begun with its first value."""
 
-    __slots__ = ("_make", "_precision", "_recall", "_streams", "_weights", "confusion", "limit", "sample")
+    __slots__ = ("_make", "_precision", "_recall", "_streams", "_weights", "confusion", "limit", "refuse", "sample")
 
-    def __init__(self, make: Make, limit: int, warmup: int, confusion: bool = False) -> None:
+    def __init__(self, make: Make, limit: int, warmup: int, confusion: bool = False, refuse: Refuse | None = None) -> None:
         self._make = make
+        self.refuse = refuse
         self.limit = limit  # classes
         self.confusion = Confusion(limit) if confusion else None
         self.sample = min(SAMPLE, max(1, warmup))
@@ -175,6 +179,8 @@ class Judging:
 
     def _class(self, known: dict[Any, Stream | None], metric: str, key: Any) -> Stream | None:
         if len(known) >= self.limit:
+            if self.refuse is not None:
+                self.refuse(f"{metric}={category_name(key)}")
             return None
         stream = known[key] = self._explained(metric, key, self._make(f"{metric}={category_name(key)}", _kind(metric), False))
         return stream

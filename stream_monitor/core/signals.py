@@ -26,13 +26,16 @@ them.
 
 A feature's type is that of its first value. Categories: see core/categories.py. The stream of missing values begins with the first that
 is missing.
+
+Features are those met first, at most `max_features`. What is left out is counted by its values, in the whole alone, where each is met
+once, and only where the settings ask for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, Protocol, TypeVar
 
 from stream_monitor.core.alerting import Case, Desk, Episode, Event, Subject
@@ -44,7 +47,7 @@ from stream_monitor.core.detectors import create
 from stream_monitor.core.events import ALL_VERSIONS, Kind, Slice
 from stream_monitor.core.judging import HUGE, METRICS, Judged, Judging
 from stream_monitor.core.limits import is_labelled
-from stream_monitor.core.metrics import BY_NAME
+from stream_monitor.core.metrics import BY_NAME, OF_FEATURES
 from stream_monitor.core.mixes import Mix, MixStream
 from stream_monitor.core.novelty import Range, Vocabulary
 from stream_monitor.core.rare import Make, Rare
@@ -70,6 +73,12 @@ def is_wrong(prediction: Any, label: Any) -> int:
     """1 if the classes differ, else 0. 1, "1" and true are three classes; 1 and 1.0 are one."""
     a, b = type(prediction), type(label)
     return 0 if prediction == label and (a is b or (a in NUMBERS and b in NUMBERS)) else 1
+
+
+def is_of_another_type(prediction: Any, label: Any) -> bool:
+    """Whether a label can never say that the prediction was right, since JSON has another type for it: 1 for "1"."""
+    a, b = type(prediction), type(label)
+    return a is not b and not (a in NUMBERS and b in NUMBERS)
 
 
 class Plan:
@@ -121,6 +130,11 @@ class Plan:
         wanted = any(fnmatchcase(metric, pattern) for pattern in self.monitor.metrics)
         return wanted and (not in_slice or any(fnmatchcase(metric, pattern) for pattern in self.monitor.slice_metrics))
 
+    def refuse_class(self, metric: str) -> None:
+        """Counts a value of a class for which there is no room, if the settings name this metric of it."""
+        if self.wants(metric, False):
+            self.desk.count("classes_refused")
+
     def binary(self, slice_: Slice | None, metric: str, kind: Kind) -> BinaryStream | None:
         """A new stream, or None where there are too many."""
         return self._begun(BinaryStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
@@ -152,6 +166,12 @@ class Plan:
         """How many shares of the budget a stream of this slice owns."""
         name = "" if slice_ is None else f"{slice_.key}={slice_.value}"
         return next((n for pattern, n in self.monitor.slice_shares.items() if name and fnmatchcase(name, pattern)), 1)
+
+
+@lru_cache(maxsize=4_096)  # a feature for which there is no room is asked about with each of its values
+def _is_of_feature(patterns: tuple[str, ...], feature: str) -> bool:
+    """Whether one of these patterns of metric names means something of this feature."""
+    return any(fnmatchcase(f"{of}:{feature}", pattern) for of in ("feature", *OF_FEATURES) for pattern in patterns)
 
 
 def reads_predictions(monitor: MonitorSettings) -> bool:
@@ -292,7 +312,8 @@ class Scope:
         self.part = slice_
         self.records = 0  # predictions seen
         self.since = plan.desk.ledger.age  # age of the ledger at its beginning
-        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None)
+        refuse = plan.refuse_class if slice_ is None else None
+        self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None, refuse)
         self.error_only = plan.error_only if slice_ is None else plan.slice_error_only
         self.score: Signal | None = None  # None: not met yet, here and below
         self.prediction: Signal | None = None
@@ -415,7 +436,11 @@ class Scope:
 
     def _discover(self, name: str, value: Any) -> tuple[Signal, int] | None:
         """The signal of a feature that is new here, if there is room."""
-        if len(self.features) >= self.plan.settings.max_features or type(value) not in CLASSES:
+        if type(value) not in CLASSES:
+            return None
+        if len(self.features) >= self.plan.settings.max_features:
+            if self.part is None and _is_of_feature(self.plan.monitor.metrics, shorten(name)):
+                self.plan.desk.count("features_refused")
             return None
         entry = self.features[name] = self._feature(name, type(value) in NUMBERS), self.records - 1
         return entry

@@ -17,7 +17,7 @@ from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
 from stream_monitor.core.observations import Labelled, Predicted
 from stream_monitor.core.service_levels import scope_class
 from stream_monitor.core.settings import CROSS
-from stream_monitor.core.signals import NUMBERS, Plan, Scope, Task, Watched, is_wrong
+from stream_monitor.core.signals import NUMBERS, Plan, Scope, Task, Watched, is_of_another_type, is_wrong
 
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 
@@ -168,6 +168,8 @@ class Version:
         error: float
         if not numeric:
             error = is_wrong(prediction, label)
+            if error and is_of_another_type(prediction, label):
+                self._count("labels_of_another_type")
         elif type(prediction) in NUMBERS and type(label) in NUMBERS:
             error = abs(float(prediction) - float(label))
         else:

@@ -255,6 +255,12 @@ def test_the_types_have_the_fields_of_the_schemas(schema: dict[str, Any], event:
     assert set(schema["required"]) == {name for name, hint in hints.items() if get_origin(hint) is not NotRequired} | always_written
 
 
+def test_the_kind_of_an_alert_says_where_to_read_whether_the_inputs_moved() -> None:
+    alert = SCHEMAS["alert"]["properties"]
+    assert "`details.inputs`" in alert["kind"]["description"]
+    assert "moved" in alert["details"]["properties"]["inputs"]["enum"]
+
+
 def test_enumerations_are_those_of_the_code() -> None:
     alert, control_record = SCHEMAS["alert"]["properties"], SCHEMAS["observation"]["oneOf"][3]["properties"]
     assert alert["kind"]["enum"] == list(events.Kind)

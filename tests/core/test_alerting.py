@@ -103,14 +103,17 @@ def test_severity_goes_by_the_size_of_the_effect() -> None:
     assert feed(stream(critical=0.2), values)[0].severity is Severity.CRITICAL
 
 
-@pytest.mark.parametrize(("metric", "before", "after"), [("label_delay", "2 h", "3 h"), ("latency", "2 h", "3 h"), ("bias", "7,", "10,")])
-def test_times_are_told_in_units_that_people_read(metric: str, before: str, after: str) -> None:
+@pytest.mark.parametrize(
+    ("metric", "said", "before", "after"),
+    [("label_delay", "label delay", "2 h", "3 h"), ("latency", "latency", "2 h", "3 h"), ("brier", "Brier score", "7,", "10,")],
+)
+def test_times_are_told_in_units_that_people_read(metric: str, said: str, before: str, after: str) -> None:
     rng = random.Random(5)
     values = [rng.gauss(10_800_000 if 3_000 <= i < 6_000 else 7_200_000, 1_000) for i in range(9_000)]
     subject = Subject.of("credit", "v3", None, metric, Kind.DATA_QUALITY, 0.1, 0.5)
     fired, resolved = feed(NumericStream(subject, ALL, DetectSettings(), desk()), values)
-    assert re.match(f"credit v3: {metric} rose from {before}.* to {after}", fired.summary)
-    assert re.match(f"credit v3: {metric} is back at {before}.* \\(was {after}.*, before {before}", resolved.summary)
+    assert re.match(f"credit v3: {said} rose from {before}.* to {after}", fired.summary)
+    assert re.match(f"credit v3: {said} is back at {before}.* \\(was {after}.*, before {before}", resolved.summary)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
@@ -222,9 +225,18 @@ def test_hostile_names_are_made_safe_for_a_line() -> None:
         ("feature:country=DE", "share of country=DE"),
         ("selection_rate_gap", "selection rate gap"),
         ("recall=loan_gap", "recall of loan_gap"),
+        ("error", "error"),
+        ("weighted_error", "error weighted by importance"),
+        ("bias", "bias (prediction minus label)"),
+        ("log_loss", "log loss"),
+        ("brier", "Brier score"),
+        ("label_delay", "label delay"),
+        ("feature:bias", "feature bias"),
+        ("missing:brier", "missing share of brier"),
+        ("prediction=bias", "share of prediction=bias"),
     ],
 )
-def test_a_feature_is_called_by_its_own_name(metric: str, said: str) -> None:
+def test_a_metric_is_called_as_people_call_it_and_a_feature_by_its_own_name(metric: str, said: str) -> None:
     assert about(Subject.of("credit", "v3", None, metric, Kind.DATA_DRIFT, 0.1, 0.5)) == f"credit v3: {said}"
 
 

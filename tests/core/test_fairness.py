@@ -245,17 +245,21 @@ def test_the_favourable_class_is_said_or_is_true_or_1(favourable: Any, yes: Any,
     assert [a.slice for a in alerts] == ([Slice("gender", "f")] if compared else [])
 
 
-def test_groups_are_bounded_and_what_has_none_is_left_out() -> None:
+def test_groups_are_bounded_and_counted_beyond_and_what_has_none_is_left_out() -> None:
     rng = random.Random(3)
 
     def group(i: int) -> Any:
         return {"gender": f"{rng.random()}"} if i % 2 else rng.choice(({}, None, {"gender": "f" * 5_000}, {"country": "m"}))
 
-    log = [predicted(prediction(i, prediction="approve", slices=group(i))) for i in range(2_000)]
+    parts = [group(i) for i in range(2_000)]
+    log = [predicted(prediction(i, prediction="approve", slices=part)) for i, part in enumerate(parts)]
     some = replace(settings(fairness_limit=0.1, minimum_group=1), max_categories=3)
     monitor, alerts = run(some, log)
     assert alerts == []
     assert monitor.counters["streams"] == 6
+    groups = [part["gender"] for part in parts if part and "gender" in part]
+    known = list(dict.fromkeys(groups))[:3]
+    assert monitor.counters["groups_refused"] == sum(one not in known for one in groups) > 0
     assert len(orjson.dumps(monitor.snapshot())) < 40_000
 
 

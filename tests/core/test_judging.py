@@ -44,10 +44,23 @@ def test_of_each_class_the_recall_and_the_precision_are_signals() -> None:
     assert signals["precision=ham"] == (6, pytest.approx(4 / 6))
 
 
-def test_classes_past_the_bound_have_no_recall_of_their_own() -> None:
-    settings = DetectSettings(maturity_ms=0, max_categories=3, default=MonitorSettings(slices=()))
-    signals = after([outcome(prediction(i, prediction=f"c{i}"), f"c{i}") for i in range(100)], settings)
-    assert sorted(metric for metric in signals if "=" in metric) == [f"{m}=c{i}" for m in ("precision", "recall") for i in range(3)]
+def many_classes(metrics: tuple[str, ...]) -> Monitor:
+    """A hundred classes, with room for three of them."""
+    settings = DetectSettings(maturity_ms=0, max_categories=3, default=MonitorSettings(metrics=metrics, slices=()))
+    monitor, _ = run(settings, [outcome(prediction(i, prediction=f"c{i}"), f"c{i}") for i in range(100)])
+    return monitor
+
+
+def test_classes_past_the_bound_have_no_recall_of_their_own_and_are_counted() -> None:
+    monitor = many_classes(("*",))
+    judged = sorted(metric for metric in watched(monitor) if metric.startswith(("recall", "precision")))
+    assert judged == [f"{m}=c{i}" for m in ("precision", "recall") for i in range(3)]
+    assert monitor.counters["classes_refused"] == 2 * 97
+
+
+@pytest.mark.parametrize(("asked", "count"), [("recall=*", 97), ("precision=c99", 1), ("recall=c2", 0), ("brier", 0)])
+def test_a_class_that_nobody_asks_for_is_not_refused(asked: str, count: int) -> None:
+    assert many_classes((asked,)).counters.get("classes_refused", 0) == count
 
 
 def test_a_rare_class_that_is_failed_is_noticed_where_the_error_hardly_moves() -> None:

@@ -366,14 +366,32 @@ def test_control_characters_and_long_names_come_through() -> None:
     assert "not_understood" not in monitor.counters
 
 
-def test_a_label_of_another_type_is_a_wrong_class() -> None:
+def test_a_label_of_another_type_is_a_wrong_class_and_counted() -> None:
     rng = random.Random(1)
-
-    def label(i: int) -> Any:
-        return 1 if i >= 2_000 and rng.random() < 0.9 else "yes"
-
-    _, alerts = story(QUICK, [outcome(prediction(i), label(i)) for i in range(2_500)])
+    labels = [1 if i >= 2_000 and rng.random() < 0.9 else "yes" for i in range(2_500)]
+    monitor, alerts = story(QUICK, [outcome(prediction(i), label) for i, label in enumerate(labels)])
     assert {(alert.metric, alert.direction) for alert in alerts} == {("error", "up"), ("precision=yes", "down")}
+    assert monitor.counters["labels_of_another_type"] == labels.count(1)
+
+
+@pytest.mark.parametrize(
+    ("said", "label", "other"),
+    [
+        ("1", 1, True),
+        (1, "1", True),
+        (1, True, True),
+        (True, 1, True),
+        ("1", "2", False),
+        (1, 2.5, False),
+        (1, 1.0, False),
+    ],
+)
+@pytest.mark.parametrize("metrics", [("error",), ("*",)])
+def test_a_class_is_of_another_type_where_json_has_two_for_it(said: Any, label: Any, other: bool, metrics: tuple[str, ...]) -> None:
+    settings = DetectSettings(maturity_ms=0, default=MonitorSettings(task="classification", metrics=metrics))
+    monitor, _ = run(settings, [outcome(prediction(0, prediction=said), label)])
+    assert monitor.counters["matured"] == 1
+    assert monitor.counters.get("labels_of_another_type", 0) == other
 
 
 def test_a_label_of_another_type_tells_nothing_about_an_estimate() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stream_monitor.core.categories import category_name, shorten
+from stream_monitor.core.events import Slice
 from stream_monitor.core.judging import Judged
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import Plan, Room, Scope, is_wrong
@@ -114,10 +115,29 @@ def test_numbers_of_any_size_leave_the_sums_finite(value: float) -> None:
     assert abs(next(of.streams()).raw) < float("inf")
 
 
-def test_features_past_the_bound_are_not_watched() -> None:
+def test_features_past_the_bound_are_not_watched_and_their_values_are_counted() -> None:
     of = scope()
-    feed(of, [{"features": {f"f{i}": 1.0 for i in range(50)}}] * 3)
+    feed(of, [{"features": {f"f{i}": 1.0 for i in range(50)} | {"empty": None, "list": []}}] * 3)
     assert metrics(of) == [f"feature:f{i}" for i in range(5)]
+    assert of.plan.desk.counts == {"features_refused": 3 * 45}
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [("feature:f1*", 10), ("missing:f49", 1), ("out_of_range:f7", 1), ("new_category:*", 45), ("feature:f4", 0), ("score", 0)],
+)
+def test_a_feature_that_nobody_asks_for_is_not_refused(asked: str, count: int) -> None:
+    of = scope(MonitorSettings(metrics=("error", asked)))
+    feed(of, [{"features": {f"f{i}": 1.0 for i in range(50)}}])
+    assert of.plan.desk.counts.get("features_refused", 0) == count
+
+
+def test_what_is_refused_is_counted_once_however_many_slices_it_is_in() -> None:
+    part = Scope(scope(MonitorSettings(slice_metrics=("*",))).plan, Slice("country", "DE"))
+    feed(part, [{"features": {f"f{i}": 1.0 for i in range(50)}}])
+    for i in range(10):
+        part.judged(Judged(f"c{i}", f"c{i}", 0, False, 0, None, None), 1, 1, 1)
+    assert part.plan.desk.counts == {}
 
 
 def test_streams_past_the_bound_are_refused_and_counted() -> None:
