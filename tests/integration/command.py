@@ -36,6 +36,7 @@ class Read(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: dict[str, bytes]
+    time: int
 
 
 class Setting:
@@ -138,7 +139,8 @@ class Setting:
                     error = message.error()
                     if error is None:
                         headers = dict(message.headers() or [])
-                        yield Read(message.partition(), message.offset(), message.key(), message.value(), headers)  # type: ignore[arg-type]
+                        time = message.timestamp()[1]
+                        yield Read(message.partition(), message.offset(), message.key(), message.value(), headers, time)  # type: ignore[arg-type]
                     elif error.code() == KafkaError._PARTITION_EOF:
                         if message.offset() >= ends[message.partition()]:  # type: ignore[operator]
                             partitions.discard(message.partition())

@@ -1,4 +1,4 @@
-"""The faults of tests/soak that are short enough for every push: the same scripts, a little of each."""
+"""The faults of tests/soak that are short enough for every push: the same scripts, a little of each; and what the soak says of itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.soak.__main__ import main
 from tests.soak.groups import twins
 from tests.soak.launcher import POINTS
 from tests.soak.operators import gap, gap_in_journal, gap_in_observations
+from tests.soak.registry import FAULTS, Fault
 from tests.soak.store import again_and_again, full
 from tests.soak.trial import Trial
 from tests.support.servers import KafkaServer
@@ -55,3 +57,14 @@ def test_a_gap_in_the_journal_stops_the_run_until_reset_accepts_it_and_the_bucke
 
 def test_a_gap_in_the_observations_stops_the_run_until_reset_accepts_it_and_detect_goes_on_behind_it(trial: Trial) -> None:
     gap_in_observations(trial, 24_000)
+
+
+def test_a_soak_whose_minutes_do_not_reach_every_fault_fails_and_names_those(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "other"):
+        monkeypatch.setitem(FAULTS, name, Fault(name, "nothing", "nothing", lambda _: None))
+    asked = ["--only", "one", "other", "--minutes"]
+    assert main([*asked, "1e-9"]) == 1
+    assert "not reached in 1e-09 minutes: other" in capsys.readouterr().out
+    assert main([*asked, "0"]) == 0

@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.integration.command import Setting
 from tests.soak.crashes import ONCE
+from tests.soak.launcher import COMMIT_BEGINS, COMMIT_CAME_BACK
 from tests.soak.registry import fault
 from tests.soak.trial import Trial, advances
 from tests.support.proxy import Proxy
@@ -38,21 +39,35 @@ def coordinator(kafka: KafkaServer, transactional_id: str) -> int:
     return int(found[(digest & 0x7FFFFFFF) % len(found)].leader) - 1
 
 
-@fault("coordinator-killed", "three brokers; the coordinator of join's transactions is killed mid-commit, three times", ONCE)
+@fault(
+    "coordinator-killed",
+    "three brokers; the coordinator of a stage's transactions is killed while a commit is on its way to it, for each stage",
+    ONCE,
+)
 def coordinator_killed(trial: Trial) -> None:
     kafka: KafkaServer = trial.own(start_kafka(brokers=3))
     setting = trial.setting(kafka=kafka, replicas=3)
-    with trial.under_supervision(setting, rate=800):
-        for stage in ("join", "route", "join"):
-            trial.recoveries.append(advances(setting))
-            time.sleep(trial.random.uniform(1.0, 2.0))
-            killed = coordinator(kafka, f"{setting.namespace}-{stage}-a")
-            kafka.kill(killed)
-            trial.recoveries.append(advances(setting))
-            time.sleep(2.0)
-            kafka.restart(killed)
-            time.sleep(3.0)
-    trial.figures["kills"] = 3
+    codes: list[int] = []
+    tries = 0
+    with trial.feed(setting, rate=300) as feed:  # so slow that the messages last
+        for stage in ("route", "join", "detect"):
+            unanswered = False
+            while not unanswered:  # the answer may have been faster than the kill
+                assert tries < 10, f"no commit of {stage} was met"
+                tries += 1
+                supervised = trial.supervise(setting, flaw=("commit-announced", stage, str(trial.random.randint(30, 60))))
+                process = supervised.process
+                process.until_reading()
+                killed = coordinator(kafka, f"{setting.namespace}-{stage}-a")
+                process.until_said(COMMIT_BEGINS, every_s=0.001)
+                kafka.kill(killed)
+                unanswered = COMMIT_CAME_BACK not in process.said()
+                trial.recoveries.append(advances(setting, stage))
+                kafka.restart(killed)
+                supervised.end()
+                codes += supervised.codes
+    trial.figures |= {"kills": tries, "of_these_before_the_answer": 3, "exit_codes": str(codes)}
+    trial.settle(setting, feed.sent)
 
 
 def behind(trial: Trial) -> tuple[Setting, Proxy]:

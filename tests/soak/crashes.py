@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
+from collections.abc import Sequence
 
+from tests.integration.command import Setting
+from tests.integration.comparison import join_of_the_journal
+from tests.integration.workload import Message
 from tests.soak.registry import fault
 from tests.soak.trial import Process, Trial, advances
 
 ONCE = "the plain join, each pair and each alert once"
+FROM_SNAPSHOT = "state from the snapshot of offset"
 
 
 @fault("kill-random", "kill -9, 30 times, 0.1 to 1 s after it began to read", ONCE)
 def kill_random(trial: Trial) -> None:
     setting = trial.setting()
+    sent = killed_at_random(trial, setting, 30)
+    trial.settle(setting, sent)
+
+
+@fault(
+    "kill-in-window",
+    "the same 15 times, with a window of 2 s and a slack of 4 s, so that most of what is known expires meanwhile",
+    "the plain join by the journal's append times: joined, late, expired and orphans, each once; each alert once",
+)
+def kill_in_window(trial: Trial) -> None:
+    setting = trial.setting('[join]\nwindow = "2s"\nslack = "4s"\n')
+    sent = killed_at_random(trial, setting, 15)
+    summary = setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
+    expected = join_of_the_journal(setting, sent)
+    trial.compare(setting, expected, summary)
+    told = ("joined", "late", "expired", "orphan", "conflicting", "duplicate_predictions", "duplicate_feedback")
+    trial.figures |= {name: expected.counts.get(name, 0) for name in told}
+    assert all(trial.figures[name] for name in told), "something of what was to meet the kills did not happen"
+
+
+def killed_at_random(trial: Trial, setting: Setting, kills: int) -> Sequence[Message]:
+    """Kills a process under load again and again; what was sent."""
     with trial.feed(setting) as feed:
         process = trial.start(setting)
-        for i in range(30):
+        for i in range(kills):
             process.until_reading()
             time.sleep(trial.random.uniform(0.1, 1.0))
             process.kill()
@@ -24,9 +52,10 @@ def kill_random(trial: Trial) -> None:
             if i % 10 == 9:
                 with trial.recovery(setting):
                     pass
+        process.until_reading()  # before, it may not even listen to signals
         process.stop()
-    trial.figures["kills"] = 30
-    trial.settle(setting, feed.sent)
+    trial.figures |= {"kills": kills, "starts_from_snapshots": trial.said(FROM_SNAPSHOT)}
+    return feed.sent
 
 
 def at_the_point(trial: Trial, point: str, stages: tuple[str, ...], kills: int) -> None:
@@ -41,7 +70,7 @@ def at_the_point(trial: Trial, point: str, stages: tuple[str, ...], kills: int) 
         with trial.recovery(setting):
             process = trial.start(setting)
         process.stop()
-    trial.figures["kills"] = kills * len(stages)
+    trial.figures |= {"kills": kills * len(stages), "starts_from_snapshots": trial.said(FROM_SNAPSHOT)}
     trial.settle(setting, feed.sent)
 
 
@@ -127,13 +156,43 @@ def workers(trial: Trial, number: int, kills: int) -> None:
         for process in running.values():
             process.until_reading()  # the one that was started last may not even listen to signals yet
             process.stop()
-    trial.figures["kills"] = kills
+    trial.figures |= {"kills": kills, "starts_from_snapshots": trial.said(FROM_SNAPSHOT)}
     trial.settle(setting, feed.sent, instance=names[0])
 
 
 @fault("two-workers", "two workers a stage, eight kills of one or the other", ONCE)
 def two_workers(trial: Trial) -> None:
     workers(trial, 2, 8)
+
+
+@fault(
+    "clock-shifted",
+    "the clock of one of two workers is a day ahead, then a day behind, then a day ahead of a TTL of hours; messages are stamped right",
+    "that clock decides nothing but whether a bucket is rebuilt, and a day is enough for that only in the last case; " + ONCE,
+)
+def clock_shifted(trial: Trial) -> None:
+    day = 86_400
+    figures: Counter[str] = Counter()
+    rebuilds = []
+    for tables, shift in (("", day), ("", -day), ('[join]\nwindow = "1h"\nslack = "1h"\nttl = "4h"\n', day)):
+        setting = trial.setting(tables, partitions=(4, 4))
+        with trial.feed(setting) as feed:
+            right = trial.start(setting, instance="right")
+            right.until_reading()
+            advances(setting)  # the buckets are begun, and by a right clock: who begins one knows how young it is
+            shifted = trial.start(setting, instance="shifted", flaw=("clock-shifted", "-", str(shift)))
+            shifted.until_reading()
+            time.sleep(6.0)
+            advances(setting)
+            for process in (shifted, right):
+                process.stop()
+        rebuilds.append(shifted.said().count("it is rebuilt"))
+        assert "it is rebuilt" not in right.said(), right.said()[-3000:]
+        expected = trial.settle(setting, feed.sent, instance="right")
+        figures += Counter(messages=expected.messages, pairs=expected.outcomes.total(), alerts=trial.figures["alerts"])
+    assert rebuilds[:2] == [0, 0], rebuilds
+    assert rebuilds[2] > 0, rebuilds
+    trial.figures |= {**figures, "rebuilds": str(rebuilds)}
 
 
 @fault("four-workers", "four workers a stage, eight kills", ONCE)

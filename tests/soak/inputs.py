@@ -6,7 +6,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,7 +15,7 @@ from tests.integration.comparison import assert_alerts_are_the_fold, assert_is_t
 from tests.integration.workload import ODD, Message
 from tests.soak.crashes import ONCE
 from tests.soak.registry import fault
-from tests.soak.trial import Process, Trial, advances, until, workload
+from tests.soak.trial import Trial, advances, until, workload
 
 DAY = 86_400_000
 
@@ -212,13 +211,6 @@ def replay(trial: Trial) -> None:
     assert one == two
 
 
-def resident(process: Process) -> int:
-    """MiB of memory, 0 where the system does not tell."""
-    status = Path(f"/proc/{process.child.pid}/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS")), 0)
-
-
 @fault(
     "many-slices",
     "each prediction has a slice value of its own: 60,000 (--full: a million)",
@@ -235,7 +227,7 @@ def many_slices(trial: Trial) -> None:
 
     def done() -> bool:
         nonlocal most
-        most = max(most, resident(process))
+        most = max(most, process.resident())
         return "committed" in process.said() and advanced() >= 2 * number
 
     def advanced() -> int:

@@ -1,14 +1,17 @@
 """Runs stream monitor's own command with one flaw put into it from outside: `python -m tests.soak.launcher FLAW STAGE NTH COMMAND...`
 
-A flaw is a point at which the process ends itself (SIGKILL) when STAGE comes there for the NTH time, or a shared identity:
+A flaw is a point at which the process ends itself (SIGKILL) when STAGE comes there for the NTH time, or says that it is there; a shared
+identity; or a clock of its own:
 
     before-redis, after-redis       around the script call
     before-commit                   the outputs are in the log, their transaction is open
     offsets-sent                    the offsets are in the transaction too
     during-commit                   the commit is on its way
     after-commit
+    commit-announced                says COMMIT_BEGINS and COMMIT_CAME_BACK around the commit, and goes on
     shared-transactional-id         the group instance id is left out, so that only the transactional id is shared with a twin
     shared-group-instance           the transactional id is the process's own, so that only the group instance id is shared
+    clock-shifted                   the clock on the wall is NTH seconds ahead; what the client library stamps on messages is right
 
 Nothing of this is in the production code.
 """
@@ -22,6 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from stream_monitor import cli, run
@@ -29,6 +33,8 @@ from stream_monitor.io.kafka import KafkaSink, KafkaSource
 from stream_monitor.io.redis import RedisStore
 
 POINTS = ("before-redis", "after-redis", "before-commit", "offsets-sent", "during-commit", "after-commit")
+COMMIT_BEGINS = "the commit begins"
+COMMIT_CAME_BACK = "the commit came back"
 
 
 def die() -> NoReturn:
@@ -74,6 +80,10 @@ def _soon() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
 def flaw(point: str, stage: str, nth: int) -> None:
     """Puts a flaw into this process."""
     if point in ("before-redis", "after-redis"):
@@ -87,6 +97,9 @@ def flaw(point: str, stage: str, nth: int) -> None:
     if point == "shared-group-instance":
         _with_own_transactional_id()
         return
+    if point == "clock-shifted":
+        _with_own_clock(nth)
+        return
     assemble = run.Run._assemble
 
     def assembled(self: run.Run, name: str) -> Any:
@@ -97,10 +110,13 @@ def flaw(point: str, stage: str, nth: int) -> None:
                 kill = {"before": lambda: (sink._producer.flush(), die())} if point == "before-commit" else {"after": die}
                 sink._commit = around(sink._commit, nth, **kill)
             else:
+                there: dict[str, dict[str, Callable[[], None]]] = {
+                    "offsets-sent": {"before": die},
+                    "during-commit": {"before": _soon},
+                    "commit-announced": {"before": partial(_say, COMMIT_BEGINS), "after": partial(_say, COMMIT_CAME_BACK)},
+                }
                 producer: Any = _Producer(sink._producer)
-                producer.commit_transaction = around(
-                    sink._producer.commit_transaction, nth, before=die if point == "offsets-sent" else _soon
-                )
+                producer.commit_transaction = around(sink._producer.commit_transaction, nth, **there[point])
                 sink._producer = producer
         return worker, source, close
 
@@ -123,6 +139,12 @@ def _with_own_transactional_id() -> None:
         sink(self, properties, f"{transactional_id}-{os.getpid()}", *args, **kwargs)
 
     KafkaSink.__init__ = init  # type: ignore[method-assign]
+
+
+def _with_own_clock(seconds: int) -> None:
+    right, right_ns = time.time, time.time_ns
+    time.time = lambda: right() + seconds
+    time.time_ns = lambda: right_ns() + seconds * 10**9
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from tests.support.servers import KafkaServer, RedisServer, start_redis
 
 ROOT = Path(__file__).parents[2]
 
-# Small transactions, so that much can go wrong between them, and members that are missed soon.
+# Small transactions, so that much can go wrong between them, members that are missed soon, and snapshots that short lives leave behind.
 TABLES = """\
 [kafka.consumer]
 "session.timeout.ms" = 3000
@@ -49,6 +49,8 @@ TABLES = """\
 batch = 400
 transaction_messages = 800
 transaction_interval = "60ms"
+[detect]
+snapshot_interval = "500ms"
 """
 RATE = 1_200  # messages a second
 
@@ -119,9 +121,16 @@ class Process:
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def until_said(self, text: str, seconds: float = 60) -> None:
+    def resident(self) -> int:
+        """MiB of memory, 0 where the system does not tell."""
+        status = Path(f"/proc/{self.child.pid}/status")
+        lines = status.read_text().splitlines() if status.exists() else []
+        return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS")), 0)
+
+    def until_said(self, text: str, seconds: float = 60, every_s: float = 0.05) -> None:
         """Waits until it has written `text`."""
-        until(lambda: text in self.said() or self.child.poll() is not None, seconds, f"the process to say {text!r}:\n{self.said()[-2000:]}")
+        what = f"the process to say {text!r}:\n{self.said()[-2000:]}"
+        until(lambda: text in self.said() or self.child.poll() is not None, seconds, what, every_s)
         assert text in self.said(), f"it ended with {self.child.returncode} and did not say {text!r}:\n{self.said()[-3000:]}"
 
     def until_reading(self) -> None:
@@ -149,21 +158,25 @@ class Process:
 
 
 class Supervised(threading.Thread):
-    """A process that is started again whenever it ends, as an orchestrator does it; `codes` are its exit codes."""
+    """A process that is started again whenever it ends, as an orchestrator does it; `ended` are those that did."""
 
     def __init__(self, start: Callable[[], Process]) -> None:
         super().__init__(daemon=True)
-        self.codes: list[int] = []
+        self.ended: list[Process] = []
         self.process = start()
         self._start_one = start
         self._stopping = threading.Event()
         self.start()
 
+    @property
+    def codes(self) -> list[int]:
+        """The exit codes of those that ended."""
+        return [process.child.returncode for process in self.ended]
+
     def run(self) -> None:
         while not self._stopping.wait(0.1):
-            code = self.process.child.poll()
-            if code is not None:
-                self.codes.append(code)
+            if self.process.child.poll() is not None:
+                self.ended.append(self.process)
                 self.process = self._start_one()
 
     def leave(self) -> None:
@@ -249,8 +262,8 @@ class Trial:
         self._processes.append(process)
         return process
 
-    def supervise(self, setting: Setting, *arguments: str, instance: str = "a", **environment: str) -> Supervised:
-        supervised = Supervised(lambda: self.start(setting, *arguments, instance=instance, **environment))
+    def supervise(self, setting: Setting, *arguments: str, instance: str = "a", flaw: Sequence[str] = (), **environment: str) -> Supervised:
+        supervised = Supervised(lambda: self.start(setting, *arguments, instance=instance, flaw=flaw, **environment))
         self._supervised.append(supervised)
         return supervised
 
@@ -289,8 +302,10 @@ class Trial:
         summary = setting.until_end(STREAM_MONITOR__INSTANCE_ID=instance)
         return self.compare(setting, sent, summary if accounts else None, alerts)
 
-    def compare(self, setting: Setting, sent: Sequence[Message], summary: dict[str, Any] | None, alerts: bool = True) -> Expected:
-        expected = plain_join(sent)
+    def compare(
+        self, setting: Setting, sent: Sequence[Message] | Expected, summary: dict[str, Any] | None, alerts: bool = True
+    ) -> Expected:
+        expected = sent if isinstance(sent, Expected) else plain_join(sent)
         assert_is_the_plain_join(setting, expected)
         if alerts:
             self.figures["alerts"] = assert_alerts_are_the_fold(setting)
@@ -298,6 +313,10 @@ class Trial:
             assert_adds_up(summary, expected)
         self.figures = {"messages": expected.messages, "pairs": expected.outcomes.total()} | self.figures
         return expected
+
+    def said(self, text: str) -> int:
+        """How often the processes said something."""
+        return sum(process.said().count(text) for process in self._processes)
 
     def last_words(self) -> str:
         """The last lines of the processes that were started last, and of those that are at work or have failed."""
@@ -317,12 +336,12 @@ class Trial:
         )
 
 
-def until(true: Callable[[], bool], seconds: float, what: str) -> float:
+def until(true: Callable[[], bool], seconds: float, what: str, every_s: float = 0.05) -> float:
     """Waits until something is so; answers how long it took."""
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < seconds, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.05)
+        time.sleep(every_s)
     return time.monotonic() - began
 
 
