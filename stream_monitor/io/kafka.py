@@ -498,6 +498,8 @@ class KafkaSink:
                         self._producer.poll(0.05)
             self._producer.poll(0)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError._STATE:  # what failed was told to the client's thread; to roll back is to find out
+                raise Aborted(f"transaction aborted: it had failed before all was produced ({error.args[0].str()})") from error
             raise _failure(self._cause(error)) from error
 
     def _cause(self, error: KafkaException) -> KafkaException:

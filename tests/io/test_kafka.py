@@ -403,6 +403,25 @@ def test_a_producer_that_hears_while_it_produces_that_it_is_fenced_says_so() -> 
         KafkaSink({}, "one", print, Fenced).produce(outs("t", b"a"))
 
 
+def test_a_transaction_that_failed_behind_the_producers_back_is_rolled_back() -> None:
+    class Failed:
+        aborted = False
+
+        def __init__(self, properties: dict[str, Any]) -> None: ...
+        def begin_transaction(self) -> None: ...
+        def produce(self, *record: Any) -> None:
+            raise KafkaException(KafkaError(KafkaError._STATE, "Unable to produce message: Local: Erroneous state"))
+
+        def abort_transaction(self, timeout: float) -> None:
+            Failed.aborted = True
+
+    sink = KafkaSink({}, "one", print, Failed)
+    with pytest.raises(Aborted, match="Erroneous state"):
+        sink.produce(outs("t", b"a"))
+    sink.abort()
+    assert Failed.aborted
+
+
 def test_while_a_commit_has_not_come_back_its_producer_is_left_alone() -> None:
     class Hanging:
         def __init__(self, properties: dict[str, Any]) -> None: ...
