@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -33,15 +32,6 @@ from stream_monitor.errors import SetupError
 _START_SECONDS = 20.0
 _LONGEST_PARENT = 60  # characters
 _PR_SET_PDEATHSIG = 1
-# The wheel's server is linked to glibc's allocator, where Redis and Valkey come with jemalloc elsewhere. A script's thousands of short
-# strings cost it a quarter more, unless it keeps more of what was freed at hand and does not tidy up after each large buffer.
-_TUNABLES = {"tcache_count": 20_000, "mxfast": 0, "mmap_threshold": 32 << 20, "trim_threshold": 256 << 20}
-
-
-def server_environment() -> dict[str, str]:
-    """The environment for the wheel's server: this process's, and glibc's allocator as a server wants it. Others do not read that."""
-    tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
-    return {"GLIBC_TUNABLES": tunables, **os.environ}
 
 
 def dies_with_parent() -> Callable[[], None] | None:
@@ -109,12 +99,7 @@ class EmbeddedRedis:
         try:
             with log.open("wb") as output:
                 self._server = subprocess.Popen(  # noqa: S603  # the server that its package ships
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env=server_environment(),
-                    preexec_fn=dies_with_parent(),
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=dies_with_parent()
                 )
             self.url = f"unix://{socket}"
             self._wait(log)

@@ -96,20 +96,6 @@ def test_the_embedded_redis_evicts_nothing() -> None:
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
-def test_the_embedded_redis_has_its_allocator_set_for_scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    telltale = tmp_path / "valkey-server"  # the real one writes its title over its environment
-    telltale.write_text("#!/bin/sh\necho $GLIBC_TUNABLES\n")
-    telltale.chmod(0o755)
-    monkeypatch.setattr(embedded, "get_binary_path", lambda: telltale)
-    with pytest.raises(SetupError, match=r"glibc\.malloc\.tcache_count=20000:glibc\.malloc\.mxfast=0"), EmbeddedRedis():
-        pass
-
-
-def test_whoever_has_set_the_allocator_is_not_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=3")
-    assert embedded.server_environment()["GLIBC_TUNABLES"] == "glibc.malloc.check=3"
-
-
 def test_the_embedded_redis_leaves_nothing_behind() -> None:
     with EmbeddedRedis() as server:
         socket = Path(server.url.removeprefix("unix://"))

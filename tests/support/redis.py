@@ -20,7 +20,6 @@ from typing import Any, Self
 
 import redis
 
-from stream_monitor.io.embedded import server_environment
 from tests.support.process import Process, ServerError, free_port
 
 _START_SECONDS = 30.0
@@ -51,7 +50,7 @@ class RedisServer:
         lines |= {name.replace("_", "-"): value for name, value in options.items()}
         config = folder / "redis.conf"
         config.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-        self._process = Process([redis_binary(), str(config)], folder / "redis.log", server_environment())
+        self._process = Process([redis_binary(), str(config)], folder / "redis.log")
         self.restart()
 
     @property
