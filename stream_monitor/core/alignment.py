@@ -25,20 +25,22 @@ Place = tuple[str, int]
 
 
 class Run(NamedTuple):
-    """Consecutive records of one partition, up to the offset `end`. `time` in ms; `since`: when it came in, in seconds."""
+    """Consecutive records of one partition, up to the offset `end`. `time` in ms; `since`: when it came in, in seconds; `weight`: bytes."""
 
     time: int
     place: Place
     end: int
     records: Sequence[Record]
     since: float
+    weight: int = 0
 
 
 class Alignment:
-    """The runs that wait. `held`: how many records they hold. `now` is in seconds, of a clock that never goes back."""
+    """The runs that wait. `held`, `weight`: how many records they hold, and bytes of values. `now` is in seconds, of a clock that never
+    goes back."""
 
     def __init__(self, time_of: Callable[[str, Record], int], grace: float, patience: float) -> None:
-        self.held = 0
+        self.held = self.weight = 0
         self._grace = grace
         self._patience = patience
         self._time_of = time_of
@@ -55,7 +57,9 @@ class Alignment:
 
     def drop(self, place: Place) -> None:
         """Forgets a partition and what it holds."""
-        self.held -= sum(len(run.records) for run in self._runs.pop(place, ()))
+        gone = self._runs.pop(place, ())
+        self.held -= sum(len(run.records) for run in gone)
+        self.weight -= sum(run.weight for run in gone)
         self._times.pop(place, None)
         self._open.discard(place)
 
@@ -68,7 +72,9 @@ class Alignment:
         for part in pieces(records, RUN):
             times = sorted(time_of(topic, part[i]) for i in (0, len(part) // 2, -1))
             time = times[1] or times[2] or time
-            runs.append(Run(time, place, part[-1].offset + 1, part, now))
+            weight = sum([len(record.value or b"") for record in part])
+            runs.append(Run(time, place, part[-1].offset + 1, part, now, weight))
+            self.weight += weight
         self._times[place] = time
         self.held += len(records)
         self._open.add(place)
@@ -99,6 +105,7 @@ class Alignment:
             run = runs.popleft()
             taken.append(run)
             count += len(run.records)
+            self.weight -= run.weight
             if runs:
                 heapreplace(heads, (runs[0].time, place))
             else:

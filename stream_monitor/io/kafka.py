@@ -34,7 +34,7 @@ from stream_monitor.core.snapshots import StateRecord
 from stream_monitor.errors import AGAIN, FatalError, SetupError
 from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place, Unpack
 
-_MAX_HELD = 200_000  # records held to align partitions, at most
+_MAX_HELD, _MAX_WEIGHT = 200_000, 64 * 2**20  # records held to align partitions, at most, and bytes of them
 _GRACE, _PATIENT = 0.5, 2.0  # seconds that records wait for partitions read to their end, and for others
 _MARGIN = 5.0  # seconds by which a commit may come back late: the client's calls end when they should, or never
 _SHORT = 0.005  # seconds to wait for messages while there is enough to hand out
@@ -65,7 +65,7 @@ _PRODUCER_TUNING: dict[str, Any] = {
     "batch.num.messages": 10_000,
     "batch.size": 1_000_000,
     "queue.buffering.max.messages": 500_000,
-    "queue.buffering.max.kbytes": 262_144,
+    "queue.buffering.max.kbytes": 65_536,
     "delivery.report.only.error": True,
     "transaction.timeout.ms": 30_000,
     "compression.type": "lz4",
@@ -174,7 +174,7 @@ class KafkaSource:
     def _poll(self, most: int, timeout: float) -> list[Chunk]:
         """The same, once: nothing where all that came has to wait."""
         before, alignment = self._rebalances, self._alignment
-        full = alignment.held >= _MAX_HELD
+        full = alignment.held >= _MAX_HELD or alignment.weight >= _MAX_WEIGHT
         wanted = max(1, int(most / self._carried))
         messages = [] if full else self._consumer.consume(wanted, timeout if alignment.held < most else _SHORT)
         if messages or full:
@@ -231,7 +231,7 @@ class KafkaSource:
     def _chunks(self, taken: Sequence[Run]) -> list[Chunk]:
         """One chunk a partition."""
         chunks: dict[Place, Chunk] = {}
-        for when, place, end, records, _ in taken:
+        for when, place, end, records, _, _ in taken:
             start = self._next.get(place)
             if start is None or end <= start:
                 continue  # revoked, or read before the last seek

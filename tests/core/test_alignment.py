@@ -105,6 +105,18 @@ def test_a_partition_that_is_dropped_takes_what_it_held_with_it() -> None:
     assert {run.place for run in of.take(1_000, 2)} == {B}
 
 
+def test_it_knows_how_many_bytes_it_holds() -> None:
+    of = alignment(A, B)
+    of.put(A, [Record(i, i, b"", b"x" * 10) for i in range(100)], 0)
+    of.put(B, [Record(i, i, b"", b"x" * 1_000) for i in range(50)], 0)
+    assert of.weight == 100 * 10 + 50 * 1_000
+    taken = of.take(40, 100)
+    assert of.weight == 51_000 - sum(len(record.value) for run in taken for record in run.records)
+    of.drop(B)
+    of.take(1_000, 100)
+    assert (of.held, of.weight) == (0, 0)
+
+
 def test_what_was_handed_out_together_is_interleaved_by_time() -> None:
     a, b = records(0, 4), records(0, 2)
     assert by_time([(a, [(0, 2), (9, 2)]), (b, [(5, 2)])]) == [(0, a[:2]), (1, b), (0, a[2:])]

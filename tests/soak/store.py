@@ -12,15 +12,22 @@ from typing import Any
 import redis
 
 from tests.integration.command import Setting
+from tests.integration.workload import Message
 from tests.soak.crashes import ONCE
+from tests.soak.inputs import feedback, now, prediction
 from tests.soak.registry import fault
-from tests.soak.trial import Trial, advances, until
+from tests.soak.trial import Committed, Trial, advances, until
 from tests.support.process import Process as ServerProcess
 from tests.support.process import free_port
 from tests.support.proxy import Proxy
 from tests.support.redis import Migration, redis_binary, start_cluster_replica
 from tests.support.servers import RedisServer, start_redis_cluster
 
+PREDICTIONS = 200_000  # of 4 KB
+# At rest a process has 200 MiB. Each of three stages has fetched 64 MiB at most, and has handed over as much to its producer; two hold as much
+# to align partitions, and what was fetched beyond; the join has three batches packed for Redis or unpacked: some 900, and what the
+# allocator can not give back. With a producer's queue of 256 MiB, as it was, 1,037 were seen.
+MOST_MIB = 1_000
 HEALED = "healed from the journal without an operator; " + ONCE
 
 
@@ -132,6 +139,46 @@ def redis_cut_off(trial: Trial) -> None:
         time.sleep(trial.seconds(15, 60))
         proxy.heal()
         trial.recoveries.append(advances(setting))
+
+
+@fault(
+    "slow-redis",
+    "each answer of Redis, and each 64 KB of it, takes 100 ms, while 850 MB of messages are read",
+    f"memory stays below {MOST_MIB} MiB, and it goes on as soon as Redis does; " + ONCE,
+)
+def slow_redis(trial: Trial) -> None:
+    server = trial.redis()
+    proxy = trial.own(Proxy(server.port))
+    setting = trial.setting(redis=server, base="")
+    at(setting, f"redis://127.0.0.1:{proxy.port}/0")
+    slow(trial, setting, proxy, 0.1)
+
+
+def slow(trial: Trial, setting: Setting, proxy: Proxy, seconds: float) -> None:
+    """A backlog is read while what is behind the proxy answers late: memory is watched for 30 s of that, and until all is read."""
+    messages: list[Message] = []
+    for i in range(PREDICTIONS):
+        messages += [prediction(f"r{i}", now(), note=trial.random.randbytes(2_000).hex()), feedback(f"r{i}", now())]
+    setting.send(messages)
+    proxy.hold = seconds
+    process = trial.start(setting)
+    process.until_reading()
+    began, most, read = time.monotonic(), 0, 0
+    with contextlib.closing(Committed(setting, "detect")) as detect:
+
+        def done() -> bool:
+            nonlocal most, read
+            most = max(most, process.resident())
+            if proxy.hold and time.monotonic() - began > 30.0:
+                read, proxy.hold = detect(), 0.0
+            return not proxy.hold and detect() >= 2 * PREDICTIONS  # observations: each with its outcome
+
+        until(done, 600, "the backlog to be read")
+    process.stop()
+    trial.figures |= {"read_while_it_was_slow": read, "resident_MiB": most}
+    assert read < PREDICTIONS, "it was not slow enough to leave a backlog"
+    assert 0 < most < MOST_MIB, f"{most} MiB"
+    trial.settle(setting, messages)
 
 
 @fault("redis-failover-behind", "the primary is killed; a replica that has missed its last second takes over; three times", HEALED)
