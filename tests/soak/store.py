@@ -24,8 +24,8 @@ from tests.support.redis import Migration, redis_binary, start_cluster_replica
 from tests.support.servers import RedisServer, start_redis_cluster
 
 PREDICTIONS = 200_000  # of 4 KB
-# At rest a process has 200 MiB. Each of three stages has fetched 64 MiB at most, and has handed over as much to its producer; two hold as much
-# to align partitions, and what was fetched beyond; the join has three batches packed for Redis or unpacked: some 900, and what the
+# At rest a process has 200 MiB. Each of three stages has fetched 64 MiB at most, and has given as much to its producer; two hold as much to
+# align partitions, and what was fetched beyond; the join has three batches packed for Redis or unpacked: some 900, and what the
 # allocator can not give back. With a producer's queue of 256 MiB, as it was, 1,037 were seen.
 MOST_MIB = 1_000
 HEALED = "healed from the journal without an operator; " + ONCE
