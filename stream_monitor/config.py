@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from redis.connection import parse_url
 
 from stream_monitor import plugins
@@ -561,13 +562,23 @@ def override(tables: Mapping[str, Any], environment: Mapping[str, str]) -> dict[
 
 def _is_text(path: Sequence[str]) -> bool:
     """Whether a key wants a string as it stands: `password = 12345` is none that TOML would read."""
+    fields = _fields(path)
+    if len(fields) < len(path):
+        return path[len(fields) - 1] in ("properties", "consumer", "producer")
+    return fields[-1].annotation in (str, str | None)
+
+
+def _fields(path: Iterable[Any]) -> list[FieldInfo]:
+    """What a path leads through, table by table, as far as it is known."""
     model: Any = Config
-    for i, step in enumerate(path):
+    found: list[FieldInfo] = []
+    for step in path:
         field = getattr(model, "model_fields", {}).get(step)
         if field is None:
-            return path[i - 1] in ("properties", "consumer", "producer")
+            break
+        found.append(field)
         model = field.annotation
-    return bool(model is str or model == str | None)
+    return found
 
 
 def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -598,21 +609,14 @@ _DURATION_BOUNDS = {"less_than_equal": ("at most", "le"), "greater_than_equal": 
 
 
 def _is_duration(path: Sequence[Any]) -> bool:
-    model: Any = Config
-    field = None
-    for step in path:
-        field = getattr(model, "model_fields", {}).get(step)
-        model = None if field is None else field.annotation
-    return field is not None and any(getattr(one, "func", None) is milliseconds for one in field.metadata)
+    fields = _fields(path)
+    return len(fields) == len(path) and any(getattr(one, "func", None) is milliseconds for one in fields[-1].metadata)
 
 
-def _known_keys(path: Iterable[Any]) -> list[str]:
-    model: Any = Config
-    for step in path:
-        if model is Config and step == "monitors":
-            return list(MonitorConfig.model_fields)
-        field = model.model_fields.get(step)
-        model = field.annotation if field is not None else None
-        if model is None or not hasattr(model, "model_fields"):
-            return []
-    return list(model.model_fields)
+def _known_keys(path: Sequence[Any]) -> list[str]:
+    if path and path[0] == "monitors":
+        return list(MonitorConfig.model_fields)
+    fields = _fields(path)
+    if len(fields) < len(path):
+        return []
+    return list(getattr(fields[-1].annotation if fields else Config, "model_fields", ()))

@@ -226,10 +226,15 @@ def test_a_batch_is_produced_while_the_next_one_is_worked_on() -> None:
     assert (len(stage.begun), kafka.buffer) == (2, [b"a"])
 
 
-def test_a_stage_that_asks_for_it_has_a_second_batch_to_work_on_while_there_is_plenty() -> None:
-    kafka, stage = Kafka(b"a", b"b", b"c", b"d"), Echo()
+def deep(*values: bytes, batch: int = 1) -> tuple[Kafka, Echo, Worker]:
+    """A worker whose stage asks for two batches in flight."""
+    kafka, stage = Kafka(*values), Echo()
     stage.depth = 2
-    worker = started(kafka, stage, batch=1)
+    return kafka, stage, started(kafka, stage, batch=batch)
+
+
+def test_a_stage_that_asks_for_it_has_a_second_batch_to_work_on_while_there_is_plenty() -> None:
+    kafka, stage, worker = deep(b"a", b"b", b"c", b"d")
     for turn, finished in enumerate(([], [], [b"a"], [b"a", b"b"]), 1):
         worker.turn()
         assert (len(stage.begun), kafka.buffer) == (turn, finished)
@@ -238,18 +243,14 @@ def test_a_stage_that_asks_for_it_has_a_second_batch_to_work_on_while_there_is_p
 
 
 def test_a_batch_that_is_not_full_keeps_only_itself_in_flight() -> None:
-    kafka, stage = Kafka(b"a", b"b", b"c"), Echo()
-    stage.depth = 2
-    worker = started(kafka, stage, batch=2)
+    kafka, stage, worker = deep(b"a", b"b", b"c", batch=2)
     worker.turn()
     worker.turn()
     assert (len(stage.begun), kafka.buffer) == (2, [b"a", b"b"])
 
 
 def test_of_several_batches_in_flight_none_is_left_by_a_refused_one() -> None:
-    kafka, stage = Kafka(b"a", b"b", b"c", b"d"), Echo()
-    stage.depth = 2
-    worker = started(kafka, stage, batch=1)
+    kafka, stage, worker = deep(b"a", b"b", b"c", b"d")
     worker.turn()
     worker.turn()
     stage.failures.append(Rewind("the store has forgotten"))
@@ -260,9 +261,7 @@ def test_of_several_batches_in_flight_none_is_left_by_a_refused_one() -> None:
 
 
 def test_the_end_of_a_worker_commits_all_that_is_in_flight() -> None:
-    kafka, stage = Kafka(b"a", b"b", b"c"), Echo()
-    stage.depth = 2
-    worker = started(kafka, stage, batch=1)
+    kafka, _, worker = deep(b"a", b"b", b"c")
     worker.turn()
     worker.turn()
     worker.finish()

@@ -44,15 +44,8 @@ SLICES = FEATURES = 3  # named at most
 FEW = 20  # values of all traffic since the change, below which nothing is said of slices
 
 
-_AS_ERROR = (
-    "recall",
-    "precision",
-    "weighted_error",
-    "log_loss",
-    "brier",
-    "bias",
-    "squared_error",
-)  # explained by the error where slices have only that
+# Explained by the error where slices have only that.
+_AS_ERROR = ("recall", "precision", "weighted_error", "log_loss", "brier", "bias", "squared_error")
 
 
 class Part(NamedTuple):

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from stream_monitor.config import load
-from stream_monitor.core.codec import PREDICTION, read_head
 from stream_monitor.core.frames import unframe
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from tests.integration.command import Read, Setting
 from tests.integration.workload import ODD, Message, Workload, canonical
+from tests.support import plain
 
 _REASONS = dict(ODD)
 _LARGEST = 256 * 1024
@@ -93,86 +93,56 @@ def plain_join(messages: Iterable[Message]) -> Expected:
     return of
 
 
-class _Known(NamedTuple):
-    """What is known of a request id: since when by the journal's clock, what waits (`side`, "" for what is joined), and the label."""
-
-    born: int
-    side: str
-    this: _First
-
-
 def join_of_the_journal(setting: Setting, sent: Iterable[Message]) -> Expected:
-    """The join of what is in the journal, which must be the events that were sent, with what leaves window and slack by its append times.
+    """The plain join of what is in the journal (tests/support/plain.py), which must be the events that were sent.
 
-    Of the product it uses what takes a record of the journal apart, and nothing that decides.
+    By the journal's append times things leave window and slack. Of the product it uses what takes a record of the journal apart.
     """
     settings = load(setting.file, {}).join.settings()
-    life = settings.window_ms + settings.slack_ms
     of, n = Expected(), Counter[str]()
     routed: Counter[tuple[str, bytes]] = Counter()
+    observations: list[plain.Observation] = []
     for _, records in groupby(setting.read("journal"), key=lambda record: record.partition):
-        clock, known = 0, dict[bytes, _Known]()
-        waited: list[tuple[str, int]] = []  # the side and since when, of what never got its other side
-        for record in records:
-            for event in unframe(record.offset, record.time, record.key, record.value or b""):
-                clock = max(clock, event.time)
-                head = read_head(event.value)
-                side = "predictions" if head.kind == PREDICTION else "feedback"
-                body = orjson.loads(event.value[head.body :])
-                this = _First(canonical(body), head.time, body.get("label"))
-                routed[side, this.event] += 1
-                n[side] += 1
-                before = known.get(event.key)
-                if before is None or clock - before.born > life:
-                    if before is not None and before.side:
-                        waited.append((before.side, before.born))
-                    known[event.key] = _Known(clock, side, this)
-                    of.predictions[this.event] += side == "predictions"
-                elif before.side not in ("", side):
-                    prediction, feedback = (this, before.this) if side == "predictions" else (before.this, this)
-                    of.predictions[this.event] += side == "predictions"
-                    known[event.key] = _Known(clock, "", feedback)
-                    if clock - before.born > settings.window_ms:
-                        n["late"] += 1
-                        of.late[prediction.event, feedback.event] += 1
-                    else:
-                        n["joined"] += 1
-                        of.outcomes[prediction.event, feedback.event, feedback.timestamp - prediction.timestamp] += 1
-                elif side == "feedback" and before.this.label != this.label:
-                    n["conflicting"] += 1
-                else:
-                    n[f"duplicate_{side}"] += 1
-        waited += [(one.side, one.born) for one in known.values() if one.side]
-        horizon = (clock - life) // settings.slot_ms
-        for side, born in waited:
-            gone = born // settings.slot_ms < horizon
-            n[f"waiting_{side}" if not gone else "expired" if side == "predictions" else "orphan"] += 1
+        events = [event for record in records for event in unframe(record.offset, record.time, record.key, record.value or b"")]
+        for is_prediction, event in (plain.read_event(one.value) for one in events):
+            routed["predictions" if is_prediction else "feedback", canonical(event.said)] += 1
+        joined = plain.plain_join(events, settings)
+        n.update(joined.counts())
+        observations += joined.observations()
     _same("events in the journal", routed, Counter((topic, canonical(event)) for topic, event in _events(sent, of)))
-    of.predictions, of.conflicts, of.counts = +of.predictions, n["conflicting"], dict(n)
+    bodies = ({name: orjson.loads(raw) for name, raw in one.fields.items()} for one in observations)
+    of.predictions, of.outcomes, of.late, _ = _told(bodies)
+    of.conflicts, of.counts = n["conflicting"], dict(n)
     return of
 
 
 def observed(observations: Iterable[Read]) -> tuple[Counter[bytes], Counter[Pair], Counter[tuple[bytes, bytes]], int]:
     """Predictions, outcomes, late pairs and conflicts among observation records."""
+    return _told(map(_body, observations))
+
+
+def _body(record: Read) -> dict[str, Any]:
+    body: dict[str, Any] = orjson.loads(record.value or b"")
+    assert record.headers == {"record": body["record"].encode()}
+    if body["record"] in ("prediction", "outcome"):
+        assert record.key == body["prediction"]["model"].encode()
+    return body
+
+
+def _told(bodies: Iterable[Mapping[str, Any]]) -> tuple[Counter[bytes], Counter[Pair], Counter[tuple[bytes, bytes]], int]:
     predictions: Counter[bytes] = Counter()
     outcomes: Counter[Pair] = Counter()
     late: Counter[tuple[bytes, bytes]] = Counter()
     conflicts = 0
-    for record in observations:
-        body = orjson.loads(record.value or b"")
-        assert record.headers == {"record": body["record"].encode()}
+    for body in bodies:
         if body["record"] == "prediction":
-            assert record.key == body["prediction"]["model"].encode()
             predictions[canonical(body["prediction"])] += 1
         elif body["record"] == "outcome":
-            assert record.key == body["prediction"]["model"].encode()
             outcomes[canonical(body["prediction"]), canonical(body["feedback"]), body["label_delay_ms"]] += 1
+        elif (body["record"], body["issue"]) == ("feedback_issue", "late"):
+            late[canonical(body["prediction"]), canonical(body["feedback"])] += 1
         else:
-            assert body["record"] == "feedback_issue"
-            if body["issue"] == "late":
-                late[canonical(body["prediction"]), canonical(body["feedback"])] += 1
-                continue
-            assert body["issue"] == "conflicting"
+            assert (body["record"], body["issue"]) == ("feedback_issue", "conflicting")
             conflicts += 1
     return predictions, outcomes, late, conflicts
 

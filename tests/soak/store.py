@@ -151,16 +151,11 @@ def slow_redis(trial: Trial) -> None:
     proxy = trial.own(Proxy(server.port))
     setting = trial.setting(redis=server, base="")
     at(setting, f"redis://127.0.0.1:{proxy.port}/0")
-    slow(trial, setting, proxy, 0.1)
-
-
-def slow(trial: Trial, setting: Setting, proxy: Proxy, seconds: float) -> None:
-    """A backlog is read while what is behind the proxy answers late: memory is watched for 30 s of that, and until all is read."""
     messages: list[Message] = []
     for i in range(PREDICTIONS):
         messages += [prediction(f"r{i}", now(), note=trial.random.randbytes(2_000).hex()), feedback(f"r{i}", now())]
     setting.send(messages)
-    proxy.hold = seconds
+    proxy.hold = 0.1
     process = trial.start(setting)
     process.until_reading()
     began, most, read = time.monotonic(), 0, 0

@@ -96,7 +96,7 @@ def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int
     of = Joined(settings)
     for record in records:
         of.clock = max(of.clock, record.time)
-        is_prediction, event = _read(record.value)
+        is_prediction, event = read_event(record.value)
         of.came["predictions" if is_prediction else "feedback"] += 1
         name = event.said["request_id"].encode()
         life = of.known.get(name)
@@ -141,7 +141,7 @@ def as_observation(model: bytes | None, kind: bytes, value: bytes | None) -> Obs
     return Observation(model or b"", kind, {name: bytes(raw) for name, raw in _fields(value or b"").items()})
 
 
-def _read(value: bytes) -> tuple[bool, Event]:
+def read_event(value: bytes) -> tuple[bool, Event]:
     """Whether a journal value is a prediction, and the event. Its head is 20 bytes, of which the last two tell the model's length."""
     raw = value[20 + int.from_bytes(value[18:20], "big") :]
     return value[1:2] == b"P", Event(raw, orjson.loads(raw))
