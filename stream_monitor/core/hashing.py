@@ -39,9 +39,14 @@ def label_digest(label: str | int | float | bool) -> bytes:
     return blake2b(orjson.dumps(label) if type(label) is not int else b"%d" % label, digest_size=8).digest()
 
 
+_eight_bytes = blake2b(digest_size=8).copy  # to set one up costs more than to hash an id
+
+
 def unit_of(text: bytes) -> int:
     """A 64-bit integer for `text`, the seed of its randomised ranks."""
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+    h = _eight_bytes()
+    h.update(text)
+    return int.from_bytes(h.digest(), "big")
 
 
 def scatter(n: int) -> int:

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from itertools import pairwise
+from struct import Struct
 from typing import NamedTuple
 
 import orjson
 
-from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, PREDICTION, VERSION, Head, journal_time, read_head
+from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, PREDICTION, VERSION, Head, read_head
 from stream_monitor.core.records import SPAN, Record, pieces
 from stream_monitor.core.settings import JoinSettings
 
@@ -33,6 +34,8 @@ class Verdict(IntEnum):
     LATE = 4
 
 
+_HEAD = HEAD.size
+_head = Struct(">2xq8xH").unpack_from  # of a journal value's head: the event time, and the length of the model
 _JOINED, _DUPLICATE = int(Verdict.JOINED), int(Verdict.DUPLICATE)  # looking a name up in an enum costs as much as a slice
 
 
@@ -106,7 +109,7 @@ Emission = tuple[bytes, bytes, bytes]
 def emit(records: Sequence[Record], answers: Answers, committed: int, partition: int = 0, partitions: int = 1) -> list[Emission]:
     """What the records at offsets >= `committed` have to publish, in their order. They are of a `partition` of the journal."""
     out: list[Emission] = []
-    append, answer_to, join = out.append, answers.get, b"".join
+    append, answer_to, join, head = out.append, answers.get, b"".join, _head
     begin = b'{"record":"outcome","partition":%d,"partitions":%d,"label_delay_ms":' % (partition, partitions)
     if records and records[0].offset < committed:
         records = [record for record in records if record.offset >= committed]
@@ -116,22 +119,22 @@ def emit(records: Sequence[Record], answers: Answers, committed: int, partition:
         if value[1] == PREDICTION:
             if answer is not None and answer[0] == _DUPLICATE:
                 continue
-            body = HEAD.size + ((value[18] << 8) | value[19])
-            model, prediction = value[HEAD.size : body], value[body:]
+            time, body = head(value)
+            body += _HEAD
+            model, prediction = value[_HEAD:body], value[body:]
             append((model, b"prediction", join((b'{"record":"prediction","prediction":', prediction, b"}"))))
             if answer is None:
                 continue
             verdict, other = answer
-            feedback = other[HEAD.size :]
-            delay = journal_time(other) - journal_time(value)
+            feedback, delay = other[_HEAD:], head(other)[0] - time
         else:
             if answer is None or answer[0] == _DUPLICATE:
                 continue
             verdict, other = answer
-            body = HEAD.size + ((other[18] << 8) | other[19])
-            model, prediction = other[HEAD.size : body], other[body:]
-            feedback = value[HEAD.size :]
-            delay = journal_time(value) - journal_time(other)
+            time, body = head(other)
+            body += _HEAD
+            model, prediction = other[_HEAD:body], other[body:]
+            feedback, delay = value[_HEAD:], head(value)[0] - time
         if verdict == _JOINED:
             append((model, b"outcome", join((begin, b"%d" % delay, b',"prediction":', prediction, b',"feedback":', feedback, b"}"))))
         elif model:  # a conflict between two feedbacks that still wait has no model to be told to; it is only counted

@@ -18,17 +18,21 @@ prediction is mature: until the version's label clock has passed prediction time
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush
+from operator import itemgetter
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import astuple
 
 from stream_monitor.core.judging import Losses
+from stream_monitor.core.waiting import Outcome, Waiting
 
 SPAN = 1.5
 SETTLING = 100
 AWAITED = 20_000
+PAGES = 256  # that what waits is spread over
+
+_NEVER = 1 << 63  # ms
+_shown = itemgetter(0)
 
 
 class Clock:
@@ -61,10 +65,11 @@ class LabelClock:
     A partition that has not been heard of for 20,000 outcomes is waited for no longer, until it is heard of again.
 
     `now`: up to when (ms) the labels have been read everywhere; 0 before that can be said. It is looked for only when it can have changed:
-    clocks do not go back, so the one that shows the least must have moved, or been given up, or another one have begun to count.
+    clocks do not go back, so the one that shows the least must have moved past the next one, or been given up, or another one have begun
+    to count.
     """
 
-    __slots__ = ("_clocks", "_heard", "_least", "_partitions", "_seen", "_step", "_until", "now")
+    __slots__ = ("_clocks", "_heard", "_least", "_next", "_partitions", "_seen", "_step", "_until", "now")
 
     def __init__(self, step: int) -> None:
         self._step = step
@@ -73,6 +78,7 @@ class LabelClock:
         self._partitions = 1
         self._seen = 0
         self._least: int | None = None  # the partition whose clock shows `now`
+        self._next = 0  # none of the others that count showed less than this
         self._until = 0  # outcomes seen by which it is to be looked for again
         self.now = 0
 
@@ -88,10 +94,14 @@ class LabelClock:
             stays = partition != self._least and seen < self._until and seen - self._heard[partition] < AWAITED
         own = clock.move(time)
         self._heard[partition] = seen
-        if not stays or partitions != self._partitions:
+        if partitions != self._partitions:
             self._partitions = partitions
-            if partitions == 1 and len(self._clocks) == 1:
-                self._least, self.now = partition, own
+            self._look()
+        elif not stays:
+            if partition == self._least and own <= self._next and seen < self._until:
+                self.now = own
+                if seen > AWAITED:
+                    self._until = AWAITED + seen
             else:
                 self._look()
         return own
@@ -104,9 +114,10 @@ class LabelClock:
             counting = [p for p in clocks if seen - heard[p] < AWAITED]
         elif len(clocks) < self._partitions:
             counting = ()
-        self._least = least = min(counting, key=lambda p: clocks[p].now, default=None)
-        self.now = 0 if least is None else clocks[least].now
-        self._until = AWAITED + (heard[least] if seen > AWAITED and least is not None else 1)
+        shown = sorted([(clocks[p].now, p) for p in counting], key=_shown)  # stable: of two that show the same, the one met first
+        self.now, self._least = shown[0] if shown else (0, None)
+        self._next = shown[1][0] if len(shown) > 1 else _NEVER
+        self._until = AWAITED + (heard[self._least] if seen > AWAITED and self._least is not None else 1)
 
     def state(self) -> Any:
         """Plain data."""
@@ -122,20 +133,6 @@ class LabelClock:
         self._look()
 
 
-class Outcome(Struct, order=True, gc=False):
-    """What a label signal needs of an outcome. Sorts by prediction time (ms), then offset, of which there are no two alike."""
-
-    time: int
-    offset: int
-    prediction: Any
-    label: Any
-    request_id: str
-    slices: Any
-    delay: int = 0  # ms from the prediction to its label
-    weight: float | None = None
-    losses: Losses | None = None
-
-
 class Maturity:
     """The outcomes of one model version that wait. Contract at the head of the module."""
 
@@ -144,7 +141,6 @@ class Maturity:
         "delays",
         "early",
         "fixed",
-        "heap",
         "late",
         "left",
         "limit",
@@ -155,6 +151,7 @@ class Maturity:
         "since",
         "turn",
         "wait",
+        "waiting",
     )
 
     def __init__(self, wait: int | None, quantile: float, sample: int, limit: int, clock: LabelClock) -> None:
@@ -164,7 +161,7 @@ class Maturity:
         self.sample = max(1, sample)
         self.limit = limit
         self.clock = clock
-        self.heap: list[Outcome] = []
+        self.waiting = Waiting(_width(wait))
         self.delays: list[int] = []  # while `wait` is learnt
         self.oldest = 0  # time of the oldest prediction among them
         self.left = -1  # predictions up to this time have left; behind the clock, which other versions move as well
@@ -180,24 +177,22 @@ class Maturity:
         wait = self.wait
         if wait == 0:
             return [outcome]
-        clock, time, heap = self.clock.now, outcome.time, self.heap
+        clock, time, waiting = self.clock.now, outcome.time, self.waiting
         if wait is not None and clock - wait > self.left:
             self.left = clock - wait
         late = time < self.left or (time, outcome.offset) < self.turn
         if late:
             self.late += 1
         else:
-            heappush(heap, outcome)
+            waiting.add(outcome)
         if wait is None:
             self._learn(own - time, time, clock)
+            waiting = self.waiting
         elif not self.fixed and (again := self._watch(late, outcome.offset)):
             return again
-        ready: list[Outcome] = []
-        left = self.left
-        while heap and heap[0].time <= left:
-            ready.append(heappop(heap))
-        while len(heap) > self.limit:
-            first = heappop(heap)
+        ready = waiting.until(self.left)
+        while len(waiting) > self.limit:
+            first = waiting.first()
             self.turn = first.time, first.offset
             self.early += 1
             ready.append(first)
@@ -207,7 +202,12 @@ class Maturity:
         """Puts an outcome back that waited when a snapshot without the waiting was taken; one that did not is left out."""
         waited = self.wait != 0 and outcome.time > self.left and (outcome.time, outcome.offset) > self.turn
         if waited and outcome.offset >= self.since:
-            heappush(self.heap, outcome)
+            self.waiting.add(outcome)
+
+    def expect(self, wait: int | None) -> None:
+        """Labels take so long (ms), as far as is known."""
+        self.wait = wait
+        self.waiting = Waiting(_width(wait), self.waiting)
 
     def _learn(self, delay: int, time: int, clock: int) -> None:
         delays = self.delays
@@ -218,8 +218,8 @@ class Maturity:
             return  # not the sample, nor its double, nor the double of that ...
         wait = sorted(delays)[min(count - 1, int(self.quantile * count))]
         if count >= self.limit or clock - self.oldest >= SPAN * wait:
-            self.wait = max(1, wait)
-            self.left = clock - self.wait
+            self.expect(max(1, wait))
+            self.left = clock - max(1, wait)
             self.delays = []
 
     def _watch(self, late: bool, offset: int) -> list[Outcome]:
@@ -228,24 +228,28 @@ class Maturity:
         self.recent = (0, 0) if seen >= self.sample else (seen, missed)
         if seen < self.sample or 2 * missed <= seen:
             return []
-        ready = sorted(self.heap)
-        self.heap = []
+        ready = sorted(self.waiting)
         self.wait, self.left, self.turn, self.since = None, -1, (-1, -1), offset + 1
+        self.waiting = Waiting(_width(None))
         self.early += len(ready)
         return ready
 
     def state(self, waiting: bool) -> Any:
         """Plain data; without the outcomes that wait unless `waiting`."""
-        heap = [[*astuple(one)[:-1], one.losses and list(one.losses)] for one in sorted(self.heap)] if waiting else None
+        kept = [[*astuple(one)[:-1], one.losses and list(one.losses)] for one in sorted(self.waiting)] if waiting else None
         return [
             self.wait, list(self.delays), self.oldest, self.left, list(self.turn), self.since, list(self.recent), self.late, self.early,
-            heap,
+            kept,
         ]  # fmt: skip
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        self.wait, delays, self.oldest, self.left, turn, self.since, recent, self.late, self.early, heap = state
+        self.wait, delays, self.oldest, self.left, turn, self.since, recent, self.late, self.early, kept = state
         self.delays = list(delays)
         self.turn, self.recent = (turn[0], turn[1]), (recent[0], recent[1])
-        self.heap = [Outcome(*(*one[:-1], one[-1] and Losses(*one[-1]))) for one in heap or ()]
-        heapify(self.heap)
+        self.waiting = Waiting(_width(self.wait), (Outcome(*(*one[:-1], one[-1] and Losses(*one[-1]))) for one in kept or ()))
+
+
+def _width(wait: int | None) -> int:
+    """Of a page, where outcomes wait for so long (ms)."""
+    return _NEVER if wait is None else wait // PAGES + 1

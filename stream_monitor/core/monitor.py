@@ -146,7 +146,7 @@ class Monitor:
             "slices": sum(len(v.slices) for v in versions),
             "streams": self._room.used,
             "incidents": len(self._desk.incidents),
-            "waiting": sum(len(v.maturity.heap) for v in versions),
+            "waiting": sum(len(v.maturity.waiting) for v in versions),
         }
 
     def budget(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Monitor:
             {
                 "model": model, "model_version": name, "task": version.task, "heard": version.heard[0], "slices": len(version.slices),
                 "streams": sum(1 for scope in version.scopes() for _ in scope.streams()),
-                "waiting": len(version.maturity.heap), "too_late_for_maturity": version.maturity.late,
+                "waiting": len(version.maturity.waiting), "too_late_for_maturity": version.maturity.late,
             }
             for (model, name), version in self._versions.items()
         ]  # fmt: skip
@@ -377,12 +377,12 @@ class Monitor:
     def snapshot(self, waiting: bool = True) -> dict[str, Any]:
         """The state as plain data. Without the outcomes that wait for maturity, unless `waiting`: then `refill_from` is the
         offset to `refill` the restored monitor from, up to `at`; None if none waits."""
-        held = [outcome.offset for version in self._versions.values() for outcome in version.maturity.heap]
+        held = [outcome.offset for version in self._versions.values() for outcome in version.maturity.waiting]
         return {
             "format": FORMAT,
             "at": self.at,
             "refill_from": min(held) if held and not waiting else None,
-            "waiting": [len(version.maturity.heap) for version in self._versions.values()],  # for those who only look at it
+            "waiting": [len(version.maturity.waiting) for version in self._versions.values()],  # for those who only look at it
             "clock": [self._clock.now, self._clock.records],
             "labels": self._labels.state(),
             "made": [self._made.now, self._made.records, self._minute],

@@ -13,11 +13,12 @@ from stream_monitor.core.events import Slice
 from stream_monitor.core.fairness import Fairness
 from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
-from stream_monitor.core.maturity import LabelClock, Maturity, Outcome
+from stream_monitor.core.maturity import LabelClock, Maturity
 from stream_monitor.core.observations import Labelled, Predicted
 from stream_monitor.core.service_levels import scope_class
 from stream_monitor.core.settings import CROSS
 from stream_monitor.core.signals import NUMBERS, Plan, Scope, Task, Watched, is_of_another_type, is_wrong
+from stream_monitor.core.waiting import Outcome
 
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 
@@ -45,7 +46,7 @@ class Version:
         of its signals and slices, as it is met, takes the reference of the same one there."""
         self.previous = other.plan.version
         self.task, self.answers = other.task, other.answers
-        self.maturity.wait = other.maturity.wait
+        self.maturity.expect(other.maturity.wait)
 
     def scope(self, part: Slice | None) -> Scope | None:
         """The whole, or a slice that is watched."""
@@ -211,9 +212,11 @@ class Version:
 
     def _names(self, slices: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The watched slices among these, then the crosses of two of them."""
-        plan = self.plan
+        plan, names = self.plan, []
         every, keys = plan.all_slices, plan.single_keys
-        names = [name for name in slices.items() if type(name[1]) is str and (every or name[0] in keys)]
+        for name in slices.items():
+            if type(name[1]) is str and (every or name[0] in keys):
+                names.append(name)  # a comprehension costs more for a few of them
         for a, b, cross in plan.crosses:
             one, other = slices.get(a), slices.get(b)
             if type(one) is str and type(other) is str:

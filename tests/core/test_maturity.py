@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_monitor.core.maturity import AWAITED, Clock, LabelClock, Maturity, Outcome
+from stream_monitor.core.maturity import AWAITED, Clock, LabelClock, Maturity
+from stream_monitor.core.waiting import Outcome
 
 HOUR = 3_600_000
 
@@ -143,7 +144,7 @@ def test_cut_anywhere_and_restored_nothing_changes(
             for offset, time, _, _, others in arrivals[:cut]:
                 if not others:
                     second.refill(one(time, offset))
-        assert sorted(second.heap) == sorted(whole.heap)
+        assert sorted(second.waiting) == sorted(whole.waiting)
         assert outcomes(second, cut, len(arrivals)) == outcomes(whole, cut, len(arrivals))
         assert second.state(True) == whole.state(True)
 
@@ -156,7 +157,7 @@ def test_what_waits_although_another_version_has_moved_the_clock_is_put_back() -
     second.clock.restore(first.clock.state())
     second.restore(first.state(waiting=False))
     second.refill(one(1_000, 0))
-    assert second.heap == first.heap == [one(1_000, 0)]
+    assert list(second.waiting) == list(first.waiting) == [one(1_000, 0)]
 
 
 def test_the_clock_never_goes_back_and_once_settled_moves_a_step_a_record() -> None:
