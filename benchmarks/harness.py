@@ -50,7 +50,7 @@ def say(line: str) -> None:
 class Job:
     """One process: the stages it runs under a configuration, or "copy", the pass-through, or "looped copy", the same under a stage's loop.
 
-    `follows`: begins with the process before it in the list, and ends after it.
+    `follows`: begins with the process before it in the list, and ends after it. `nice`: how far it lets others go first.
 
     `made`: a kind of `Run` of its own, which may replace what it likes: the process is the job's.
     """
@@ -58,6 +58,7 @@ class Job:
     tables: Mapping[str, Any]
     stages: tuple[str, ...]
     follows: bool = False
+    nice: int = 0
     made: type[Run] = Run
 
 
@@ -202,6 +203,7 @@ def _reach_end(job: Job, alive: Callable[[], bool]) -> None:
 def _child(job: Job, servers: Sequence[int | None], parent: Any, stop: Any, every_s: float) -> None:
     """Runs a job in this process and sends its Result to the parent, and before it what is committed by now, twice a second."""
     config = parse(job.tables)
+    os.nice(job.nice)
     me = psutil.Process()
     others = [None if pid is None else psutil.Process(pid) for pid in servers]
     lines: list[str] = []

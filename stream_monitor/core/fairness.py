@@ -5,6 +5,7 @@
     true_positive_rate    outcomes labelled favourable: were they predicted to be?           equal opportunity    lower
     false_positive_rate   outcomes not labelled favourable: were they predicted to be?       predictive equality  lower
     error                 outcomes: is the prediction wrong?                                 error parity         higher
+    larger_error          outcomes that are numbers: is its error the larger one of a pair?  error parity         higher
 
     metric of the alert             what it says                                             watched by
     METRIC_gap, a drift             the difference, group - rest, is not what it was         a numeric stream (core/streams.py)
@@ -30,6 +31,10 @@ Limits are one-sided, since of two groups the one is as far below as the other i
 compared once it and the rest have `minimum_group` values each. Groups are those met first, at most `max_categories` of an attribute; more
 of them count among the rest, and are counted by their values. What lacks the attribute is left out.
 
+Numbers have no classes to wish for, and their errors no unit that a limit could be set in for all models; so of each pair it is asked whose
+prediction is further from its label. Where the errors of both sides have one law, either is as often the one as the other, whatever that
+law, and the difference is 0 (the probability of superiority: McGraw, Wong, 1992). `error` among `fairness_metrics` asks for it.
+
 The favourable class is `favourable`; where it is not set, true and 1 are, and of text classes only the error is compared.
 """
 
@@ -53,7 +58,15 @@ from stream_monitor.core.tallied import TalliedStream, Tally
 WAITING = 4
 BOTH = 1 - (1 - CONFIDENCE) / 2  # of each of two intervals, for CONFIDENCE of both
 
-_SAID = {"true_positive_rate": "true positive rate", "false_positive_rate": "false positive rate", "error": "error"}
+LARGER_ERROR = "larger_error"
+
+_SAID = {
+    "true_positive_rate": "true positive rate",
+    "false_positive_rate": "false positive rate",
+    "error": "error",
+    LARGER_ERROR: "share of pairs in which its error is the larger one",
+}
+_WORSE_ABOVE = ("error", LARGER_ERROR)
 
 
 class GapRule:
@@ -62,7 +75,7 @@ class GapRule:
     def __init__(self, metric: str, limit: float) -> None:
         self.metric = f"{metric}_gap"
         self.of = metric
-        self.higher = metric == "error"  # is worse
+        self.higher = metric in _WORSE_ABOVE  # is worse
         self.limit = limit
         self.bound = (1 + limit) / 2
         self.text = f"{self.metric} <= {limit:g}" if self.higher else f"{self.metric} >= {-limit:g}"
@@ -163,7 +176,7 @@ def _told(
         "difference": round(g - r, 6),
         "ratio": round(_ratio(g, r), 6) if r else None,
     }
-    return Told(f"{rates} ({said}; {n} pairs since {since(time)})", details, "up" if metric == "error" else "down", limit, effect)
+    return Told(f"{rates} ({said}; {n} pairs since {since(time)})", details, "up" if metric in _WORSE_ABOVE else "down", limit, effect)
 
 
 class Comparison:
@@ -178,13 +191,13 @@ class Comparison:
         self.minimum = plan.monitor.minimum_group
         self.own = self.rest = 0  # values seen, before they were compared
         self.begun = False
-        self.waiting: deque[int] = deque(maxlen=WAITING)
+        self.waiting: deque[float] = deque(maxlen=WAITING)
         self.waiting_own = False  # whose they are
         self.stream: GapStream | None = None
         self.guards: list[tuple[GapRule | RatioRule, Guard | None]] = []
 
-    def take(self, x: int, own: bool, unit: int, time: int, offset: int) -> None:
-        """A bit of the group's `own`, or of the rest."""
+    def take(self, x: float, own: bool, unit: int, time: int, offset: int) -> None:
+        """A bit of the group's `own`, or of the rest; the size of an error, where it is asked whose is the larger one."""
         if not self.begun:
             if own:
                 self.own += 1
@@ -201,7 +214,8 @@ class Comparison:
             self.waiting_own = own
             waiting.append(x)
 
-    def _pair(self, g: int, r: int, unit: int, time: int, offset: int) -> None:
+    def _pair(self, own: float, other: float, unit: int, time: int, offset: int) -> None:
+        g, r = (int(own > other), int(other > own)) if self.metric == LARGER_ERROR else (int(own), int(other))
         if self.stream is not None:
             self.stream.pair(g, r, unit, time, offset)
         for rule, known in self.guards:
@@ -264,7 +278,8 @@ class Fairness:
         self._plan = plan
         self._limit = plan.settings.max_categories
         self._favourable = None if monitor.favourable is None else category_of(monitor.favourable)
-        self._metrics = tuple(metric for metric in FAIRNESS_METRICS if metric in monitor.fairness_metrics)
+        asked = [*monitor.fairness_metrics, *((LARGER_ERROR,) if "error" in monitor.fairness_metrics else ())]
+        self._metrics = tuple(metric for metric in (*FAIRNESS_METRICS, LARGER_ERROR) if metric in asked)
         self._groups: dict[str, dict[str, dict[str, Comparison]]] = {key: {} for key in monitor.protected}  # key, value, metric
 
     def predicted(self, prediction: dict[str, Any], unit: int, time: int, offset: int) -> None:
@@ -274,7 +289,10 @@ class Fairness:
             self._take("selection_rate", selected, prediction.get("slices"), unit, time, offset)
 
     def judged(self, one: Judged, slices: Any, unit: int, time: int, offset: int) -> None:
-        """Takes an outcome of classes, and the slices that it belongs to."""
+        """Takes an outcome, and the slices that it belongs to."""
+        if one.numeric:
+            self._take(LARGER_ERROR, one.error, slices, unit, time, offset)
+            return
         self._take("error", 1 if one.error else 0, slices, unit, time, offset)
         said, true = self._is_favourable(one.prediction), self._is_favourable(one.label)
         if said is not None and true is not None:
@@ -285,7 +303,7 @@ class Fairness:
             return 1 if category_of(answer) == self._favourable else 0
         return None if type(answer) is str else 1 if answer is True or (type(answer) in NUMBERS and answer == 1) else 0
 
-    def _take(self, metric: str, x: int, slices: Any, unit: int, time: int, offset: int) -> None:
+    def _take(self, metric: str, x: float, slices: Any, unit: int, time: int, offset: int) -> None:
         if metric not in self._metrics or type(slices) is not dict:
             return
         for key, groups in self._groups.items():

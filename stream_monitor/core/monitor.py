@@ -35,7 +35,7 @@ from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 from stream_monitor.core.volume import GRACE, METRIC, TICK, Volume
 
-FORMAT = 10  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+FORMAT = 11  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 EXPLAINED = 8  # alerts of an incident that say what moved with them
 LATER = 3  # times as many values as an alarm had, until its alert is explained once more

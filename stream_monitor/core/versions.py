@@ -192,7 +192,7 @@ class Version:
         if slices and plan.slices_judged:
             for scope in self._scopes(slices):
                 scope.judged(one, unit, time, offset)
-        if self.fairness is not None and not numeric:
+        if self.fairness is not None:
             self.fairness.judged(one, slices, unit, time, offset)
 
     def _scopes(self, slices: Mapping[str, Any] | None) -> Iterator[Scope]:

@@ -181,6 +181,42 @@ def test_errors_are_worse_where_they_are_more() -> None:
     assert "group gender=f: error is 0." in alert.summary
 
 
+def numbers(count: int, spread: Callable[[int, str], float], seed: int = 1) -> Iterator[bytes]:
+    """Outcomes of a regression whose errors have a heavy tail; `spread(i, group)` is their scale."""
+    rng = random.Random(seed)
+    for i in range(count):
+        group, level = rng.choice("fm"), rng.lognormvariate(5, 1)
+        miss = spread(i, group) * level * rng.gauss(0, 1) / max(rng.random(), 1e-3)
+        yield outcome(prediction(i, prediction=level + miss, slices={"gender": group}), level)
+
+
+def test_of_numbers_the_errors_of_a_group_are_worse_where_they_are_mostly_the_larger_ones() -> None:
+    _, alerts = run(settings("error", fairness_limit=0.1), numbers(6_000, lambda i, group: 2.0 if group == "f" else 1.0))
+    [alert] = [alert for alert in firing(alerts) if "limit" in alert.details]
+    assert (alert.metric, alert.slice, alert.direction) == ("larger_error_gap", Slice("gender", "f"), "up")
+    assert alert.assurance == "guaranteed"
+    group, rest = alert.details["group"]["value"], alert.details["rest"]["value"]
+    assert group + rest == pytest.approx(1, abs=1e-6)
+    assert group == pytest.approx(0.65, abs=0.06)
+    said = f"credit v3: group gender=f: share of pairs in which its error is the larger one is {group:.3g}, that of the rest {rest:.3g} ("
+    assert alert.summary.startswith(said)
+
+
+def test_errors_of_numbers_that_grow_for_all_alike_or_are_all_the_same_are_no_unfairness() -> None:
+    def both(i: int, group: str) -> float:
+        return 5.0 if i >= 3_000 else 1.0
+
+    for spread in (both, lambda i, group: 0.0):
+        assert firing(run(settings("error", fairness_limit=0.1), numbers(6_000, spread))[1]) == []
+
+
+def test_errors_of_numbers_that_come_to_be_unequal_are_drift_without_any_limit() -> None:
+    _, alerts = run(settings("error"), numbers(8_000, lambda i, group: 3.0 if group == "f" and i >= 4_000 else 1.0))
+    assert {(alert.metric, alert.kind) for alert in firing(alerts)} == {("larger_error_gap", Kind.FAIRNESS)}
+    assert {alert.slice for alert in firing(alerts)} <= {Slice("gender", "f"), Slice("gender", "m")}
+    assert all("larger error of the group" in alert.summary for alert in firing(alerts))
+
+
 def test_it_resolves_when_the_gap_is_within_the_limit_again() -> None:
     def share(i: int, group: str) -> float:
         return 0.1 if group == "f" and 1_000 <= i < 4_000 else 0.35
@@ -306,6 +342,16 @@ def test_a_restored_monitor_goes_on_as_the_saved_one(cut: int) -> None:
     whole = run(some, log)[1]
     assert [publish(alert) for alert in before + after] == [publish(alert) for alert in whole]
     assert {alert.metric for alert in whole} >= {"selection_rate_ratio", "error_gap"}
+
+
+@pytest.mark.parametrize("cut", [150, 4_100])
+def test_so_it_does_between_two_errors_of_which_one_waits_for_the_other(cut: int) -> None:
+    some = settings("error", fairness_limit=0.1)
+    log = list(numbers(6_000, lambda i, group: 2.0 if group == "f" else 1.0))
+    monitor, before = run(some, log[:cut])
+    restored = Monitor.restore(some, "observations", 0, orjson.loads(orjson.dumps(monitor.snapshot(), option=orjson.OPT_NON_STR_KEYS)))
+    _, after = run(some, log[cut:], restored)
+    assert [publish(alert) for alert in before + after] == [publish(alert) for alert in run(some, log)[1]]
 
 
 def test_an_alert_of_a_ratio_that_had_no_end_is_carried_over_and_goes_on() -> None:
