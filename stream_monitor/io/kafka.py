@@ -253,12 +253,26 @@ class KafkaSource:
         self._skewed.discard(place)
         self._alignment.add(place)
         try:
-            _patiently(lambda: self._consumer.seek(TopicPartition(*place, offset)))
+            _patiently(partial(self._seek, TopicPartition(*place, offset)))
         except FatalError:
             for message in self._consumer.consume(100, 1.0):  # a fenced consumer refuses everything, but says why only here
                 if message.error() is not None:
                     self._event(message, place)
             raise
+
+    def _seek(self, to: TopicPartition) -> None:
+        try:
+            self._consumer.seek(to)
+        except KafkaException as error:
+            mine = {(tp.topic, tp.partition) for tp in self._consumer.assignment()}  # nothing, once we are fenced
+            if error.args[0].code() != KafkaError._STATE or (to.topic, to.partition) not in mine:
+                raise
+            # It is not being read: not yet, or no longer, since what was to be read is not there (confluentinc/librdkafka#3959, #2961).
+            if self._cooperative:
+                self._consumer.incremental_unassign([to])
+                self._consumer.incremental_assign([to])
+            else:
+                self._consumer.assign([TopicPartition(*place, at) for place, at in self._next.items()])
 
     def owned(self) -> list[Place]:
         return sorted(self._next)

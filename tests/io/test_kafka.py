@@ -451,3 +451,44 @@ def test_a_question_about_offsets_that_fails_in_passing_is_asked_again(code: int
     client = Forgetful()
     assert KafkaSource({}, "group", lambda line: None, lambda properties: client).bounds(("topic", 0)) == (5, 7)
     assert client.asked == 3
+
+
+@pytest.mark.parametrize("properties", [{}, {"partition.assignment.strategy": "range"}, {"group.protocol": "consumer"}])
+def test_a_position_that_the_topic_no_longer_holds_rolls_back_and_can_be_sought_anew(
+    kafka: KafkaServer, namespace: str, source: Any, properties: dict[str, str]
+) -> None:
+    topic = create(kafka, namespace, 2)
+    place = topic, 0
+    plain = Producer({"bootstrap.servers": kafka.bootstrap})
+    for n in range(20):
+        plain.produce(topic, b"%d" % n, partition=n // 10)
+    plain.flush()
+    reader = source(topic, **properties)
+    assert len(values(read(reader, lambda chunks: len(values(chunks)) >= 20))) == 20
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})  # which must live as long as what it is asked
+    for deleted in admin.delete_records([TopicPartition(topic, 0, 5)]).values():
+        deleted.result()
+    reader.seek(place, 2)
+    with pytest.raises(Aborted, match="lies outside what the topic holds"):
+        read(reader, bool)
+    reader.seek(place, 7)
+    plain.produce(topic, b"20", partition=1)
+    plain.flush()
+    assert values(read(reader, lambda chunks: len(values(chunks)) >= 4)) == [b"20", b"7", b"8", b"9"]
+    assert (reader.position(place), reader.position((topic, 1))) == (10, 11)
+
+
+@pytest.mark.parametrize("properties", [{}, {"partition.assignment.strategy": "range"}, {"group.protocol": "consumer"}])
+def test_a_partition_can_be_sought_at_the_moment_it_is_assigned(
+    kafka: KafkaServer, namespace: str, source: Any, properties: dict[str, str]
+) -> None:
+    topic = create(kafka, namespace, 1)
+    plain = Producer({"bootstrap.servers": kafka.bootstrap})
+    for n in range(3):
+        plain.produce(topic, b"%d" % n)
+    plain.flush()
+    reader = source(topic, **properties)
+    while not reader.owned():
+        reader.poll(10, 0.0)
+    reader.seek((topic, 0), 1)
+    assert values(read(reader, bool)) == [b"1", b"2"]

@@ -87,6 +87,7 @@ class Consumer:
         self._broker, self._group, self._actor = broker, group, actor
         self._scheduler: Scheduler = broker.scheduler
         self._ends: dict[Place, int] = {}  # partitions whose end was told, and where
+        self._stalled: set[Place] = set()  # those that stand outside of the log: not read, nor to be sought, until they are assigned anew
         self._member = ""
         self._on_assign: Callable[[Any, list[TopicPartition]], None]
         self._on_revoke: Callable[[Any, list[TopicPartition]], None]
@@ -159,9 +160,11 @@ class Consumer:
     def assign(self, partitions: list[TopicPartition]) -> None:
         self.positions = {(tp.topic, tp.partition): tp.offset for tp in partitions}
         self._ends.clear()
+        self._stalled.clear()
 
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
+            self._stalled.discard((tp.topic, tp.partition))
             self.seek(tp)
 
     def unassign(self) -> None:
@@ -170,6 +173,9 @@ class Consumer:
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
             self.positions.pop((tp.topic, tp.partition), None)
+
+    def assignment(self) -> list[TopicPartition]:
+        return [TopicPartition(*place) for place in self.positions]
 
     def close(self) -> None:
         if self._member and self._group.knows(self._member):
@@ -190,7 +196,10 @@ class Consumer:
             stable, entries, at = partition.stable(), partition.entries, self.positions[place]
             if at == stable == self._ends.get(place):
                 continue  # nothing new, as most often
+            if place in self._stalled:
+                continue
             if at < partition.low and not self._from_start:
+                self._stalled.add(place)
                 out.append(Message(place, at, 0, None, None, None, _OUTSIDE))
                 continue
             at = max(at, partition.low)
@@ -212,6 +221,8 @@ class Consumer:
         return found[0] if found else None
 
     def seek(self, to: TopicPartition) -> None:
+        if (to.topic, to.partition) in self._stalled:
+            raise KafkaException(KafkaError(KafkaError._STATE))
         self.positions[to.topic, to.partition] = to.offset
         self._ends.pop((to.topic, to.partition), None)
 
