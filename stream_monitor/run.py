@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stream_monitor.config import Config
 
 STAGES = ("route", "join", "detect")
+_DETECT_BATCH = 2_000  # records: of more, the first have left the processor's caches when the last are read
 
 Log = Callable[[str], None]
 
@@ -178,7 +179,8 @@ class Run:
             sink = KafkaSink(config.kafka_producer(), f"{config.kafka.group}-{name}-{self._instance}", log)
             closers.append(sink.close)
             sink.start()
-            pace = Pace(run.batch, run.poll / 1000, run.transaction_interval / 1000, run.transaction_messages)
+            batch = min(run.batch, _DETECT_BATCH) if name == "detect" else run.batch
+            pace = Pace(batch, run.poll / 1000, run.transaction_interval / 1000, run.transaction_messages)
             worker = Worker(stage, source, sink, pace, time.monotonic, log)
             source.attach(stage.topics, worker, stage.time_of, stage.unpack)
         except BaseException:
