@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from tests.soak.__main__ import main
-from tests.soak.groups import CONSUMER_PROTOCOL, EAGER, storm, twins
+from tests.soak.groups import CONSUMER_PROTOCOL, EAGER, same_name_again, storm, twins
 from tests.soak.launcher import POINTS
 from tests.soak.operators import gap, gap_in_journal, gap_in_observations
 from tests.soak.registry import FAULTS, Fault
@@ -51,6 +51,10 @@ def test_of_two_processes_with_one_name_the_older_ends_with_one_clear_line_and_t
 @pytest.mark.parametrize(("consumer", "assigns"), [(EAGER, "range"), (CONSUMER_PROTOCOL, "uniform")])
 def test_a_member_that_comes_and_goes_takes_and_gives_back_by_every_protocol_of_groups(trial: Trial, consumer: str, assigns: str) -> None:
     storm(trial, consumer, assigns, 1)
+
+
+def test_killed_and_started_again_under_its_name_it_waits_for_its_session_in_a_group_of_the_new_protocol(trial: Trial) -> None:
+    same_name_again(trial, 1)
 
 
 def test_a_gap_in_the_log_stops_the_run_until_reset_accepts_it(trial: Trial) -> None:

@@ -11,6 +11,7 @@ from tests.integration.command import Setting
 from tests.soak.crashes import ONCE
 from tests.soak.registry import fault
 from tests.soak.trial import MISSED_SOON, RATE, TABLES, Trial, advances
+from tests.support.servers import KafkaServer, start_kafka
 
 FENCED = 70
 
@@ -63,6 +64,33 @@ CONSUMER_PROTOCOL = '"group.protocol" = "consumer"\n'  # how soon a member is mi
 @fault("rebalance-storm-consumer-protocol", "the same with group.protocol = consumer (KIP-848): the broker assigns", ONCE)
 def rebalance_storm_consumer_protocol(trial: Trial) -> None:
     storm(trial, CONSUMER_PROTOCOL, "uniform", round(trial.seconds(5, 24)))
+
+
+def same_name_again(trial: Trial, kills: int) -> None:
+    """A process is killed, and starts again long before the broker gives up the session of the one that was killed."""
+    kafka: KafkaServer = trial.own(start_kafka(trial.brokers, group_consumer_session_timeout_ms="10000"))
+    setting = trial.setting(kafka=kafka, base=TABLES.replace(MISSED_SOON, CONSUMER_PROTOCOL))
+    with trial.feed(setting) as feed:
+        process = trial.start(setting)
+        process.until_reading()
+        for _ in range(kills):
+            advances(setting)
+            process.kill()
+            process = trial.start(setting)
+            process.until_reading()
+            trial.recoveries.append(advances(setting, seconds=60))
+        process.stop()
+    trial.figures["kills"] = kills
+    trial.settle(setting, feed.sent)
+
+
+@fault(
+    "kill-consumer-protocol",
+    "kill -9, three times, with group.protocol = consumer and a session of 10 s; each successor has the same instance_id",
+    "it waits until the session is over, and does not end; " + ONCE,
+)
+def kill_consumer_protocol(trial: Trial) -> None:
+    same_name_again(trial, 3)
 
 
 @fault(
