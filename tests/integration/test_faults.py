@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -48,7 +49,7 @@ def test_of_two_processes_with_one_name_the_older_ends_with_one_clear_line_and_t
     twins(trial, "")
 
 
-@pytest.mark.parametrize(("consumer", "assigns"), [(EAGER, "range"), (CONSUMER_PROTOCOL, "uniform")])
+@pytest.mark.parametrize(("consumer", "assigns"), [(EAGER, "range"), (CONSUMER_PROTOCOL, "uniform")], ids=["eager", "consumer"])
 def test_a_member_that_comes_and_goes_takes_and_gives_back_by_every_protocol_of_groups(trial: Trial, consumer: str, assigns: str) -> None:
     storm(trial, consumer, assigns, 1)
 
@@ -81,12 +82,15 @@ def test_a_soak_whose_minutes_do_not_reach_every_fault_fails_and_names_those(
 
 
 def test_a_soak_on_three_brokers_gives_each_fault_topics_that_are_on_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, set[int], int]] = []
+    seen = []
 
     def script(trial: Trial) -> None:
         setting = trial.setting()
-        topics = AdminClient({"bootstrap.servers": setting.kafka.bootstrap}).list_topics(timeout=30).topics
-        replicas = {len(partition.replicas) for name in setting.topics.values() for partition in topics[name].partitions.values()}
+        client = AdminClient({"bootstrap.servers": setting.kafka.bootstrap})
+        made = set(setting.topics.values())
+        while not made <= (topics := client.list_topics(timeout=30).topics).keys():
+            time.sleep(0.1)  # not every broker knows of them at once
+        replicas = {len(partition.replicas) for name in made for partition in topics[name].partitions.values()}
         seen.append((setting.kafka.brokers, replicas, trial.brokers))
 
     monkeypatch.delenv("STREAM_MONITOR_TEST_KAFKA", raising=False)  # it has as many brokers as it has
