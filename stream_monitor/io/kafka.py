@@ -121,8 +121,10 @@ class KafkaSource:
         self._cooperative = (
             self._properties.get("group.protocol") == "consumer" or "cooperative" in self._properties["partition.assignment.strategy"]
         )
-        if self._properties.get("group.protocol") == "consumer":
-            del self._properties["partition.assignment.strategy"]  # the broker assigns (KIP-848)
+        if self._properties.get("group.protocol") == "consumer":  # KIP-848
+            del self._properties["partition.assignment.strategy"]  # the broker assigns
+            # A name that is taken is refused until its session is over: who starts again after a crash would end, again and again.
+            self._properties.pop("group.instance.id", None)
         self._client = client
         self._reader: Any = None  # for questions about other partitions than those that are assigned
         self._consumer = client(self._properties | {"error_cb": lambda e: log(f"kafka: {e}")})

@@ -80,10 +80,10 @@ class Setting:
         assert done.returncode == 0, done.stderr[-4000:]
         return dict(json.loads(done.stdout))
 
-    def create_topics(self, partitions: tuple[int, int] = (3, 2), replicas: int = 1) -> None:
-        """The input topics with different numbers of partitions; the others as the command makes them."""
+    def create_topics(self, partitions: tuple[int, int] = (3, 2)) -> None:
+        """The input topics with different numbers of partitions; the others as the command makes them. On as many brokers as these say."""
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
-        new = [NewTopic(self.topics[name], n, replicas) for name, n in zip(("predictions", "feedback"), partitions, strict=True)]
+        new = [NewTopic(self.topics[name], n, -1) for name, n in zip(("predictions", "feedback"), partitions, strict=True)]
         for future in admin.create_topics(new).values():
             future.result(90)
         config = load(self.file)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from tests.soak.__main__ import main
-from tests.soak.groups import twins
+from tests.soak.groups import CONSUMER_PROTOCOL, EAGER, same_name_again, storm, twins
 from tests.soak.launcher import POINTS
 from tests.soak.operators import gap, gap_in_journal, gap_in_observations
 from tests.soak.registry import FAULTS, Fault
@@ -47,6 +49,15 @@ def test_of_two_processes_with_one_name_the_older_ends_with_one_clear_line_and_t
     twins(trial, "")
 
 
+@pytest.mark.parametrize(("consumer", "assigns"), [(EAGER, "range"), (CONSUMER_PROTOCOL, "uniform")], ids=["eager", "consumer"])
+def test_a_member_that_comes_and_goes_takes_and_gives_back_by_every_protocol_of_groups(trial: Trial, consumer: str, assigns: str) -> None:
+    storm(trial, consumer, assigns, 1)
+
+
+def test_killed_and_started_again_under_its_name_it_waits_for_its_session_in_a_group_of_the_new_protocol(trial: Trial) -> None:
+    same_name_again(trial, 1)
+
+
 def test_a_gap_in_the_log_stops_the_run_until_reset_accepts_it(trial: Trial) -> None:
     gap(trial, 6_000)
 
@@ -68,3 +79,21 @@ def test_a_soak_whose_minutes_do_not_reach_every_fault_fails_and_names_those(
     assert main([*asked, "1e-9"]) == 1
     assert "not reached in 1e-09 minutes: other" in capsys.readouterr().out
     assert main([*asked, "0"]) == 0
+
+
+def test_a_soak_on_three_brokers_gives_each_fault_topics_that_are_on_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def script(trial: Trial) -> None:
+        setting = trial.setting()
+        client = AdminClient({"bootstrap.servers": setting.kafka.bootstrap})
+        made = set(setting.topics.values())
+        while not made <= (topics := client.list_topics(timeout=30).topics).keys():
+            time.sleep(0.1)  # not every broker knows of them at once
+        replicas = {len(partition.replicas) for name in made for partition in topics[name].partitions.values()}
+        seen.append((setting.kafka.brokers, replicas, trial.brokers))
+
+    monkeypatch.delenv("STREAM_MONITOR_TEST_KAFKA", raising=False)  # it has as many brokers as it has
+    monkeypatch.setitem(FAULTS, "one", Fault("one", "nothing", "nothing", script))
+    assert main(["--only", "one", "--brokers", "3"]) == 0
+    assert seen == [(3, {3}, 3)]

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{fault.name:<28} {fault.done}\n{'':<28} -> {fault.promised}")
         return 0
     chosen = [FAULTS[name] for name in options.only] if options.only else list(FAULTS.values())
-    kafka = functools.cache(shared_kafka)
+    kafka = functools.cache(functools.partial(shared_kafka, options.brokers))
     end = time.monotonic() + options.minutes * 60
     failed, reached, seed = 0, set[str](), options.seed
     try:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if reached and options.minutes and time.monotonic() > end:
                     break
                 reached.add(fault.name)
-                failed += not _run(fault, seed, kafka, options.full)
+                failed += not _run(fault, seed, kafka, options.full, options.brokers)
             seed += 1
             if time.monotonic() > end:
                 break
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed or missed else 0
 
 
-def _run(fault: Fault, seed: int, kafka: functools._lru_cache_wrapper[KafkaServer], full: bool) -> bool:
-    trial = Trial(fault.name, seed, lambda line: print(f"    {line}", flush=True), kafka, full)
+def _run(fault: Fault, seed: int, kafka: functools._lru_cache_wrapper[KafkaServer], full: bool, brokers: int) -> bool:
+    trial = Trial(fault.name, seed, lambda line: print(f"    {line}", flush=True), kafka, full, brokers)
     began = time.monotonic()
     try:
         fault.script(trial)
@@ -71,6 +71,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=sorted(FAULTS), default=[], help="these faults only")
     parser.add_argument("--list", action="store_true", help="show the table and do nothing")
     parser.add_argument("--seed", type=int, default=1, help="of the messages and of when things happen")
+    parser.add_argument(
+        "--brokers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many, unless a fault needs its own number; each record is on all of them, or on three",
+    )
     parser.add_argument(
         "--full", action="store_true", help="outages as long as operators know them: minutes, where it is seconds by default"
     )

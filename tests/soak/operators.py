@@ -138,9 +138,8 @@ def dead_letter_too_small(trial: Trial) -> None:
     "it ends and says that the right is missing; once the right is back, " + ONCE,
 )
 def dead_letter_denied(trial: Trial) -> None:
-    kafka: KafkaServer = trial.own(
-        start_kafka(authorizer_class_name="org.apache.kafka.metadata.authorizer.StandardAuthorizer", allow_everyone_if_no_acl_found="true")
-    )
+    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    kafka: KafkaServer = trial.own(start_kafka(trial.brokers, authorizer_class_name=authorizer, allow_everyone_if_no_acl_found="true"))
     setting = trial.setting(kafka=kafka)
     topic = setting.topics["dead_letter"]
     deny = ("User:ANONYMOUS", "*", AclOperation.WRITE, AclPermissionType.DENY)

@@ -39,11 +39,13 @@ from tests.support.servers import KafkaServer, RedisServer, start_redis
 ROOT = Path(__file__).parents[2]
 
 # Small transactions, so that much can go wrong between them, members that are missed soon, and snapshots that short lives leave behind.
-TABLES = """\
-[kafka.consumer]
+MISSED_SOON = """\
 "session.timeout.ms" = 3000
 "heartbeat.interval.ms" = 500
-[kafka.producer]
+"""
+TABLES = f"""\
+[kafka.consumer]
+{MISSED_SOON}[kafka.producer]
 "transaction.timeout.ms" = 10000
 [run]
 batch = 400
@@ -193,12 +195,15 @@ class Supervised(threading.Thread):
 class Trial:
     """One run of one fault."""
 
-    def __init__(self, name: str, seed: int, say: Callable[[str], None], kafka: Callable[[], KafkaServer], full: bool = False) -> None:
+    def __init__(
+        self, name: str, seed: int, say: Callable[[str], None], kafka: Callable[[], KafkaServer], full: bool = False, brokers: int = 1
+    ) -> None:
         self.random = random.Random(f"{name} {seed}")
         self.seed = seed
         self.figures: dict[str, Any] = {}
         self.recoveries: list[float] = []
         self.full = full
+        self.brokers = brokers  # for a Kafka of its own; the shared one has as many
         self.say = say
         self.name = name
         self._kafka = kafka
@@ -242,12 +247,13 @@ class Trial:
         kafka: KafkaServer | None = None,
         redis: RedisServer | None = None,
         partitions: tuple[int, int] = (3, 2),
-        replicas: int = 1,
         base: str = TABLES,
     ) -> Setting:
-        """Topics of its own, created."""
+        """Topics of its own, created, with as many replicas as the brokers give them."""
         setting = Setting(self.folder, kafka or self.kafka, redis or self.redis(), f"soak-{uuid.uuid4().hex[:8]}", tables + base)
-        setting.create_topics(partitions, replicas)
+        setting.create_topics(partitions)
+        if setting.kafka.brokers > 1:
+            self.figures["brokers"] = setting.kafka.brokers
         return setting
 
     # -- work -----------------------------------------------------------------------------------------------------------

@@ -60,13 +60,24 @@ class KafkaServer:
             raise ServerError("this test stops its Kafka, so it needs one of its own: call start_kafka()")
         return self._nodes[i]
 
-    def stop(self, i: int = 0) -> None:
-        """End one broker in order."""
-        self.node(i).stop()
+    @property
+    def brokers(self) -> int:
+        """How many there are; 0 where somebody else knows."""
+        return len(self._nodes)
 
-    def kill(self, i: int = 0) -> None:
-        """End one broker at once (SIGKILL)."""
-        self.node(i).kill()
+    def _chosen(self, which: Sequence[int]) -> list[Node]:
+        """The nodes of these brokers; all of them where none is named."""
+        return [self.node(i) for i in which or range(max(1, self.brokers))]
+
+    def stop(self, *which: int) -> None:
+        """End these brokers in order, or all of them."""
+        for node in self._chosen(which):
+            node.stop()
+
+    def kill(self, *which: int) -> None:
+        """End these brokers at once (SIGKILL), or all of them."""
+        for node in self._chosen(which):
+            node.kill()
 
     def pause(self, i: int = 0) -> None:
         """Hang one broker: its connections stay open and nobody answers (SIGSTOP)."""
@@ -75,10 +86,13 @@ class KafkaServer:
     def resume(self, i: int = 0) -> None:
         self.node(i).resume()
 
-    def restart(self, i: int = 0) -> None:
-        """Start one broker again on the same data; returns when clients can reach it."""
-        self.node(i).stop()
-        self.node(i).start()
+    def restart(self, *which: int) -> None:
+        """Start these brokers again on the same data, or all of them; returns when clients can reach them."""
+        chosen = self._chosen(which)
+        for node in chosen:
+            node.stop()
+        for node in chosen:
+            node.start()
         self.wait_ready()
 
     def wait_ready(self) -> None:
@@ -175,6 +189,10 @@ def _properties(i: int, ports: Sequence[tuple[int, int]], bind: str, data: str, 
         "share.coordinator.state.topic.min.isr": in_sync,
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",  # tests of crashed members do not wait the usual six seconds
+        "group.consumer.min.session.timeout.ms": "1000",
+        "group.consumer.session.timeout.ms": "3000",  # with group.protocol = consumer (KIP-848) the broker says both, not the member
+        "group.consumer.min.heartbeat.interval.ms": "100",
+        "group.consumer.heartbeat.interval.ms": "500",
         "broker.heartbeat.interval.ms": "500",
         "broker.session.timeout.ms": "4000",  # a killed broker comes back only once the cluster has given it up
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",

@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 
-def shared_kafka() -> KafkaServer:
-    """The Kafka of the whole test run: STREAM_MONITOR_TEST_KAFKA, or one broker of our own."""
+def shared_kafka(brokers: int = 1) -> KafkaServer:
+    """The Kafka of the whole test run: STREAM_MONITOR_TEST_KAFKA, or as many brokers of our own."""
     given = os.environ.get("STREAM_MONITOR_TEST_KAFKA")
     if not given:
-        return start_kafka()
+        return start_kafka(brokers)
     kafka = KafkaServer(given)
     kafka.wait_ready()
     return kafka
