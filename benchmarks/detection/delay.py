@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from river import drift
 from river.drift import binary
 
+from benchmarks.detection.kswin import P_VALUES, Kswin
 from stream_monitor.core.detectors.adwin import Adwin
 from stream_monitor.core.detectors.e_detector import EDetector
 from stream_monitor.core.detectors.page_hinkley import PageHinkley
@@ -177,15 +178,22 @@ def _of_hits(make: Callable[[], Any]) -> Callable[[bool, int], Watch]:
     return build
 
 
+def _kswin(knob: float) -> Callable[[bool, int], Watch]:
+    """The knob is the distance in thirtieths from which it alarms: thresholds between two of them are the same one."""
+    alpha = (*P_VALUES, 0.0)[int(knob)]
+    return lambda bits, _seed: Kswin(alpha, 1, bits).update
+
+
 @dataclass(frozen=True)
 class Rival:
-    """A detector with one knob, from lenient (0) to strict (1)."""
+    """A detector with one knob, from lenient (low) to strict (high), which is halved so many times."""
 
     name: str
     build: Callable[[float], Callable[[bool, int], Watch]]
     low: float
     high: float
     kinds: str = "both"  # or "bits"
+    halvings: int = 9
 
 
 def _adwin(knob: float) -> Callable[[bool, int], Watch]:
@@ -202,6 +210,7 @@ RIVALS = (
     Rival("HDDM_A", lambda k: _of_river(lambda: HDDM_A(drift_confidence=exp(-k))), 1, 25, "bits"),
     Rival("HDDM_W", lambda k: _of_river(lambda: HDDM_W(drift_confidence=exp(-k))), 1, 40, "bits"),
     Rival("FHDDM", lambda k: _of_hits(lambda: FHDDM(confidence_level=exp(-k))), 1, 60, "bits"),
+    Rival("KSWIN", _kswin, 0, 32, halvings=5),
 )
 
 
@@ -220,7 +229,7 @@ def false_alarms(build: Callable[[bool, int], Watch], bits: float | None, values
 def calibrate(rival: Rival, bits: float | None, values: int) -> tuple[float, int]:
     """The knob with one false alarm in 100,000 values, by bisection on one set of values, and what it gives on another."""
     low, high = rival.low, rival.high
-    for _ in range(9):
+    for _ in range(rival.halvings):
         middle = (low + high) / 2
         if false_alarms(rival.build(middle), bits, values, 1_000) > values / LENGTH:
             low = middle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ Rng = np.random.Generator
 @dataclass(frozen=True)
 class Family:
     """`values(rng, times, common)`: one for each time (s), which may share `common` (a value an hour) with others of the family.
-    `times(rng, day, rate)`: when they come on that day. `promised`: whether the budget is promised to hold."""
+    `times(rng, day, rate)`: when they come on that day. `promised`: whether the budget is promised to hold. `of`: what is watched of
+    categories (the values are their numbers), the share of each or all as a whole; None: the values. `streams`: so many of a copy."""
 
     name: str
     values: Callable[[Rng, Array, Array], Array]
@@ -25,10 +27,17 @@ class Family:
     binary: bool = False
     promised: bool = True
     comes_and_goes: bool = False
+    of: Literal["shares", "whole"] | None = None
+    streams: int = 1
 
 
 def steady(rng: Rng, day: int, rate: float) -> Array:
     return np.sort(rng.uniform(0, DAY_S, rng.poisson(rate))) + day * DAY_S
+
+
+def often(rng: Rng, day: int, rate: float) -> Array:
+    """Four times as many."""
+    return steady(rng, day, 4 * rate)
 
 
 def daily(rng: Rng, day: int, rate: float) -> Array:
@@ -52,6 +61,15 @@ def coming_and_going(rng: Rng, day: int, rate: float) -> Array:
 
 def _bits(p: float) -> Callable[[Rng, Array, Array], Array]:
     return lambda rng, times, _: (rng.random(times.size) < p).astype(np.float64)
+
+
+def _scores(atom: float, at: float) -> Callable[[Rng, Array, Array], Array]:
+    """Scores in [0, 1], a part of which are just `at`."""
+    return lambda rng, times, _: np.where(rng.random(times.size) < atom, at, rng.beta(2, 5, times.size))
+
+
+def _categories(shares: Array) -> Callable[[Rng, Array, Array], Array]:
+    return lambda rng, times, _: rng.choice(shares.size, times.size, p=shares / shares.sum()).astype(np.float64)
 
 
 def _shared(rng: Rng, times: Array, common: Array) -> Array:
@@ -123,6 +141,15 @@ FAMILIES = (
     Family("Markov bits, p = 0.1, 0.3", _chain(0.1, 0.3), steady, binary=True, promised=False),
     Family("normal, daily cycle of 0.25 sd", _cycles(0, 0.25), steady, promised=False),
     Family("bits, p = 0.1, daily cycle", _bit_cycles(0, 0.03), steady, binary=True, promised=False),
+)
+
+TWELVE = _categories(1 / np.arange(2, 14))  # from 23% down to 3.5%
+MORE = (  # on a ledger of their own, so that those above draw what they always drew
+    Family("scores, Beta(2, 5)", _scores(0, 0), steady),
+    Family("scores, a fifth of them 0", _scores(0.2, 0), steady),
+    Family("scores, half of them 1", _scores(0.5, 1), steady),
+    Family("12 categories, their shares", TWELVE, steady, of="shares", streams=12),
+    Family("12 categories as a whole", TWELVE, often, of="whole"),
 )
 
 WEEKLY = (
