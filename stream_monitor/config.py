@@ -51,7 +51,7 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 REFUSED: Mapping[str, str] = {
     "bootstrap.servers": "set kafka.bootstrap_servers",
     "group.id": "each stage has a group of its own, named after kafka.group",
-    "group.instance.id": "it comes from instance_id",
+    "group.instance.id": "it comes from instance_id (and there is none in a group of the new protocol)",
     "transactional.id": "it comes from kafka.group and instance_id; a shared one would make two processes fence each other",
     "enable.idempotence": "without it a retry doubles records",
     "acks": "a record that not all in-sync replicas have can be lost",
@@ -364,8 +364,12 @@ class MonitorConfig(_Table):
 
     @model_validator(mode="after")
     def _meaningful(self) -> Self:
-        if self.task == "regression" and self.protected:
-            raise ValueError("protected: groups are compared by their classes, and task is regression; leave it out")
+        if self.task == "regression" and self.protected and "error" not in self.fairness_metrics:
+            raise ValueError(
+                "fairness_metrics: of numbers only the error is compared, and task is regression; add error"
+            )
+        if self.task == "regression" and self.disparate_impact is not None:
+            raise ValueError("disparate_impact is about the favourable class, and task is regression; leave it out")
         for limit in self.limits if self.task == "regression" else ():
             if limit.share is None and is_labelled(limit):
                 hint = (

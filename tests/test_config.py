@@ -151,7 +151,14 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
             {"monitors": {"a": {"protected": "g", "fairness_metrics": "error", "disparate_impact": 0.8}}},
             "monitors.a.disparate_impact is about the selection_rate, which fairness_metrics leave out",
         ),
-        ({"monitors": {"a": {"protected": "g", "task": "regression"}}}, "monitors.a: protected: groups are compared by their classes"),
+        (
+            {"monitors": {"a": {"protected": "g", "task": "regression", "fairness_metrics": "selection_rate"}}},
+            "monitors.a: fairness_metrics: of numbers only the error is compared",
+        ),
+        (
+            {"monitors": {"a": {"protected": "g", "task": "regression", "disparate_impact": 0.8}}},
+            "monitors.a: disparate_impact is about the favourable class, and task is regression",
+        ),
         ({"topics": {"journal": "a b"}}, "topics: journal = 'a b' is no name for a topic"),
         ({"topics": {"journal": ".."}}, "topics: journal = '..' is no name for a topic"),
         ({"topics": {"journal": "predictions"}}, "topics: each role needs a topic of its own; used twice: predictions"),
@@ -269,6 +276,11 @@ def test_a_monitor_inherits_what_the_default_says_but_not_its_models() -> None:
         MonitorSettings("fraud", ("fraud-*",), slices=("country",), minimum_effect=0.4, detectors=adwin),
         MonitorSettings("rest", ("*",), "regression", slices=(), minimum_effect=0.2, detectors=adwin),
     )
+
+
+def test_groups_may_be_compared_where_the_task_is_said_to_be_regression() -> None:
+    monitor = {"task": "regression", "protected": ["gender"], "fairness_limit": 0.1}
+    assert parse({"kafka": {"bootstrap_servers": "b"}, "monitors": {"a": monitor}}).detect_settings().monitors[0].protected == ("gender",)
 
 
 def test_limits_are_written_as_they_are_said() -> None:

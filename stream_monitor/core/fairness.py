@@ -51,6 +51,7 @@ from stream_monitor.core.categories import category_of, shorten
 from stream_monitor.core.events import Kind, Level, Slice
 from stream_monitor.core.guards import Guard, Sums, guard
 from stream_monitor.core.judging import Judged
+from stream_monitor.core.metrics import CALLED
 from stream_monitor.core.settings import FAIRNESS_METRICS
 from stream_monitor.core.signals import NUMBERS, Plan, Watched
 from stream_monitor.core.tallied import TalliedStream, Tally
@@ -64,7 +65,7 @@ _SAID = {
     "true_positive_rate": "true positive rate",
     "false_positive_rate": "false positive rate",
     "error": "error",
-    LARGER_ERROR: "share of pairs in which its error is the larger one",
+    LARGER_ERROR: CALLED[LARGER_ERROR],
 }
 _WORSE_ABOVE = ("error", LARGER_ERROR)
 
@@ -89,7 +90,9 @@ class GapRule:
     def tell(self, subject: Subject, sums: Sums, time: int) -> Told:
         sign = 1 if self.higher else -1
         (g, g_low, g_high), (r, r_low, r_high) = _rate(sums.n, sums.a), _rate(sums.n, sums.b)
-        effect = (g - r - sign * self.limit) / sqrt(max(g * (1 - g) + r * (1 - r), 1e-9))
+        # Of a pair one error is the larger one, so its bits are no two draws: they are never both 1.
+        variance = g + r - (g - r) ** 2 if self.of == LARGER_ERROR else g * (1 - g) + r * (1 - r)
+        effect = (g - r - sign * self.limit) / sqrt(max(variance, 1e-9))
         bounds = [round(g_low - r_high, 4), round(g_high - r_low, 4)]
         said = f"difference {number(g - r)} {_shown(bounds)}, limit {number(sign * self.limit)}"
         return _told(subject, self.of, sums, time, said, self.text, sign * self.limit, bounds, effect)

@@ -17,6 +17,7 @@ PLAIN = (
 )  # fmt: skip
 BY_NAME = ("volume", "squared_error")  # no pattern asks for these
 OF_FEATURES = ("missing", "new_category", "out_of_range")  # and of no category: the rest is a name, whatever is in it
+CALLED = {"larger_error": "share of the larger errors"}  # where its name is no word for it
 BEGIN = ("recall=", "precision=", "prediction=", "feature:", *(f"{name}:" for name in OF_FEATURES))
 
 _WILD = re.compile(r"[*?[]")

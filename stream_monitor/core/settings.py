@@ -106,9 +106,10 @@ class MonitorSettings:
     `warning_effect`, `critical_effect`: shifts from which an alert is a warning, below it is for information only, and is critical.
     `cool_down_ms`: for so long after an alert is resolved there is none about the same (event time); what lasts is told then.
     `limits`: service levels, for all traffic and for the slices (`country=DE`) that a shell pattern of `limit_slices` matches.
-    `protected`: slice keys whose values are groups that are to be treated alike (core/fairness.py), in the `fairness_metrics`, with
-    the class that is `favourable` (None: true and 1). Beside drift, a group is not to be worse off by more than `fairness_limit`, nor
-    selected less than `disparate_impact` times as often. `minimum_group`: values of a group, and of the rest, before they are compared.
+    `protected`: slice keys whose values are groups that are to be treated alike (core/fairness.py), in the `fairness_metrics` (of numbers
+    `error` asks for `larger_error`), with the class that is `favourable` (None: true and 1). Beside drift, a group is not to be worse off
+    by more than `fairness_limit`, nor selected less than `disparate_impact` times as often. `minimum_group`: values of a group, and of the
+    rest, before they are compared.
     """
 
     name: str = "default"

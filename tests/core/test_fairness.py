@@ -198,7 +198,8 @@ def test_of_numbers_the_errors_of_a_group_are_worse_where_they_are_mostly_the_la
     group, rest = alert.details["group"]["value"], alert.details["rest"]["value"]
     assert group + rest == pytest.approx(1, abs=1e-6)
     assert group == pytest.approx(0.65, abs=0.06)
-    said = f"credit v3: group gender=f: share of pairs in which its error is the larger one is {group:.3g}, that of the rest {rest:.3g} ("
+    assert alert.details["effect"] == pytest.approx((group - rest - 0.1) / (1 - (group - rest) ** 2) ** 0.5, abs=1e-3)
+    said = f"credit v3: group gender=f: share of the larger errors is {group:.3g}, that of the rest {rest:.3g} ("
     assert alert.summary.startswith(said)
 
 
@@ -214,7 +215,7 @@ def test_errors_of_numbers_that_come_to_be_unequal_are_drift_without_any_limit()
     _, alerts = run(settings("error"), numbers(8_000, lambda i, group: 3.0 if group == "f" and i >= 4_000 else 1.0))
     assert {(alert.metric, alert.kind) for alert in firing(alerts)} == {("larger_error_gap", Kind.FAIRNESS)}
     assert {alert.slice for alert in firing(alerts)} <= {Slice("gender", "f"), Slice("gender", "m")}
-    assert all("larger error of the group" in alert.summary for alert in firing(alerts))
+    assert all("share of the larger errors of the group" in alert.summary for alert in firing(alerts))
 
 
 def test_it_resolves_when_the_gap_is_within_the_limit_again() -> None:

@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from stream_monitor.core.codec import journal_time
-from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Verdict, emit
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Verdict, _head, emit
 from stream_monitor.core.records import Record
 from stream_monitor.detect import Detect
 from stream_monitor.io.kafka import KafkaSink
@@ -249,7 +248,11 @@ def _emit_below_the_commit() -> AbstractContextManager[Any]:
 
 
 def _delay_of_the_wrong_sign() -> AbstractContextManager[Any]:
-    return patch("stream_monitor.core.joining.journal_time", lambda value: -journal_time(value))
+    def backwards(value: bytes) -> tuple[int, int]:
+        time, length = _head(value)
+        return -time, length
+
+    return patch("stream_monitor.core.joining._head", backwards)
 
 
 def _blind_to_the_commit() -> AbstractContextManager[Any]:
