@@ -365,9 +365,7 @@ class MonitorConfig(_Table):
     @model_validator(mode="after")
     def _meaningful(self) -> Self:
         if self.task == "regression" and self.protected and "error" not in self.fairness_metrics:
-            raise ValueError(
-                "fairness_metrics: of numbers only the error is compared, and task is regression; add error"
-            )
+            raise ValueError("fairness_metrics: of numbers only the error is compared, and task is regression; add error")
         if self.task == "regression" and self.disparate_impact is not None:
             raise ValueError("disparate_impact is about the favourable class, and task is regression; leave it out")
         for limit in self.limits if self.task == "regression" else ():
