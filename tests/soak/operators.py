@@ -135,7 +135,7 @@ def dead_letter_too_small(trial: Trial) -> None:
 @fault(
     "dead-letter-denied",
     "the right to write to the dead-letter topic is taken away for 10 s",
-    "it ends and says that the right is missing; once the right is back, " + ONCE,
+    "it says that the right is missing and tries again, or ends and is started again; once the right is back, " + ONCE,
 )
 def dead_letter_denied(trial: Trial) -> None:
     authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
