@@ -30,7 +30,7 @@ from stream_monitor.core.effects import Counts
 from stream_monitor.core.events import ALL_VERSIONS, Alert, Kind, Level, Position, Severity, Slice, Span, Status
 from stream_monitor.core.hashing import digest_of
 from stream_monitor.core.incidents import Incidents
-from stream_monitor.core.metrics import CALLED, OF_FEATURES
+from stream_monitor.core.metrics import OF_FEATURES, called
 from stream_monitor.core.reference import salt_of
 from stream_monitor.core.settings import DAY, HOUR, MINUTE, SECOND
 from stream_monitor.core.shape import Trail
@@ -598,8 +598,7 @@ def _features(entries: Sequence[Mapping[str, Any]]) -> str:
 def _both_rates(metric: str, details: Mapping[str, Any]) -> str:
     """`selection rate of the group 0.35 -> 0.15, of the rest 0.36 -> 0.35 (ratio 0.97 -> 0.43)`."""
     (group, rest) = (f"{_number(one['before']['value'])} -> {_number(one['value'])}" for one in (details["group"], details["rest"]))
-    of = metric.removesuffix("_gap")
-    said = f"{CALLED.get(of, of.replace('_', ' '))} of the group {group}, of the rest {rest}"
+    said = f"{called(metric.removesuffix('_gap'))} of the group {group}, of the rest {rest}"
     ratios = details["ratio_before"], details["ratio"]
     if not metric.startswith("selection_rate") or None in ratios:
         return said

@@ -40,6 +40,7 @@ from stream_monitor.core.shapes import MAX_NAME, MAX_TIME
 VERSION = 1
 PREDICTION, FEEDBACK, JOINED = b"P"[0], b"F"[0], b"J"[0]
 HEAD = Struct(">BBq8sH")
+peek_head = Struct(">2xq8xH").unpack_from  # of a head what the join reads of each record: the event time, and the length of the model
 _time = Struct(">q").unpack_from
 _start = Struct(">BBq").pack  # the part of the head that differs from message to message
 

@@ -51,7 +51,7 @@ from stream_monitor.core.categories import category_of, shorten
 from stream_monitor.core.events import Kind, Level, Slice
 from stream_monitor.core.guards import Guard, Sums, guard
 from stream_monitor.core.judging import Judged
-from stream_monitor.core.metrics import CALLED
+from stream_monitor.core.metrics import called
 from stream_monitor.core.settings import FAIRNESS_METRICS
 from stream_monitor.core.signals import NUMBERS, Plan, Watched
 from stream_monitor.core.tallied import TalliedStream, Tally
@@ -61,12 +61,6 @@ BOTH = 1 - (1 - CONFIDENCE) / 2  # of each of two intervals, for CONFIDENCE of b
 
 LARGER_ERROR = "larger_error"
 
-_SAID = {
-    "true_positive_rate": "true positive rate",
-    "false_positive_rate": "false positive rate",
-    "error": "error",
-    LARGER_ERROR: CALLED[LARGER_ERROR],
-}
 _WORSE_ABOVE = ("error", LARGER_ERROR)
 
 
@@ -168,7 +162,7 @@ def _told(
     if metric == "selection_rate":
         rates = f"{group} is selected at {number(g)}, the rest at {number(r)}"
     else:
-        rates = f"{group}: {_SAID[metric]} is {number(g)}, that of the rest {number(r)}"
+        rates = f"{group}: {called(metric)} is {number(g)}, that of the rest {number(r)}"
     details = {
         "rule": rule,
         "limit": limit,
@@ -281,8 +275,8 @@ class Fairness:
         self._plan = plan
         self._limit = plan.settings.max_categories
         self._favourable = None if monitor.favourable is None else category_of(monitor.favourable)
-        asked = [*monitor.fairness_metrics, *((LARGER_ERROR,) if "error" in monitor.fairness_metrics else ())]
-        self._metrics = tuple(metric for metric in (*FAIRNESS_METRICS, LARGER_ERROR) if metric in asked)
+        asked = tuple(metric for metric in FAIRNESS_METRICS if metric in monitor.fairness_metrics)
+        self._metrics = (*asked, LARGER_ERROR) if "error" in asked else asked
         self._groups: dict[str, dict[str, dict[str, Comparison]]] = {key: {} for key in monitor.protected}  # key, value, metric
 
     def predicted(self, prediction: dict[str, Any], unit: int, time: int, offset: int) -> None:

@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from itertools import pairwise
-from struct import Struct
 from typing import NamedTuple
 
 import orjson
 
-from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, PREDICTION, VERSION, Head, read_head
+from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, PREDICTION, VERSION, Head, peek_head, read_head
 from stream_monitor.core.records import SPAN, Record, pieces
 from stream_monitor.core.settings import JoinSettings
 
@@ -35,7 +34,6 @@ class Verdict(IntEnum):
 
 
 _HEAD = HEAD.size
-_head = Struct(">2xq8xH").unpack_from  # of a journal value's head: the event time, and the length of the model
 _JOINED, _DUPLICATE = int(Verdict.JOINED), int(Verdict.DUPLICATE)  # looking a name up in an enum costs as much as a slice
 
 
@@ -109,7 +107,7 @@ Emission = tuple[bytes, bytes, bytes]
 def emit(records: Sequence[Record], answers: Answers, committed: int, partition: int = 0, partitions: int = 1) -> list[Emission]:
     """What the records at offsets >= `committed` have to publish, in their order. They are of a `partition` of the journal."""
     out: list[Emission] = []
-    append, answer_to, join, head = out.append, answers.get, b"".join, _head
+    append, answer_to, join, head = out.append, answers.get, b"".join, peek_head
     begin = b'{"record":"outcome","partition":%d,"partitions":%d,"label_delay_ms":' % (partition, partitions)
     if records and records[0].offset < committed:
         records = [record for record in records if record.offset >= committed]

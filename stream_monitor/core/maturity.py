@@ -218,8 +218,9 @@ class Maturity:
             return  # not the sample, nor its double, nor the double of that ...
         wait = sorted(delays)[min(count - 1, int(self.quantile * count))]
         if count >= self.limit or clock - self.oldest >= SPAN * wait:
-            self.expect(max(1, wait))
-            self.left = clock - max(1, wait)
+            wait = max(1, wait)
+            self.expect(wait)
+            self.left = clock - wait
             self.delays = []
 
     def _watch(self, late: bool, offset: int) -> list[Outcome]:

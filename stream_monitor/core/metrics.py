@@ -17,10 +17,19 @@ PLAIN = (
 )  # fmt: skip
 BY_NAME = ("volume", "squared_error")  # no pattern asks for these
 OF_FEATURES = ("missing", "new_category", "out_of_range")  # and of no category: the rest is a name, whatever is in it
-CALLED = {"larger_error": "share of the larger errors"}  # where its name is no word for it
+_CALLED = {"larger_error": "share of the larger errors"}  # where a name says something else without its underscores
 BEGIN = ("recall=", "precision=", "prediction=", "feature:", *(f"{name}:" for name in OF_FEATURES))
 
 _WILD = re.compile(r"[*?[]")
+
+
+def called(metric: str) -> str:
+    """What people call it.
+
+    >>> called("selection_rate"), called("larger_error")
+    ('selection rate', 'share of the larger errors')
+    """
+    return _CALLED.get(metric, metric.replace("_", " "))
 
 
 def may_match(pattern: str) -> bool:

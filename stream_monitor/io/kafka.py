@@ -266,8 +266,7 @@ class KafkaSource:
         try:
             self._consumer.seek(to)
         except KafkaException as error:
-            mine = {(tp.topic, tp.partition) for tp in self._consumer.assignment()}  # nothing, once we are fenced
-            if error.args[0].code() != KafkaError._STATE or (to.topic, to.partition) not in mine:
+            if error.args[0].code() != KafkaError._STATE or to not in self._consumer.assignment():  # nothing is, once we are fenced
                 raise
             # It is not being read: not yet, or no longer, since what was to be read is not there (confluentinc/librdkafka#3959, #2961).
             if self._cooperative:

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Verdict, _head, emit
+from stream_monitor.core.codec import peek_head
+from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Verdict, emit
 from stream_monitor.core.records import Record
 from stream_monitor.detect import Detect
 from stream_monitor.io.kafka import KafkaSink
@@ -249,10 +250,10 @@ def _emit_below_the_commit() -> AbstractContextManager[Any]:
 
 def _delay_of_the_wrong_sign() -> AbstractContextManager[Any]:
     def backwards(value: bytes) -> tuple[int, int]:
-        time, length = _head(value)
+        time, length = peek_head(value)
         return -time, length
 
-    return patch("stream_monitor.core.joining._head", backwards)
+    return patch("stream_monitor.core.joining.peek_head", backwards)
 
 
 def _blind_to_the_commit() -> AbstractContextManager[Any]:
