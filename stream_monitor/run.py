@@ -194,7 +194,7 @@ class Run:
         topics = config.topics
         if name == "route":
             return Route(
-                Codec(config.events.settings()),
+                Codec(config.events.settings(), config.join.conflict_slices),
                 topics.predictions,
                 topics.feedback,
                 topics.journal,

@@ -5,12 +5,16 @@
 
 A journal value is a fixed head, which the join reads, and the canonical JSON, which it only carries:
 
-    byte 0      version, 1
+    byte 0      version, 2
     byte 1      kind: P prediction, F feedback, J joined (only in the store)
     bytes 2-9   event time, int64 big endian, ms
     bytes 10-17 label digest (zero for P)
-    bytes 18-19 length of the model, uint16 big endian
-    then        the model (UTF-8, empty for F), the JSON
+    bytes 18-19 length of the owner, uint16 big endian
+    then        the owner (empty for F), the JSON
+
+The owner says whose a prediction is, in JSON: `["credit","v3"]`, or with its slices, where they are asked for,
+`["credit","v3",{"country":"DE"}]`. It is all that the join keeps of a prediction once its label has come. In version 1 it was the model
+alone, in UTF-8; what was written so is still read.
 
 An event that is already canonical (our field names, an integer timestamp) is carried as the bytes that came in. Nearly all messages
 are, and in order: runs of these pass through a compiled decoder (`Codec.predictions`, `feedbacks`, core/shapes.py), and of the rest each
@@ -37,18 +41,20 @@ from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings
 from stream_monitor.core.shapes import MAX_NAME, MAX_TIME
 
-VERSION = 1
+VERSION = 2
+OF_MODELS = 1  # the version before, whose owner is the model alone
 PREDICTION, FEEDBACK, JOINED = b"P"[0], b"F"[0], b"J"[0]
 HEAD = Struct(">BBq8sH")
-peek_head = Struct(">2xq8xH").unpack_from  # of a head what the join reads of each record: the event time, and the length of the model
+peek_head = Struct(">2xq8xH").unpack_from  # of a head what the join reads of each record: the event time, and the length of the owner
 _time = Struct(">q").unpack_from
 _start = Struct(">BBq").pack  # the part of the head that differs from message to message
 
+MAX_OWNER = 4096  # bytes; the longest names fit, of slices as a rule a hundred
 MAX_DEPTH = 250  # levels; what is read here must be written, and read inside an observation too, and orjson has limits (254, 1024)
 
 _FLAT = 2 * MAX_DEPTH  # bytes; what is nested deeper is longer
 _NO_DIGEST = bytes(8)
-_NO_MODEL = bytes(2)
+_NO_OWNER = bytes(2)
 _NUMBERS = frozenset((int, float))
 _LABELS = frozenset((str, int, float, bool))
 _FEATURES = frozenset((str, int, float, bool, type(None)))
@@ -93,21 +99,27 @@ class Rejection(NamedTuple):
 T = TypeVar("T")
 
 
-class _Tails(dict[str, bytes]):
-    """model -> what follows the time in the head of its predictions."""
+class _Tails(dict[tuple[str, str], bytes]):
+    """model, version -> what follows the time in the head of its predictions."""
 
-    def __missing__(self, model: str) -> bytes:
+    def __missing__(self, name: tuple[str, str]) -> bytes:
         if len(self) >= _CACHE:
             self.clear()
-        name = model.encode()
-        tail = self[model] = _NO_DIGEST + len(name).to_bytes(2, "big") + name
+        tail = self[name] = _tail(orjson.dumps(name))
         return tail
 
 
-class Codec:
-    """Decodes input messages under one configuration. Stateless but for caches of what repeats."""
+def _tail(owner: bytes) -> bytes:
+    return _NO_DIGEST + len(owner).to_bytes(2, "big") + owner
 
-    def __init__(self, settings: EventSettings) -> None:
+
+class Codec:
+    """Decodes input messages under one configuration. Stateless but for caches of what repeats.
+
+    `slices`: whether the owner of a prediction tells them (JoinSettings.conflict_slices).
+    """
+
+    def __init__(self, settings: EventSettings, slices: bool = False) -> None:
         self._max_bytes = settings.max_event_bytes
         self._max_id = settings.max_id_bytes
         self._max_future = settings.max_future_ms
@@ -116,6 +128,7 @@ class Codec:
         self._short = min(self._max_bytes, _FLAT)
         self._digests: dict[tuple[type, Any], bytes] = {}
         self._tails = _Tails()
+        self._slices = slices
 
     def predictions(self, messages: Sequence[Record]) -> list[tuple[bytes, bytes]] | None:
         """The journal records (key, value) of a run of messages of the predictions topic, if each is in order beyond doubt.
@@ -126,10 +139,14 @@ class Codec:
         if found is None:
             return None
         events, keys, values = found
-        tails = self._tails
+        if self._slices:
+            tails = [self._tail_of(event.model, event.model_version, event.slices) for event in events]
+        else:
+            known = self._tails
+            tails = [known[event.model, event.model_version] for event in events]
         return [
-            (key, b"".join((_start(VERSION, PREDICTION, event.timestamp), tails[event.model], value)))
-            for key, event, value in zip(keys, events, values, strict=True)
+            (key, b"".join((_start(VERSION, PREDICTION, event.timestamp), tail, value)))
+            for key, event, tail, value in zip(keys, events, tails, values, strict=True)
         ]
 
     def feedbacks(self, messages: Sequence[Record]) -> list[tuple[bytes, bytes]] | None:
@@ -140,7 +157,7 @@ class Codec:
         events, keys, values = found
         digest = self._digest
         return [
-            (key, b"".join((_start(VERSION, FEEDBACK, event.timestamp), digest(event.label), _NO_MODEL, value)))
+            (key, b"".join((_start(VERSION, FEEDBACK, event.timestamp), digest(event.label), _NO_OWNER, value)))
             for key, event, value in zip(keys, events, values, strict=True)
         ]
 
@@ -198,11 +215,10 @@ class Codec:
         if len(event) > 5 and (refused := _optional_problem(event)) is not None:
             return refused
 
-        name = model.encode()
         body: bytes = raw if canonical else orjson.dumps(event)  # type: ignore[assignment]
         if len(body) > self._max_bytes:
             return self._too_large(body)
-        return _accept((key, HEAD.pack(VERSION, PREDICTION, time, _NO_DIGEST, len(name)) + name + body))
+        return _accept((key, _start(VERSION, PREDICTION, time) + self._tail_of(model, version, event.get("slices")) + body))
 
     def feedback(self, raw: bytes | None, kafka_time: int) -> Accepted | Rejection:
         """The journal record of a message of the feedback topic; `kafka_time` is the message's timestamp, ms."""
@@ -284,6 +300,14 @@ class Codec:
             f" {self._max_future / 1000:.0f} s; is the unit milliseconds and the producer's clock right?",
         )
 
+    def _tail_of(self, model: str, version: str, slices: Mapping[str, str] | None) -> bytes:
+        """What follows the time in the head of a prediction. Without the slices where these are too long to be kept."""
+        if self._slices and slices:
+            owner = orjson.dumps((model, version, slices))
+            if len(owner) <= MAX_OWNER:
+                return _tail(owner)
+        return self._tails[model, version]
+
     def _digest(self, label: Any) -> bytes:
         # Classes repeat: remember the digest of each. The type is part of the key because 1 == 1.0 == True.
         cached = self._digests.get((type(label), label))
@@ -348,11 +372,29 @@ def _no_number(text: str) -> Any:
 class Head(NamedTuple):
     """A journal value's head, unpacked, and where its JSON starts."""
 
+    version: int
     kind: int
     time: int
     digest: bytes
-    model: bytes
+    owner: bytes
     body: int
+
+
+class Models(dict[bytes, bytes]):
+    """owner -> its model, UTF-8."""
+
+    def __missing__(self, owner: bytes) -> bytes:
+        if len(self) >= _CACHE:
+            self.clear()
+        model: str = orjson.loads(owner)[0]
+        name = self[owner] = model.encode()
+        return name
+
+
+def whose(version: int, owner: bytes) -> dict[str, Any]:
+    """What an owner in a head of this version says, under the names of the observations."""
+    said = (owner.decode(),) if version == OF_MODELS else orjson.loads(owner)
+    return dict(zip(("model", "model_version", "slices"), said, strict=False))
 
 
 def journal_time(value: bytes) -> int:
@@ -364,10 +406,10 @@ def journal_time(value: bytes) -> int:
 def read_head(value: bytes) -> Head:
     """Unpacks a journal value's head. Raises ValueError for a version this program does not know."""
     version, kind, time, digest, length = HEAD.unpack_from(value)
-    if version != VERSION:
-        raise ValueError(f"journal record of version {version}; this program reads version {VERSION}")
+    if version not in (OF_MODELS, VERSION):
+        raise ValueError(f"event of version {version}; this program reads versions {OF_MODELS} and {VERSION}")
     body = HEAD.size + length
-    return Head(kind, time, digest, value[HEAD.size : body], body)
+    return Head(version, kind, time, digest, value[HEAD.size : body], body)
 
 
 def _map(event: dict[str, Any], fields: Mapping[str, str]) -> None:

@@ -68,12 +68,17 @@ class OutcomeRecord(TypedDict):
 
 
 class FeedbackIssueRecord(TypedDict):
-    """Observation record `feedback_issue`: a label that did not count, and why."""
+    """Observation record `feedback_issue`: a label that did not count, and why.
+
+    `model_version`, and `slices` where they are kept: of the prediction that a label was given twice, which is itself not known any more.
+    """
 
     record: Literal["feedback_issue"]
     issue: Literal["late", "conflicting"]
     model: str
     feedback: Feedback | None
+    model_version: NotRequired[str]
+    slices: NotRequired[dict[str, str]]
     prediction: NotRequired[Prediction | None]
 
 

@@ -3,11 +3,12 @@
 Most of what a message costs is the same whatever its size: a call of the client here and there, work of the client's threads, a look by
 the broker. The journal is read by the join alone, which works in batches, so routing puts up to `FULL` events of a partition into a record.
 
-    byte 0    version, 2
+    byte 0    version, 3
     then      a msgpack array of pairs, request id and journal value (core/codec.py), in order
 
 A frame is read whole or not at all: no offset, neither a committed one nor one that the store knows, points into one. Its events have its
-offset and its append time, and a `number` from 0 on. A record of version 1 is one event, with the request id as its key.
+offset and its append time, and a `number` from 0 on. In version 2 the events are of the version before (core/codec.py), and a program that
+knows no other stops here. A record of version 1 is one such event, with the request id as its key.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
 
 from stream_monitor.core.codec import HEAD
-from stream_monitor.core.codec import VERSION as ONE_EVENT
 from stream_monitor.core.hashing import partitions_of
 from stream_monitor.core.records import SPAN, Record
 
-VERSION = 2
+VERSION = 3
+OF_MODELS = 2
+ONE_EVENT = 1
 FULL = 64  # events; a larger frame saves little, and is a coarser step where partitions are read side by side in time
 HEAVY = 256 * 1024  # bytes; only a frame of one event is heavier, so what fits into a topic as an event fits as a frame
 
@@ -77,7 +79,7 @@ class Framer:
 def unframe(offset: int, time: int, key: bytes | None, value: bytes) -> list[Record]:
     """The events in the journal record at `offset`, appended at `time` (ms). Raises ValueError where it is none that this program knows."""
     version = value[0] if value else 0
-    if version == VERSION:
+    if version in (VERSION, OF_MODELS):
         try:
             events = _decode(memoryview(value)[1:])
         except DecodeError as damage:
@@ -89,4 +91,4 @@ def unframe(offset: int, time: int, key: bytes | None, value: bytes) -> list[Rec
         if len(value) < HEAD.size:
             raise ValueError(f"damaged journal record: {len(value)} bytes")
         return [Record(offset, time, key or b"", value)]
-    raise ValueError(f"journal record of version {version}; this program reads versions {ONE_EVENT} and {VERSION}")
+    raise ValueError(f"journal record of version {version}; this program reads versions {ONE_EVENT} to {VERSION}")

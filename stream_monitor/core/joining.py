@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
-from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, PREDICTION, VERSION, Head, peek_head, read_head
+from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, OF_MODELS, PREDICTION, Head, Models, peek_head, read_head, whose
 from stream_monitor.core.records import SPAN, Record, pieces
 from stream_monitor.core.settings import JoinSettings
 
@@ -34,6 +34,7 @@ class Verdict(IntEnum):
 
 
 _HEAD = HEAD.size
+_models = Models()
 _JOINED, _DUPLICATE = int(Verdict.JOINED), int(Verdict.DUPLICATE)  # looking a name up in an enum costs as much as a slice
 
 
@@ -107,7 +108,7 @@ Emission = tuple[bytes, bytes, bytes]
 def emit(records: Sequence[Record], answers: Answers, committed: int, partition: int = 0, partitions: int = 1) -> list[Emission]:
     """What the records at offsets >= `committed` have to publish, in their order. They are of a `partition` of the journal."""
     out: list[Emission] = []
-    append, answer_to, join, head = out.append, answers.get, b"".join, peek_head
+    append, answer_to, join, head, models = out.append, answers.get, b"".join, peek_head, _models
     begin = b'{"record":"outcome","partition":%d,"partitions":%d,"label_delay_ms":' % (partition, partitions)
     if records and records[0].offset < committed:
         records = [record for record in records if record.offset >= committed]
@@ -119,7 +120,8 @@ def emit(records: Sequence[Record], answers: Answers, committed: int, partition:
                 continue
             time, body = head(value)
             body += _HEAD
-            model, prediction = value[_HEAD:body], value[body:]
+            owner, prediction = value[_HEAD:body], value[body:]
+            model = owner if value[0] == OF_MODELS else models[owner]
             append((model, b"prediction", join((b'{"record":"prediction","prediction":', prediction, b"}"))))
             if answer is None:
                 continue
@@ -131,27 +133,23 @@ def emit(records: Sequence[Record], answers: Answers, committed: int, partition:
             verdict, other = answer
             time, body = head(other)
             body += _HEAD
-            model, prediction = other[_HEAD:body], other[body:]
+            owner, prediction = other[_HEAD:body], other[body:]
+            if not owner:  # a conflict between two feedbacks that still wait: there is nobody to tell it to, it is only counted
+                continue
+            model = owner if other[0] == OF_MODELS else models[owner]
             feedback, delay = value[_HEAD:], head(value)[0] - time
         if verdict == _JOINED:
             append((model, b"outcome", join((begin, b"%d" % delay, b',"prediction":', prediction, b',"feedback":', feedback, b"}"))))
-        elif model:  # a conflict between two feedbacks that still wait has no model to be told to; it is only counted
-            append((model, b"feedback_issue", _issue(verdict, model, prediction, feedback)))
+        elif verdict == Verdict.LATE:
+            append((model, b"feedback_issue", _issue(b"late", {"model": model.decode()}, prediction, feedback)))
+        else:
+            append((model, b"feedback_issue", _issue(b"conflicting", whose(other[0], owner), b"null", feedback)))
     return out
 
 
-def _issue(verdict: int, model: bytes, prediction: bytes, feedback: bytes) -> bytes:
-    kind = b"late" if verdict == Verdict.LATE else b"conflicting"
-    return b'{"record":"feedback_issue","issue":"%b","model":%b,"prediction":%b,"feedback":%b}' % (
-        kind,
-        _json_string(model),
-        prediction or b"null",
-        feedback,
-    )
-
-
-def _json_string(text: bytes) -> bytes:
-    return orjson.dumps(text.decode())
+def _issue(kind: bytes, of: Mapping[str, Any], prediction: bytes, feedback: bytes) -> bytes:
+    told = orjson.dumps(of)[1:-1]
+    return b'{"record":"feedback_issue","issue":"%b",%b,"prediction":%b,"feedback":%b}' % (kind, told, prediction, feedback)
 
 
 class Fold:
@@ -249,4 +247,4 @@ class Fold:
 
 
 def _joined(prediction: Head, digest: bytes) -> bytes:
-    return HEAD.pack(VERSION, JOINED, prediction.time, digest, len(prediction.model)) + prediction.model
+    return HEAD.pack(prediction.version, JOINED, prediction.time, digest, len(prediction.owner)) + prediction.owner

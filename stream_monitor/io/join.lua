@@ -17,6 +17,7 @@
 --          (it knows the epoch from the last answer), a value has the record's time in front of it
 -- Returns  {"OK", at, trim, {packed answers, ...}, epoch} or {"BEHIND", at or -1}; answers are flat triples of position, verdict, the other side's entry.
 local P, F, J = 80, 70, 74
+local J_HEAD = { '\1J', '\2J' } -- of a joined pair: the version is that of the prediction's head, since its owner is of that form
 local JOINED, DUPLICATE, CONFLICT, LATE = 1, 2, 3, 4
 local CHUNK = 3000 -- keys a command: Lua passes at most 8,000 arguments
 -- MSETEX, with which entries cost a third less than with a SET each, came with Valkey 9.1 and Redis 8.4; some who serve Redis leave it out.
@@ -88,10 +89,10 @@ for i = first, count do
     local other = byte(known, 10)
     if other ~= kind and other ~= J then
       if is_p then
-        entry = pack('>I8', clock) .. '\1J' .. sub(value, 11, 18) .. sub(known, 19, 26)
+        entry = pack('>I8', clock) .. J_HEAD[byte(value, 9)] .. sub(value, 11, 18) .. sub(known, 19, 26)
           .. sub(value, 27, 28 + byte(value, 27) * 256 + byte(value, 28))
       else
-        entry = pack('>I8', clock) .. '\1J' .. sub(known, 11, 18) .. sub(value, 19, 26)
+        entry = pack('>I8', clock) .. J_HEAD[byte(known, 9)] .. sub(known, 11, 18) .. sub(value, 19, 26)
           .. sub(known, 27, 28 + byte(known, 27) * 256 + byte(known, 28))
       end
       local side, s = waiting[other], floor((clock - age) / slot)

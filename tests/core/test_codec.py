@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from stream_monitor.core.codec import FEEDBACK, HEAD, PREDICTION, Accepted, Codec, Reason, Rejection, read_head
+from stream_monitor.core.codec import FEEDBACK, HEAD, PREDICTION, Accepted, Codec, Models, Reason, Rejection, read_head, whose
 from stream_monitor.core.hashing import label_digest
 from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings
@@ -57,7 +57,7 @@ def test_a_prediction_becomes_a_journal_record_that_carries_its_own_bytes() -> N
     assert isinstance(result, Accepted)
     assert result.key == b"r-1"
     head = read_head(result.value)
-    assert (head.kind, head.time, head.model, head.digest) == (PREDICTION, NOW, b"credit", bytes(8))
+    assert (head.kind, head.time, head.owner, head.digest) == (PREDICTION, NOW, b'["credit","v3"]', bytes(8))
     assert result.value[head.body :] == raw
 
 
@@ -66,12 +66,41 @@ def test_a_feedback_becomes_a_journal_record_with_the_digest_of_its_label() -> N
     result = codec().feedback(raw, NOW)
     assert isinstance(result, Accepted)
     head = read_head(result.value)
-    assert (head.kind, head.time, head.model, head.digest) == (FEEDBACK, NOW + 5, b"", label_digest("deny"))
+    assert (head.kind, head.time, head.owner, head.digest) == (FEEDBACK, NOW + 5, b"", label_digest("deny"))
     assert result.value[head.body :] == raw
 
 
+def owners(slices: Any, model: str = "credit", version: str = "v3") -> set[bytes]:
+    """The owner of a prediction where slices are asked for, by the fast way and by the slow one."""
+    asked = Codec(EventSettings(), slices=True)
+    raw = orjson.dumps({**PREDICTION_EVENT, "model": model, "model_version": version, "slices": slices})
+    one, found = asked.prediction(raw, NOW), asked.predictions([Record(0, NOW, b"", raw)])
+    assert isinstance(one, Accepted)
+    assert found is not None
+    return {read_head(one.value).owner, read_head(found[0][1]).owner}
+
+
+def test_the_owner_of_a_prediction_names_its_slices_where_that_is_asked() -> None:
+    assert owners({"country": "DE", "size": 'é"'}) == {'["credit","v3",{"country":"DE","size":"é\\""}]'.encode()}
+    assert owners({}) == owners(None) == {b'["credit","v3"]'}
+
+
+def test_slices_that_are_too_long_to_be_kept_are_left_out_of_it() -> None:
+    assert owners({"text": "x" * 4_060}) == {b'["credit","v3",{"text":"%b"}]' % (b"x" * 4_060)}
+    assert owners({"text": "x" * 4_096}) == {b'["credit","v3"]'}
+
+
+@pytest.mark.parametrize("name", ["é" * 256, "\x01" * 256, '["a","b"]', "credit"])
+def test_an_owner_says_model_and_version_again_whatever_their_names(name: str) -> None:
+    [owner] = owners(None, name, name)
+    assert Models()[owner] == name.encode()
+    assert whose(2, owner) == {"model": name, "model_version": name}
+    assert whose(1, name.encode()) == {"model": name}
+
+
 def test_a_journal_record_of_another_version_is_not_guessed_at() -> None:
-    with pytest.raises(ValueError, match="version 9"):
+    assert read_head(HEAD.pack(1, PREDICTION, 0, bytes(8), 6) + b"credit").owner == b"credit"
+    with pytest.raises(ValueError, match="version 9; this program reads versions 1 and 2"):
         read_head(HEAD.pack(9, PREDICTION, 0, bytes(8), 0))
 
 

@@ -59,9 +59,15 @@ def test_a_record_of_the_first_version_is_one_event_under_its_key() -> None:
     assert unframe(7, 99, key, value) == [Record(7, 99, key, value)]
 
 
-@pytest.mark.parametrize("value", [b"", b"\x00", b"\x03abc", b'{"request_id":"a"}'])
+def test_a_record_of_the_second_version_is_read_as_one_of_the_third() -> None:
+    [value] = frames([event(0), event(1)])
+    assert value[:1] == b"\x03", "a program that would misread the events in it stops there"
+    assert carried([b"\x02" + value[1:]]) == [event(0), event(1)]
+
+
+@pytest.mark.parametrize("value", [b"", b"\x00", b"\x04abc", b'{"request_id":"a"}'])
 def test_a_version_that_is_not_known_is_not_guessed_at(value: bytes) -> None:
-    with pytest.raises(ValueError, match="this program reads versions 1 and 2"):
+    with pytest.raises(ValueError, match="this program reads versions 1 to 3"):
         unframe(0, 0, None, value)
 
 
@@ -69,7 +75,7 @@ def test_a_version_that_is_not_known_is_not_guessed_at(value: bytes) -> None:
     "value",
     [
         *(b"\x01", b"\x01P and no more"),
-        *(b"\x02", b"\x02\xc1", b"\x02\x01", b"\x02\x92\x01\x02"),
+        *(b"\x03", b"\x03\xc1", b"\x02\x01", b"\x03\x92\x01\x02"),
         *(frames([event(0)])[0][:-1], frames([event(0)])[0] + b"x"),
     ],
 )
@@ -79,6 +85,6 @@ def test_a_damaged_frame_is_refused(value: bytes) -> None:
 
 
 def test_a_frame_with_more_events_than_an_offset_has_positions_is_refused() -> None:
-    value = b"\x02" + msgpack.packb([event(0)] * (SPAN + 1))
+    value = b"\x03" + msgpack.packb([event(0)] * (SPAN + 1))
     with pytest.raises(ValueError, match="4097 events"):
         unframe(0, 0, None, value)

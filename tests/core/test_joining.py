@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
-from stream_monitor.core.codec import Accepted, Codec
+from stream_monitor.core.codec import HEAD, Accepted, Codec, read_head
 from stream_monitor.core.joining import Applied, Behind, Call, Fold, Verdict, emit, merge, split
 from stream_monitor.core.records import SPAN, Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
@@ -17,11 +18,20 @@ from tests.support.plain import as_observation, plain_join
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=10_000)
 CODEC = Codec(EventSettings())
+KEEPING = Codec(EventSettings(), slices=True)
 
 
-def prediction(request_id: str, at: int = 100, **fields: Any) -> tuple[bytes, bytes]:
+def prediction(request_id: str, at: int = 100, codec: Codec = CODEC, **fields: Any) -> tuple[bytes, bytes]:
     event = {"request_id": request_id, "model": "m", "model_version": "1", "timestamp": at, "prediction": 1, **fields}
-    return accepted(CODEC.prediction(orjson.dumps(event), 0))
+    return accepted(codec.prediction(orjson.dumps(event), 0))
+
+
+def of_version_1(event: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """As it was written before: the head names the model alone."""
+    key, value = event
+    head, body = read_head(value), orjson.loads(value[read_head(value).body :])
+    name = body.get("model", "").encode()
+    return key, HEAD.pack(1, head.kind, head.time, head.digest, len(name)) + name + value[head.body :]
 
 
 def feedback(request_id: str, label: Any = 1, at: int = 150) -> tuple[bytes, bytes]:
@@ -90,8 +100,9 @@ def test_what_a_record_finds(steps: list[tuple[int, tuple[bytes, bytes]]], expec
 
 
 def test_an_outcome_carries_both_sides_as_they_came_and_the_label_delay_in_event_time() -> None:
-    first, second = published(log((0, prediction("a", at=100, extra="x")), (5, feedback("a", "no", at=175))))
-    assert first == {"record": "prediction", "prediction": orjson.loads(prediction("a", extra="x")[1][21:])}
+    made = prediction("a", at=100, extra="x")
+    first, second = published(log((0, made), (5, feedback("a", "no", at=175))))
+    assert first == {"record": "prediction", "prediction": orjson.loads(made[1][read_head(made[1]).body :])}
     assert second["record"] == "outcome"
     assert second["label_delay_ms"] == 75
     assert second["prediction"]["extra"] == "x"
@@ -111,6 +122,32 @@ def test_late_and_conflicting_feedback_is_told_to_its_model() -> None:
     assert late[1]["prediction"]["request_id"] == "a"
     conflicting = published(log((0, prediction("a")), (1, feedback("a")), (2, feedback("a", 9))))
     assert (conflicting[2]["issue"], conflicting[2]["model"], conflicting[2]["feedback"]["label"]) == ("conflicting", "m", 9)
+
+
+def test_a_contradiction_names_the_version_of_its_prediction_and_the_slices_where_they_are_kept() -> None:
+    for codec, known in ((CODEC, {}), (KEEPING, {"slices": {"country": "DE"}})):
+        made = prediction("a", codec=codec, slices={"country": "DE"})
+        for steps in ((made, feedback("a")), (feedback("a"), made)):
+            *_, told = published(log(*enumerate([*steps, feedback("a", 9)])))
+            issue = {"record": "feedback_issue", "issue": "conflicting", "model": "m", "model_version": "1"}
+            assert told == {**issue, **known, "prediction": None, "feedback": {"request_id": "a", "label": 9, "timestamp": 150}}
+
+
+@pytest.mark.parametrize("model", ["m", "é", '["a","b"]'])
+def test_what_was_written_in_version_1_of_the_head_is_still_joined_but_a_contradiction_names_only_its_model(model: str) -> None:
+    before, now = [of_version_1(prediction("a", model=model))], [prediction("a", model=model)]
+    for later in ([feedback("a"), feedback("a", 9)], [of_version_1(feedback("a")), of_version_1(feedback("a", 9))]):
+        for steps in (before + later, [later[0], *before, later[1]]):
+            *told, conflict = published(log(*enumerate(steps)))
+            assert told == published(log(*enumerate(now + later)))[:2]
+            assert (conflict["issue"], conflict["model"], "model_version" in conflict) == ("conflicting", model, False)
+
+
+def test_every_record_has_the_model_for_its_key() -> None:
+    steps = [prediction("a", model='é"'), feedback("a"), feedback("a", 9), of_version_1(prediction("b", model='é"')), feedback("b")]
+    records = log(*enumerate(steps))
+    _, answer = fold(records)
+    assert [key for key, _, _ in emit(records, answer.answers, 0)] == ['é"'.encode()] * 5
 
 
 def test_duplicates_and_contradictions_without_a_model_publish_nothing() -> None:
@@ -200,7 +237,7 @@ def test_the_state_is_a_function_of_the_log_however_it_is_cut_and_repeated(seed:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_what_is_published_and_counted_is_the_plain_join_of_the_journal(seed: int) -> None:
-    rng = random.Random(seed)
+    rng, keeps = random.Random(seed), seed % 2 == 1
     records: list[Record] = []
     time = offset = 1_000
     for _ in range(1_000):
@@ -208,13 +245,15 @@ def test_what_is_published_and_counted_is_the_plain_join_of_the_journal(seed: in
         offset += rng.choice([0, 1, 1, 3])  # several events a record, and holes where transactions ended
         number = records[-1].number + 1 if records and records[-1].offset == offset else 0
         name, at = rng.choice(["a", "é", '"'] + [f"r{i}" for i in range(25)]), rng.randrange(500)
-        made = prediction(name, at, model=rng.choice(["m", 'é"\n'])) if rng.random() < 0.5 else feedback(name, rng.choice(LABELS), at)
+        of = {"model": rng.choice(["m", 'é"\n']), "slices": rng.choice([None, {}, {'ü"': "x", "y": "1"}])}
+        codec = KEEPING if keeps else CODEC
+        made = prediction(name, at, codec, **of) if rng.random() < 0.5 else feedback(name, rng.choice(LABELS), at)
         records.append(Record(offset, records[-1].time if number else time, *made, number))
 
     state = Fold(SETTINGS)
     answer = state.apply(Call(2, 0, offset + 1, 0, records, "e1"))
     assert isinstance(answer, Applied)
-    expected = plain_join(records, SETTINGS, 2, 5)
+    expected = plain_join(records, replace(SETTINGS, conflict_slices=keeps), 2, 5)
     assert [as_observation(*one) for one in emit(records, answer.answers, 0, 2, 5)] == expected.observations()
     predictions, feedbacks = state.waiting()
     assert {**state.counters, "waiting_predictions": predictions, "waiting_feedback": feedbacks} == expected.counts()

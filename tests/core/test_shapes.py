@@ -16,6 +16,7 @@ from stream_monitor.core.settings import EventSettings
 
 NOW = 1_709_647_800_000
 CODEC = Codec(EventSettings())
+KEEPING = Codec(EventSettings(), slices=True)
 
 ORDINARY: dict[str, Any] = {
     "request_id": "r-1",
@@ -67,7 +68,11 @@ def messages(draw: st.DrawFn) -> bytes:
 @settings(max_examples=700, deadline=None)
 @given(messages())
 def test_what_the_fast_way_accepts_the_slow_way_accepts_with_the_same_record(raw: bytes) -> None:
-    for fast, slow in ((CODEC.predictions, CODEC.prediction), (CODEC.feedbacks, CODEC.feedback)):
+    for fast, slow in (
+        (CODEC.predictions, CODEC.prediction),
+        (KEEPING.predictions, KEEPING.prediction),
+        (CODEC.feedbacks, CODEC.feedback),
+    ):
         found = fast([message(raw)])
         if found is not None:
             result = slow(raw, NOW)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.command import Setting
 from tests.integration.comparison import assert_adds_up, assert_is_the_plain_join, plain_join
-from tests.integration.workload import DRIFT, START, STEP, Workload, make
+from tests.integration.workload import DRIFT, START, STEP, Message, Workload, make
 from tests.support.servers import KafkaServer, RedisServer
 
 PREDICTIONS = 105_000  # some 200,000 messages
@@ -62,6 +62,24 @@ def test_the_observations_are_the_plain_join_of_200_000_messages_of_every_oddity
     assert {(f"model-{i}", "DE") for i in range(3)} <= fired
     assert all(slice_ in ("DE", None) for _, slice_ in fired)
     assert all(abs(a["first_seen"] - drifted) < 600_000 for a in alerts if a["metric"] == "error")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_contradiction_names_the_version_of_its_prediction_and_the_slices_where_that_is_asked(
+    kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, kept: bool
+) -> None:
+    setting = Setting(tmp_path, kafka, redis_server, namespace, f"[join]\nconflict_slices = {str(kept).lower()}\n")
+    setting.create_topics()
+    event = {"request_id": "r", "timestamp": START}
+    prediction = {**event, "model": "credit", "model_version": "v3", "prediction": "yes", "slices": {"country": "DE"}}
+    label, other = (Message("feedback", b"r", orjson.dumps({**event, "label": answer})) for answer in ("yes", "no"))
+    setting.send([Message("predictions", b"r", orjson.dumps(prediction)), label])
+    setting.until_end()
+    setting.send([other])
+    setting.until_end()
+    told = [orjson.loads(record.value or b"") for record in setting.read("observations") if record.key == b"credit"][-1]
+    assert (told["record"], told["model"], told["model_version"]) == ("feedback_issue", "credit", "v3")
+    assert told.get("slices") == ({"country": "DE"} if kept else None)
 
 
 @pytest.mark.parametrize("batch", [300, 40_000])

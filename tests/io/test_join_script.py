@@ -21,6 +21,7 @@ from tests.support.servers import RedisServer, start_redis_cluster
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=1_000_000)
 CODEC = Codec(EventSettings())
+KEEPING = Codec(EventSettings(), slices=True)
 EVENT: Any = CODEC.feedback(b'{"request_id":"r","timestamp":1,"label":1}', 0)
 
 
@@ -64,11 +65,14 @@ def random_log(rng: random.Random, length: int, framed: bool = False) -> list[Re
         name, at = f"r{rng.randrange(30)}", rng.randrange(10**6)
         if rng.random() < 0.5:
             event: dict[str, Any] = {"model": "é" * rng.choice([1, 150]), "model_version": "1", "prediction": 1}
-            result = CODEC.prediction(orjson.dumps({"request_id": name, "timestamp": at, **event}), 0)
+            codec, event["slices"] = rng.choice([CODEC, KEEPING]), {"country": "é" * rng.choice([1, 300])}
+            result = codec.prediction(orjson.dumps({"request_id": name, "timestamp": at, **event}), 0)
         else:
             result = CODEC.feedback(orjson.dumps({"request_id": name, "timestamp": at, "label": rng.choice([1, 2])}), 0)
         assert isinstance(result, Accepted)
-        records.append(Record(offset, time - skew, *result, number))
+        key, value = result
+        version = rng.choice([b"\x01", value[:1]])  # what was written before is in the journal and in Redis
+        records.append(Record(offset, time - skew, key, version + value[1:], number))
     return records
 
 

@@ -11,7 +11,7 @@ It knows nothing of core/joining.py, and reads of a journal value only the kind 
     known       a request id, for window + slack after its first event, and for as long again after the two have met
     outcome     prediction and feedback that came within the window
     late        they came within the slack after it
-    conflict    a label that differs from the one that came first; told where a model is known, that is, after the prediction
+    conflict    a label that differs from the one that came first; told where it is known whose, that is, after the prediction
     duplicate   whatever else comes again: it tells nothing and changes nothing
 """
 
@@ -117,7 +117,7 @@ def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int
                 found = "conflicting"
                 of.came["conflicting"] += 1
                 if life.prediction is not None:
-                    told.append(_issue(found, life.prediction, b"null", event))
+                    told.append(_conflict(life.prediction, event, settings.conflict_slices))
         else:
             if is_prediction:
                 life.prediction = event
@@ -131,7 +131,7 @@ def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int
                 if found == "joined":
                     told.append(_outcome(life.prediction, life.feedback, partition, partitions))
                 else:
-                    told.append(_issue(found, life.prediction, life.prediction.raw, life.feedback))
+                    told.append(_issue(found, life.prediction, life.feedback, prediction=life.prediction.raw))
         of.steps.append(Step(record.offset, found, told))
     return of
 
@@ -142,7 +142,7 @@ def as_observation(model: bytes | None, kind: bytes, value: bytes | None) -> Obs
 
 
 def read_event(value: bytes) -> tuple[bool, Event]:
-    """Whether a journal value is a prediction, and the event. Its head is 20 bytes, of which the last two tell the model's length."""
+    """Whether a journal value is a prediction, and the event. Its head is 20 bytes, of which the last two tell how long whose it is."""
     raw = value[20 + int.from_bytes(value[18:20], "big") :]
     return value[1:2] == b"P", Event(raw, orjson.loads(raw))
 
@@ -164,9 +164,16 @@ def _outcome(prediction: Event, feedback: Event, partition: int, partitions: int
     )
 
 
-def _issue(issue: str, about: Event, prediction: bytes, feedback: Event) -> Observation:
+def _conflict(about: Event, feedback: Event, with_slices: bool) -> Observation:
+    of = {"model_version": orjson.dumps(about.said["model_version"])}
+    if with_slices and about.said.get("slices"):
+        of["slices"] = orjson.dumps(about.said["slices"])
+    return _issue("conflicting", about, feedback, **of, prediction=b"null")
+
+
+def _issue(issue: str, about: Event, feedback: Event, **fields: bytes) -> Observation:
     model = orjson.dumps(about.said["model"])
-    return _observation(about, "feedback_issue", issue=b'"%b"' % issue.encode(), model=model, prediction=prediction, feedback=feedback.raw)
+    return _observation(about, "feedback_issue", issue=b'"%b"' % issue.encode(), model=model, feedback=feedback.raw, **fields)
 
 
 def _observation(about: Event, kind: str, **fields: bytes) -> Observation:
