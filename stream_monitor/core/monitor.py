@@ -25,17 +25,16 @@ from stream_monitor.core.codec import read
 from stream_monitor.core.control import Decision
 from stream_monitor.core.detectors import try_all
 from stream_monitor.core.events import ALL_VERSIONS, Alert, Slice
-from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.intervals import of_share
 from stream_monitor.core.maturity import Clock, LabelClock
 from stream_monitor.core.observations import Observed, is_feedback, is_prediction
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import CONFLICTING, Plan, Room, Scope, Watched, reads_predictions
+from stream_monitor.core.signals import Plan, Room, Scope, Watched, reads_predictions
 from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 from stream_monitor.core.volume import GRACE, METRIC, TICK, Volume
 
-FORMAT = 11  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+FORMAT = 12  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION = b'{"record":"prediction",'
 EXPLAINED = 8  # alerts of an incident that say what moved with them
 LATER = 3  # times as many values as an alarm had, until its alert is explained once more
@@ -57,7 +56,6 @@ class Monitor:
         self._labels = LabelClock(settings.max_clock_step_ms)
         self._room = Room(settings.max_streams)
         self._versions: dict[tuple[str, str], Version] = {}
-        self._wide: dict[str, Version] = {}  # of models, where something is told of all their versions together
         self._volumes: dict[str, Volume] = {}  # of models, where it is asked for
         self._made = Clock(settings.max_clock_step_ms)  # of the predictions alone
         self._minute = 0
@@ -194,7 +192,7 @@ class Monitor:
             self._versions[model, ALL_VERSIONS].heard = self._clock.now, offset
             volume.made(min(time, now))
         elif METRIC in self._monitor_of(model).metrics and (wide := self._all_versions(model, time, offset)) is not None:
-            self._note_wide(model, wide)
+            self._note_volume(model, wide)
         minute = (now - GRACE) // TICK
         if minute > self._minute:
             self._minute = minute
@@ -210,9 +208,6 @@ class Monitor:
         version = self._heard_of((prediction.model, prediction.model_version), labelled if labelled > time else time, offset)
         matured = version.answered(version.outcome(prediction, feedback, offset), labelled, one.origin)
         counts["matured"] = counts.get("matured", 0) + matured
-        if self._wide and (wide := self._wide.get(prediction.model)) is not None:
-            wide.heard = self._clock.now, offset
-            wide.whole.conflicting.push(0, _unit(feedback.request_id), labelled, offset)  # type: ignore[union-attr]  # see _note_wide
         return True
 
     def _issue(self, record: dict[str, Any], offset: int) -> bool:
@@ -222,7 +217,6 @@ class Monitor:
         self._count(f"feedback_{issue}")
         prediction: Any = record.get("prediction")
         feedback: Any = record.get("feedback")
-        model = record.get("model")
         if not is_feedback(feedback):
             return True
         time = feedback["timestamp"]
@@ -230,21 +224,10 @@ class Monitor:
             name = prediction["model"], prediction["model_version"]
             version = self._heard_of(name, max(prediction["timestamp"], time), offset)
             version.late(prediction["request_id"], prediction.get("slices"), time, offset)
-        elif issue == "conflicting" and type(model) is str:
-            self._conflict(model, feedback, offset)
+        elif issue == "conflicting" and type(record.get("model")) is type(record.get("model_version")) is str:
+            version = self._heard_of((record["model"], record["model_version"]), time, offset)
+            version.conflicting(str(feedback.get("request_id")), record.get("slices"), time, offset)
         return True
-
-    def _conflict(self, model: str, feedback: dict[str, Any], offset: int) -> None:
-        """A label came that contradicts an earlier one."""
-        if not any(fnmatchcase(CONFLICTING, pattern) for pattern in self._monitor_of(model).metrics):
-            return
-        wide = self._all_versions(model, feedback["timestamp"], offset)
-        if wide is not None and (rare := wide.whole.conflicting) is not None:
-            if rare.stream is None:
-                versions = [version for (of, _), version in self._versions.items() if of == model]
-                rare.zeros, rare.since = sum(v.labels for v in versions), min(v.whole.since for v in versions)
-            rare.push(1, _unit(feedback.get("request_id")), feedback["timestamp"], offset)
-            self._note_wide(model, wide)
 
     def _all_versions(self, model: str, time: int, offset: int) -> Version | None:
         """What stands for all versions of a model, if there is room: it makes no other version go."""
@@ -252,11 +235,9 @@ class Monitor:
             return None
         return self._heard_of((model, ALL_VERSIONS), time, offset)
 
-    def _note_wide(self, model: str, wide: Version) -> None:
+    def _note_volume(self, model: str, wide: Version) -> None:
         if wide.whole.volume is not None:
             self._volumes[model] = wide.whole.volume
-        if wide.whole.conflicting is not None and wide.whole.conflicting.stream is not None:
-            self._wide[model] = wide
 
     def _control(self, record: dict[str, Any], offset: int) -> bool:
         decision = Decision.of(record)
@@ -331,7 +312,6 @@ class Monitor:
             gone = self._versions.pop(longest)
             gone.end(Event.EVICTED, offset)
             if longest[1] == ALL_VERSIONS:
-                self._wide.pop(longest[0], None)
                 self._volumes.pop(longest[0], None)
             self._room.release(gone.watched())
             self._count("versions_evicted")
@@ -416,7 +396,7 @@ class Monitor:
             version = monitor._versions[name[0], name[1]] = monitor._new((name[0], name[1]))
             version.restore(state)
             if name[1] == ALL_VERSIONS:
-                monitor._note_wide(name[0], version)
+                monitor._note_volume(name[0], version)
         for (model, _), version in monitor._versions.items():
             monitor._follow(model, version)  # not before: what is restored has begun already
         monitor._room.refused = data["refused"]
@@ -482,7 +462,3 @@ class Monitor:
 
 def _matches(monitor: MonitorSettings, model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in monitor.models)
-
-
-def _unit(request_id: Any) -> int:
-    return unit_of(str(request_id).encode("utf-8", "replace"))

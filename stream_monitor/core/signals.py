@@ -18,9 +18,9 @@
     error ...         concept drift     see core/judging.py
 
 `feedback_late` and `feedback_conflicting` are in the order in which labels come, since it is their coming that they tell of: of all labels
-that found their prediction, the share that came past the join's window, or that contradicts one that had come. Of a contradiction only
-the model is known, so it is a signal of all versions together (`*`). Labels without a prediction (orphans) are nobody's: the join counts
-them.
+that found their prediction, the share that came past the join's window, or that contradicts one that had come. Of a contradiction the
+version is known, and the slices only where the join is told to keep them (`JoinSettings.conflict_slices`). Labels without a prediction
+(orphans) are nobody's: the join counts them.
 
 `volume` is watched where the settings name it so, not by a pattern: it is younger than the rest.
 
@@ -104,6 +104,7 @@ class Plan:
         self.covers = self.wants(UNLABELLED, False)
         self.covers_slices = self.wants(UNLABELLED, True)
         self.late_in_slices = self.wants(LATE, True)
+        self.conflicting_in_slices = self.wants(CONFLICTING, True)
         self.free = reads_predictions(monitor)
         self.error_only = all(p == "error" for p in monitor.metrics)
         self.judges_error_only = self.error_only and not any(map(is_labelled, monitor.limits)) and not monitor.protected

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from stream_monitor.core.alerting import Event
@@ -15,11 +16,13 @@ from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
 from stream_monitor.core.maturity import LabelClock, Maturity
 from stream_monitor.core.observations import Labelled, Predicted
+from stream_monitor.core.rare import Rare
 from stream_monitor.core.service_levels import scope_class
 from stream_monitor.core.settings import CROSS
 from stream_monitor.core.signals import NUMBERS, Plan, Scope, Task, Watched, is_of_another_type, is_wrong
 from stream_monitor.core.waiting import Outcome
 
+_LATE, _CONFLICTING = attrgetter("late"), attrgetter("conflicting")
 UNDECIDED = 100  # whole numbers as answers until they are taken for classes
 
 
@@ -80,14 +83,20 @@ class Version:
             self._covered(outcome.time, outcome.slices)
         self.labels += 1
         if plan.late_in_slices or ((late := self.whole.late) is not None and late.stream is not None):
-            self._came(0, outcome.request_id, outcome.slices, labelled, outcome.offset)
+            self._came(_LATE, 0, outcome.request_id, outcome.slices, labelled, outcome.offset)
+        if plan.conflicting_in_slices or ((conflicting := self.whole.conflicting) is not None and conflicting.stream is not None):
+            self._came(_CONFLICTING, 0, outcome.request_id, outcome.slices, labelled, outcome.offset)
         for one in ready:
             self._judge(one)
         return len(ready)
 
     def late(self, request_id: str, slices: Mapping[str, Any] | None, labelled: int, offset: int) -> None:
         """A label came, dated `labelled` (ms), that was too late to be joined."""
-        self._came(1, request_id, slices, labelled, offset)
+        self._came(_LATE, 1, request_id, slices, labelled, offset)
+
+    def conflicting(self, request_id: str, slices: Mapping[str, Any] | None, labelled: int, offset: int) -> None:
+        """A label came, dated `labelled` (ms), that contradicts the one that had come; `slices` as far as they are known."""
+        self._came(_CONFLICTING, 1, request_id, slices, labelled, offset)
 
     def outcome(self, prediction: Predicted, feedback: Labelled, offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""
@@ -136,18 +145,20 @@ class Version:
                 if scope.coverage is not None:
                     scope.coverage.labelled(time)
 
-    def _came(self, late: int, request_id: str, slices: Mapping[str, Any] | None, time: int, offset: int) -> None:
-        """A label came, `late` (1) or not (0)."""
-        unit, whole = unit_of(request_id.encode()), self.whole.late
+    def _came(
+        self, share: Callable[[Scope], Rare | None], x: int, request_id: str, slices: Mapping[str, Any] | None, time: int, offset: int
+    ) -> None:
+        """A label came, which has what this `share` is of (1) or not (0)."""
+        unit, whole, plan = unit_of(request_id.encode()), share(self.whole), self.plan
         if whole is not None:
             if whole.stream is None:
                 whole.zeros = self.labels
-            if late or whole.stream is not None:
-                whole.push(late, unit, time, offset)
-        if self.plan.late_in_slices:
+            if x or whole.stream is not None:
+                whole.push(x, unit, time, offset)
+        if plan.late_in_slices if share is _LATE else plan.conflicting_in_slices:
             for scope in self._known(slices):
-                if scope.late is not None:
-                    scope.late.push(late, unit, time, offset)
+                if (rare := share(scope)) is not None:
+                    rare.push(x, unit, time, offset)
 
     def _known(self, slices: Mapping[str, Any] | None) -> Iterator[Scope]:
         """The watched slices among these that have been met before, no more recently seen than they were."""

@@ -1,4 +1,4 @@
-"""Labels that come too late or contradict each other: a share of the labels that come, per version, or per model where no more is known."""
+"""Labels that come too late or contradict each other: a share of the labels that come, per version, and per slice where that is asked."""
 
 from __future__ import annotations
 
@@ -20,44 +20,57 @@ SETTINGS = DetectSettings(maturity_ms=0, warmup=200, default=MonitorSettings(met
 
 
 def issue(kind: str, i: int, event: dict[str, Any] | None = None, label: Any = "yes", **fields: Any) -> bytes:
-    """The record of a label that did not count; of what contradicts only the model is known."""
+    """The record of a label that did not count; of what contradicts it says whose the prediction was."""
     feedback = {"request_id": f"req-{i}", "label": label, "timestamp": START + i * STEP}
-    return orjson.dumps({"record": "feedback_issue", "issue": kind, "model": "credit", "prediction": event, "feedback": feedback} | fields)
+    known = {name: event[name] for name in ("model_version", "slices")} if event and kind == "conflicting" else {}
+    about = None if kind == "conflicting" else event
+    of = {"record": "feedback_issue", "issue": kind, "model": "credit", **known, "prediction": about, "feedback": feedback}
+    return orjson.dumps(of | fields)
 
 
-def labels(count: int, kind: str, seed: int = 1, before: float = 0.01, after: float = 0.2) -> Iterator[bytes]:
-    """Outcomes of two versions and issues, whose share changes after half of the labels, in one country if they are late."""
+def labels(
+    count: int, kind: str, seed: int = 1, before: float = 0.01, after: float = 0.2, versions: tuple[str, ...] = ("v3", "v4")
+) -> Iterator[bytes]:
+    """Outcomes of two versions and issues, whose share changes after half of the labels, in one country of these versions."""
     rng = random.Random(seed)
     for i in range(count):
-        country = rng.choice(("DE", "FR"))
-        event = prediction(i, model_version=rng.choice(("v3", "v4")), slices={"country": country})
-        bad = rng.random() < (after if i >= count // 2 and (kind != "late" or country == "DE") else before)
-        yield issue(kind, i, event if kind == "late" else None) if bad else outcome(event, "yes")
+        country, version = rng.choice(("DE", "FR")), rng.choice(("v3", "v4"))
+        event = prediction(i, model_version=version, slices={"country": country})
+        bad = rng.random() < (after if i >= count // 2 and country == "DE" and version in versions else before)
+        yield issue(kind, i, event) if bad else outcome(event, "yes")
 
 
 def told(alerts: list[Alert]) -> set[Any]:
     return {(a.metric, a.model_version, a.slice, a.direction, a.status, a.kind) for a in begun_and_ended(alerts)}
 
 
-def test_labels_that_come_too_late_raise_an_alert_for_their_version() -> None:
-    _, alerts = run(SETTINGS, labels(12_000, "late"))
-    assert told(alerts) == {("feedback_late", version, None, "up", Status.FIRING, Kind.DATA_QUALITY) for version in ("v3", "v4")}
-    assert "share of labels that came too late to be joined rose from 0.0" in alerts[0].summary
+SUMMARIES = {"late": "share of labels that came too late to be joined", "conflicting": "share of labels that contradict an earlier one"}
 
 
-def test_and_for_a_slice_if_that_is_asked() -> None:
-    watched = MonitorSettings(metrics=("error", "feedback_late"), slices=("country",), slice_metrics=("error", "feedback_late"))
-    _, alerts = run(DetectSettings(maturity_ms=0, warmup=200, default=watched), labels(12_000, "late"))
+@pytest.mark.parametrize("kind", SUMMARIES)
+@pytest.mark.parametrize("versions", [("v3", "v4"), ("v3",)])
+def test_labels_that_are_late_or_contradict_raise_an_alert_for_their_version_and_no_other(kind: str, versions: tuple[str, ...]) -> None:
+    _, alerts = run(SETTINGS, labels(12_000, kind, versions=versions))
+    assert told(alerts) == {(f"feedback_{kind}", version, None, "up", Status.FIRING, Kind.DATA_QUALITY) for version in versions}
+    assert f"{SUMMARIES[kind]} rose from 0.0" in alerts[0].summary
+    assert publish(alerts[0])
+
+
+@pytest.mark.parametrize("kind", SUMMARIES)
+def test_and_for_a_slice_if_that_is_asked(kind: str) -> None:
+    watched = MonitorSettings(metrics=("error", f"feedback_{kind}"), slices=("country",), slice_metrics=("error", f"feedback_{kind}"))
+    _, alerts = run(DetectSettings(maturity_ms=0, warmup=200, default=watched), labels(12_000, kind))
     slices = {alert.slice for alert in alerts}
     assert slices >= {None, Slice("country", "DE")}
     assert Slice("country", "FR") not in slices
 
 
-def test_labels_that_contradict_raise_an_alert_for_all_versions_together() -> None:
-    _, alerts = run(SETTINGS, labels(12_000, "conflicting"))
-    assert told(alerts) == {("feedback_conflicting", "*", None, "up", Status.FIRING, Kind.DATA_QUALITY)}
-    assert alerts[0].summary.startswith("credit all versions: share of labels that contradict an earlier one rose from 0.0")
-    assert publish(alerts[0])
+def test_a_contradiction_whose_slices_were_not_kept_is_told_to_its_version_alone() -> None:
+    watched = MonitorSettings(metrics=("*",), slices=("country",), slice_metrics=("*",))
+    kept = b'"slices":{"country":"DE"},"prediction":null'
+    records = [value.replace(kept, b'"prediction":null') for value in labels(12_000, "conflicting")]
+    _, alerts = run(DetectSettings(maturity_ms=0, warmup=200, default=watched), records)
+    assert {(alert.model_version, alert.slice) for alert in alerts} == {("v3", None), ("v4", None)}
 
 
 @pytest.mark.parametrize("kind", ["late", "conflicting"])
@@ -75,13 +88,6 @@ def test_where_all_labels_are_of_use_there_is_no_stream() -> None:
     assert (monitor.counters["streams"], monitor.counters["versions"]) == (0, 2)
 
 
-def test_a_contradiction_makes_no_version_go() -> None:
-    settings = DetectSettings(maturity_ms=0, max_versions=2, default=SETTINGS.default)
-    monitor, _ = run(settings, labels(2_000, "conflicting"))
-    assert monitor.counters["versions"] == 2
-    assert "versions_evicted" not in monitor.counters
-
-
 def test_nothing_is_made_of_contradictions_that_nobody_asks_for() -> None:
     settings = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("error",), slices=()))
     monitor, _ = run(settings, labels(2_000, "conflicting"))
@@ -95,8 +101,10 @@ def test_nothing_is_made_of_contradictions_that_nobody_asks_for() -> None:
         issue("late", 0, prediction(0, model=7)),
         issue("late", 0, prediction(0), label=[]),
         issue("late", 0, prediction(0), feedback={"label": "yes", "timestamp": "now"}),
-        issue("conflicting", 0, model=None),
-        issue("conflicting", 0, feedback=[]),
+        issue("conflicting", 0),
+        issue("conflicting", 0, prediction(0, slices={}), model=None),
+        issue("conflicting", 0, prediction(0, slices={}), model_version=7),
+        issue("conflicting", 0, prediction(0, slices={}), feedback=[]),
     ],
 )
 def test_an_issue_that_does_not_say_whose_it_is_is_counted_only(record: bytes) -> None:
