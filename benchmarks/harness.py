@@ -22,6 +22,7 @@ import psutil
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from stream_monitor.config import Config, parse
+from stream_monitor.core import streams
 from stream_monitor.io import topics as topics_of
 from stream_monitor.io.kafka import KafkaSink, KafkaSource, consumer_properties, producer_properties
 from stream_monitor.live import Pace, Progress, Worker
@@ -44,6 +45,11 @@ _ENOUGH = 600.0  # seconds without progress after which a job is given up
 def say(line: str) -> None:
     """Progress goes to stderr, the figures to stdout."""
     print(f"{time.strftime('%H:%M:%S')}  {line}", file=sys.stderr, flush=True)
+
+
+def core() -> str:
+    """Which code detection runs (hatch_build.py)."""
+    return "interpreted" if streams.__file__.endswith(".py") else "compiled"
 
 
 @dataclass(frozen=True)

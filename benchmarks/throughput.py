@@ -26,7 +26,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.harness import INPUTS, ONE_ADWIN, Job, Result, Setting, say
+from benchmarks.harness import INPUTS, ONE_ADWIN, Job, Result, Setting, core, say
 from benchmarks.ratios import COPY, Row, ratios, settled, summed
 from benchmarks.workload import fill
 
@@ -160,7 +160,8 @@ def run(count: int, rounds: int, stages: Sequence[str], run_table: Mapping[str, 
 
     of_copy = ratios(series.rows)
     memory = psutil.virtual_memory().total / 2**30
-    print(f"{psutil.cpu_count()} cores, {memory:.0f} GiB, shared by broker, Redis and monitor; Python {platform.python_version()}")
+    print(f"{psutil.cpu_count()} cores, {memory:.0f} GiB, shared by broker, Redis and monitor")
+    print(f"Python {platform.python_version()}, core {core()}")
     print(table(series.rows, of_copy))
     for name, found in of_copy.items():
         if (share := TARGETS.get(name)) is not None:

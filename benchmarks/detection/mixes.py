@@ -248,7 +248,7 @@ def in_the_monitor(seed: int, quantities: int = 60, records: int = 100_000) -> t
     for i in range(quantities):
         names, steep = [f"c{j}" for j in range(rng.choice([3, 5, 10, 20, 40]))], i % 3
         logs.append(random.Random(seed * 1_000 + i).choices(names, [1 / (1 + steep * j) for j in range(len(names))], k=records))
-        mixes.append(Mix(partial(plan.numeric, None, f"feature:{i}", Kind.DATA_DRIFT, MixStream)))
+        mixes.append(Mix(partial(plan.numeric_of, MixStream, None, f"feature:{i}", Kind.DATA_DRIFT)))
         mixes[-1].settle(Counter(logs[-1][:WARMUP]), WARMUP)
     for i in range(WARMUP, records):
         desk.move(i * STEP)

@@ -21,9 +21,9 @@ by proof and which by simulation.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-LOOKS = 24  # levels that are remembered, one a look, to tell who has been silent since
+LOOKS: Final = 24  # levels that are remembered, one a look, to tell who has been silent since
 
 
 class Ledger:

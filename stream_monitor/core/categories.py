@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -22,10 +22,10 @@ from stream_monitor.core.streams import BinaryStream, Stream
 if TYPE_CHECKING:
     from stream_monitor.core.mixes import Mix
 
-MIN_SHARE = 0.01
-MAX_TALLY = 1_000  # distinct categories counted during the warm-up
-MAX_TEXT = 200  # characters of a name or category; longer ones are cut and told apart by a digest
-_EXACT = 2**53
+MIN_SHARE: Final = 0.01
+MAX_TALLY: Final = 1_000  # distinct categories counted during the warm-up
+MAX_TEXT: Final = 200  # characters of a name or category; longer ones are cut and told apart by a digest
+_EXACT: Final = 2**53
 
 Make = Callable[[str], BinaryStream | None]
 """The stream of the category with this name, or None where there are too many streams."""
@@ -110,9 +110,9 @@ class Shares:
         unknown = key not in self.known
         hit = None if unknown else self.known[key]
         for stream in self.watched:
-            stream.push(1 if stream is hit else 0, unit, time, offset)
+            stream.push(1.0 if stream is hit else 0.0, unit, time, offset)
         if self.other is not None:
-            self.other.push(1 if unknown else 0, unit, time, offset)
+            self.other.push(1.0 if unknown else 0.0, unit, time, offset)
         elif unknown and not self.refused and (self.vocabulary is None or self.vocabulary.seen is None):
             self._pool(self.count - 1, unit, time, offset)
         if self.mix is not None:
@@ -157,7 +157,7 @@ class Shares:
         self.other = other
         if other.compared is None:  # a version that began as another one knows from there what is usual
             other.prime(count, self.since, time, offset)
-        other.push(1, unit, time, offset)
+        other.push(1.0, unit, time, offset)
 
     def _settle(self, tally: dict[Any, int]) -> None:
         ranked = sorted(tally.items(), key=lambda item: (-item[1], category_name(item[0])))

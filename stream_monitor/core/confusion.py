@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from stream_monitor.core.categories import category_name, key_of
 
-WIDTH = 100  # outcomes of the newest tables
-OF_A_SIZE = 3
-TOLD = 3  # classes that an alert names
-OTHER = "other"
+WIDTH: Final = 100  # outcomes of the newest tables
+OF_A_SIZE: Final = 3
+TOLD: Final = 3  # classes that an alert names
+OTHER: Final = "other"
 
 
 class Table(NamedTuple):

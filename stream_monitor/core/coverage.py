@@ -17,17 +17,17 @@ time, and how many of these got a label dated no later than `wait` after them. W
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from typing import Any
+from typing import Any, Final
 
 from stream_monitor.core.alerting import Desk
 from stream_monitor.core.hashing import scatter
 from stream_monitor.core.maturity import Maturity
 from stream_monitor.core.rare import Rare
 
-METRIC = "unlabelled"
-SLOTS = 64
-SAMPLE = 100  # predictions of a slot
-_SCALE = 2.0**-64
+METRIC: Final = "unlabelled"
+SLOTS: Final = 64
+SAMPLE: Final = 100  # predictions of a slot
+_SCALE: Final = 2.0**-64
 
 
 class Reading:
@@ -121,10 +121,10 @@ class Coverage:
         for i in range(count):
             self.drawn += 1
             unit = scatter(self.drawn)
-            x = 1 if scatter(unit) * _SCALE * left < ones else 0
+            missing = scatter(unit) * _SCALE * left < ones
             left -= 1
-            ones -= x
-            rare.push(x, unit, time, offset + i)
+            ones -= missing
+            rare.push(1.0 if missing else 0.0, unit, time, offset + i)
 
     def state(self) -> Any:
         """Plain data."""

@@ -32,28 +32,28 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from math import exp, log, sqrt
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from stream_monitor.core.settings import DAY, WEEK
 
-LIMIT = 3.0  # standard deviations, before the first look
-LOOKS = 5.0  # periods: about as long as one look is like the next
-FEW_PAIRS = 1.0  # so much more counts by how much one pair of patterns is further apart than chance
-DOUBT = 0.5  # more for each day after the second: chance fades, and a cycle does not
+LIMIT: Final = 3.0  # standard deviations, before the first look
+LOOKS: Final = 5.0  # periods: about as long as one look is like the next
+FEW_PAIRS: Final = 1.0  # so much more counts by how much one pair of patterns is further apart than chance
+DOUBT: Final = 0.5  # more for each day after the second: chance fades, and a cycle does not
 SIGN, CAUTION, LEAST = 0.5, 1.0, 0.25  # standing from which a stream spends less, by how much, and what it spends at least
-PATIENCE = 6  # days at most that doubt lasts
-WHOLE = 6  # parts with values that make a day
-FADE = 0.9  # a period
-MEMORY = 10  # periods that a shape is the mean of
-FAR = 2.5  # a single part says no more
-APART = 5.0  # a single pair of patterns says no more: one bad week is not a level that wanders
-REACH = 1.25  # of the way between the highest and the lowest part: the ends lie within them
-STEPS = 8  # from one block to the next, at least, that the standard deviation is known by
+PATIENCE: Final = 6  # days at most that doubt lasts
+WHOLE: Final = 6  # parts with values that make a day
+FADE: Final = 0.9  # a period
+MEMORY: Final = 10  # periods that a shape is the mean of
+FAR: Final = 2.5  # a single part says no more
+APART: Final = 5.0  # a single pair of patterns says no more: one bad week is not a level that wanders
+REACH: Final = 1.25  # of the way between the highest and the lowest part: the ends lie within them
+STEPS: Final = 8  # from one block to the next, at least, that the standard deviation is known by
 
 BLOCK, SMALL_BLOCK = 25, 5  # values; small where 25 take more than two hours
 
-KNOWN = 25.0  # values that the standard deviation of all is worth to that of a slot
-PRIOR = 10  # values that the level of all slots and the part of the period are worth to a slot
+KNOWN: Final = 25.0  # values that the standard deviation of all is worth to that of a slot
+PRIOR: Final = 10  # values that the level of all slots and the part of the period are worth to a slot
 
 
 class Cycle(NamedTuple):
@@ -68,10 +68,10 @@ class Cycle(NamedTuple):
     slots: tuple[tuple[int, int], ...]
 
 
-DAILY = Cycle("daily", DAY, 8, ((144, 5_000), (24, 0)))
-WEEKLY = Cycle("weekly", WEEK, 7, ((336, 35_000), (168, 1_680), (56, 0)))
+DAILY: Final = Cycle("daily", DAY, 8, ((144, 5_000), (24, 0)))
+WEEKLY: Final = Cycle("weekly", WEEK, 7, ((336, 35_000), (168, 1_680), (56, 0)))
 
-_BY_NAME = {cycle.name: cycle for cycle in (DAILY, WEEKLY)}
+_BY_NAME: Final = {cycle.name: cycle for cycle in (DAILY, WEEKLY)}
 
 
 class Likeness:

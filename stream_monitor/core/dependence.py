@@ -24,15 +24,15 @@ known.
 from __future__ import annotations
 
 from math import exp, sqrt
-from typing import Any
+from typing import Any, Final
 
 from stream_monitor.core.cycles import PRIOR, Profile
 
-LIMIT = 3.0  # standard deviations of the autocorrelation of independent values
+LIMIT: Final = 3.0  # standard deviations of the autocorrelation of independent values
 FOUND, SUSPECTED = 2.0, 1.0  # the same, where a thousand values or so are looked at
-LEAST = 0.25  # of its share is left to a stream that is suspected
-HIGHEST = 0.98
-_FAR = 8.0  # scores reach no further by themselves
+LEAST: Final = 0.25  # of its share is left to a stream that is suspected
+HIGHEST: Final = 0.98
+_FAR: Final = 8.0  # scores reach no further by themselves
 
 
 class Probe:

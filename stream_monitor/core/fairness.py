@@ -43,7 +43,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from math import sqrt
-from typing import Any
+from typing import Any, Final
 
 from stream_monitor.core.alerting import Subject, Told, number, safe, since
 from stream_monitor.core.betting import CONFIDENCE, interval
@@ -56,12 +56,12 @@ from stream_monitor.core.settings import FAIRNESS_METRICS
 from stream_monitor.core.signals import NUMBERS, Plan, Watched
 from stream_monitor.core.tallied import TalliedStream, Tally
 
-WAITING = 4
-BOTH = 1 - (1 - CONFIDENCE) / 2  # of each of two intervals, for CONFIDENCE of both
+WAITING: Final = 4
+BOTH: Final = 1 - (1 - CONFIDENCE) / 2  # of each of two intervals, for CONFIDENCE of both
 
-LARGER_ERROR = "larger_error"
+LARGER_ERROR: Final = "larger_error"
 
-_WORSE_ABOVE = ("error", LARGER_ERROR)
+_WORSE_ABOVE: Final = ("error", LARGER_ERROR)
 
 
 class GapRule:
@@ -225,7 +225,7 @@ class Comparison:
         self.guards = [(rule, self._guard(rule)) for rule in self._rules()]
 
     def _gap(self) -> GapStream | None:
-        return self._plan.numeric(self.group, f"{self.metric}_gap", Kind.FAIRNESS, GapStream)
+        return self._plan.numeric_of(GapStream, self.group, f"{self.metric}_gap", Kind.FAIRNESS)
 
     def _guard(self, rule: GapRule | RatioRule) -> Guard | None:
         return guard(self._plan, self.group, rule.metric, Kind.FAIRNESS, rule)
@@ -290,15 +290,15 @@ class Fairness:
         if one.numeric:
             self._take(LARGER_ERROR, one.error, slices, unit, time, offset)
             return
-        self._take("error", 1 if one.error else 0, slices, unit, time, offset)
+        self._take("error", 1.0 if one.error else 0.0, slices, unit, time, offset)
         said, true = self._is_favourable(one.prediction), self._is_favourable(one.label)
         if said is not None and true is not None:
             self._take("true_positive_rate" if true else "false_positive_rate", said, slices, unit, time, offset)
 
-    def _is_favourable(self, answer: Any) -> int | None:
+    def _is_favourable(self, answer: Any) -> float | None:
         if self._favourable is not None:
-            return 1 if category_of(answer) == self._favourable else 0
-        return None if type(answer) is str else 1 if answer is True or (type(answer) in NUMBERS and answer == 1) else 0
+            return 1.0 if category_of(answer) == self._favourable else 0.0
+        return None if type(answer) is str else 1.0 if answer is True or (type(answer) in NUMBERS and answer == 1) else 0.0
 
     def _take(self, metric: str, x: float, slices: Any, unit: int, time: int, offset: int) -> None:
         if metric not in self._metrics or type(slices) is not dict:

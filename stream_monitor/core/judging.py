@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import log
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from stream_monitor.core.categories import category_name, category_of, key_of
 from stream_monitor.core.confusion import Confusion
@@ -36,16 +36,16 @@ from stream_monitor.core.events import Kind
 from stream_monitor.core.reference import mix
 from stream_monitor.core.streams import Stream
 
-SQUARED = "squared_error"
-METRICS = frozenset(("error", "recall", "precision", "weighted_error", "bias", "log_loss", "brier", "label_delay", SQUARED))
+SQUARED: Final = "squared_error"
+METRICS: Final = frozenset(("error", "recall", "precision", "weighted_error", "bias", "log_loss", "brier", "label_delay", SQUARED))
 
-SAMPLE = 1_000  # weights, or as few as the warm-up has values
-QUANTILE = 0.99
-HUGE = 1e290  # sums of values up to here stay finite
-_ROOT = 1e145  # of it: squares stay as finite
-_SURE = 1e-15  # least share: one label that was called impossible costs 34.5, not infinity
-_DRAW = 0x5851F42D4C957F2D & (2**53 - 1) | 1  # the draw must tell nothing of the ranks' own, which are drawn by other factors
-_SCALE = 2.0**-53
+SAMPLE: Final = 1_000  # weights, or as few as the warm-up has values
+QUANTILE: Final = 0.99
+HUGE: Final = 1e290  # sums of values up to here stay finite
+_ROOT: Final = 1e145  # of it: squares stay as finite
+_SURE: Final = 1e-15  # least share: one label that was called impossible costs 34.5, not infinity
+_DRAW: Final = 0x5851F42D4C957F2D & (2**53 - 1) | 1  # the draw must tell nothing of the ranks' own, which are drawn by other factors
+_SCALE: Final = 2.0**-53
 
 Make = Callable[[str, Kind, bool], Stream | None]
 """The stream of a metric, numeric or binary; None where it is not asked for, or there are too many."""
@@ -125,7 +125,7 @@ class Judging:
             self._number("bias", miss, unit, time, offset)
             self._number(SQUARED, min(error, _ROOT) ** 2, unit, time, offset)
         else:
-            hit = 0 if error else 1
+            hit = 0.0 if error else 1.0
             said, true = category_of(prediction), category_of(label)
             if self.confusion is not None:
                 self.confusion.take(said, true, time)

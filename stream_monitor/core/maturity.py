@@ -19,19 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import astuple
 
 from stream_monitor.core.judging import Losses
-from stream_monitor.core.waiting import Outcome, Waiting
+from stream_monitor.core.outcome import Outcome
+from stream_monitor.core.waiting import Waiting
 
-SPAN = 1.5
-SETTLING = 100
-AWAITED = 20_000
-PAGES = 256  # that what waits is spread over
+SPAN: Final = 1.5
+SETTLING: Final = 100
+AWAITED: Final = 20_000
+PAGES: Final = 256  # that what waits is spread over
 
-_NEVER = 1 << 63  # ms
+_NEVER: Final = 1 << 63  # ms
 _shown = itemgetter(0)
 
 

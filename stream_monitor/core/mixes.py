@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar, Final
 
 from stream_monitor.core.alerting import Change, Desk, Event, Subject
 from stream_monitor.core.categories import category_name, key_of
@@ -40,17 +40,17 @@ from stream_monitor.core.settings import DetectorSettings, DetectSettings
 from stream_monitor.core.streams import Around
 from stream_monitor.core.tallied import TalliedStream, Tally
 
-WINDOW = 100  # records
-MEMORY = 1_000  # records that the direction goes by
-CELLS = 64
-LEAST = 0.005  # share of a category that counts for itself
-JUDGED = 50  # windows, at least
-PART = 20  # of `warmup` and `resolve_width`, which are numbers of records: so many windows
-SOONER = 4  # its shape is looked at, in windows: each shows a change more clearly than a single value does
-TOLD = 5  # categories in an alert
+WINDOW: Final = 100  # records
+MEMORY: Final = 1_000  # records that the direction goes by
+CELLS: Final = 64
+LEAST: Final = 0.005  # share of a category that counts for itself
+JUDGED: Final = 50  # windows, at least
+PART: Final = 20  # of `warmup` and `resolve_width`, which are numbers of records: so many windows
+SOONER: Final = 4  # its shape is looked at, in windows: each shows a change more clearly than a single value does
+TOLD: Final = 5  # categories in an alert
 
-_KEPT = 1 - WINDOW / MEMORY
-_ROOT = sqrt(WINDOW)
+_KEPT: Final = 1 - WINDOW / MEMORY
+_ROOT: Final = sqrt(WINDOW)
 
 
 class MixStream(TalliedStream):
@@ -59,8 +59,8 @@ class MixStream(TalliedStream):
 
     __slots__ = ("names", "seen", "toward")
 
-    mark_every = 1  # of 100 records
-    limits = LIMIT, LIMIT  # so few values that less than this is chance
+    mark_every: ClassVar[int] = 1  # of 100 records
+    limits: ClassVar[tuple[float, float]] = LIMIT, LIMIT  # so few values that less than this is chance
 
     def __init__(
         self, subject: Subject, detectors: tuple[DetectorSettings, ...], settings: DetectSettings, desk: Desk, weight: int = 1

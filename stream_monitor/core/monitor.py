@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from stream_monitor.core import observations
 from stream_monitor.core.alerting import Case, Desk, Event, State, is_early
@@ -34,10 +34,10 @@ from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 from stream_monitor.core.volume import GRACE, METRIC, TICK, Volume
 
-FORMAT = 12  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
-_PREDICTION = b'{"record":"prediction",'
-EXPLAINED = 8  # alerts of an incident that say what moved with them
-LATER = 3  # times as many values as an alarm had, until its alert is explained once more
+FORMAT: Final = 12  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+_PREDICTION: Final = b'{"record":"prediction",'
+EXPLAINED: Final = 8  # alerts of an incident that say what moved with them
+LATER: Final = 3  # times as many values as an alarm had, until its alert is explained once more
 
 
 class Monitor:

@@ -15,13 +15,13 @@ whatever it is; it is 0 mostly, and begins to cost when it is not (core/rare.py)
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from stream_monitor.core.budget import Ledger
 from stream_monitor.core.rare import Make, Rare
 
-MARGIN = 1.0  # of the range's width
-OPEN = 0.05  # share of values that were the only ones of their category
+MARGIN: Final = 1.0  # of the range's width
+OPEN: Final = 0.05  # share of values that were the only ones of their category
 
 
 class Novelty:
@@ -45,7 +45,7 @@ class Novelty:
             now, behind = self.ledger.age, self.count - self.warmup
             rare.zeros = behind - 1
             rare.since = now - (now - self.began) * behind // self.count
-        rare.push(1 if new else 0, unit, time, offset)
+        rare.push(1.0 if new else 0.0, unit, time, offset)
 
     def state(self) -> Any:
         """Plain data."""

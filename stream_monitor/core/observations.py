@@ -24,10 +24,11 @@ _MAX_PARTITIONS = 100_000
 _DEEP = MAX_DEPTH + 2  # an event lies two levels down
 _FLAT = 5 * _DEEP  # bytes: an object needs so many, {"":}, to lie in another
 _ARRAY = b"["[0]
+_OBJECT, _NUMBER, _TEXT = (dict,), (int, float), (str,)
 
 
 class Predicted(Struct, gc=False):
-    """The prediction. The types are those of the fast way: of `slices`, `scores` and `weight` anything may come by the other."""
+    """The prediction."""
 
     request_id: str
     model: str
@@ -40,7 +41,7 @@ class Predicted(Struct, gc=False):
 
 
 class Labelled(Struct, gc=False):
-    """The feedback. Of `request_id` and `weight` anything may come."""
+    """The feedback."""
 
     label: Label
     timestamp: Int64
@@ -99,21 +100,27 @@ def of(record: dict[str, Any]) -> Observed | None:
     feedback: Any = record.get("feedback")
     if not is_prediction(prediction) or not is_feedback(feedback):
         return None
-    said = prediction.get
     predicted = Predicted(
         prediction["request_id"],
         prediction["model"],
         prediction["model_version"],
         prediction["timestamp"],
         prediction["prediction"],
-        said("scores"),
-        said("slices"),
-        said("weight"),
+        _if(prediction, "scores", _OBJECT),
+        _if(prediction, "slices", _OBJECT),
+        _if(prediction, "weight", _NUMBER),
     )
-    labelled = Labelled(feedback["label"], feedback["timestamp"], feedback.get("request_id"), feedback.get("weight"))
+    request_id, weight = _if(feedback, "request_id", _TEXT), _if(feedback, "weight", _NUMBER)
+    labelled = Labelled(feedback["label"], feedback["timestamp"], request_id, weight)
     partition, partitions = record.get("partition"), record.get("partitions")
     whole = type(partition) is int and type(partitions) is int
     return Observed("outcome", predicted, labelled, *((partition, partitions) if whole else ()))
+
+
+def _if(event: dict[str, Any], name: str, types: tuple[type, ...]) -> Any:
+    """A field that need not be there; None where it is none that the fast way would take."""
+    value = event.get(name)
+    return value if type(value) in types else None
 
 
 def is_prediction(value: Any) -> bool:

@@ -29,7 +29,7 @@ class Rare:
         self.stream: BinaryStream | None = None
         self.refused = False  # there was no room for the stream
 
-    def push(self, x: int, unit: int, time: int, offset: int) -> None:
+    def push(self, x: float, unit: int, time: int, offset: int) -> None:
         """Takes the next value, 0 or 1. Otherwise as `Stream.push`."""
         stream = self.stream
         if stream is not None:
@@ -52,7 +52,7 @@ class Rare:
             return
         if stream.compared is None:  # a version that began as another one knows from there what is usual
             stream.prime(self.zeros, self.since, time, offset)
-        stream.push(1, unit, time, offset)
+        stream.push(1.0, unit, time, offset)
 
     def streams(self) -> Iterator[Stream]:
         """The stream, if there is one yet."""

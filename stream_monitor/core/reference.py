@@ -16,15 +16,15 @@ from __future__ import annotations
 import statistics
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-SAMPLE = 1_000
-BINS = 256
-_BLOCK = 16  # bins whose counts are summed together: the sum of the bins below is two short sums
+SAMPLE: Final = 1_000
+BINS: Final = 256
+_BLOCK: Final = 16  # bins whose counts are summed together: the sum of the bins below is two short sums
 
-_MASK = 2**53 - 1
-_SCALE = 2.0**-53
-_BELOW_ONE = 1.0 - 2.0**-53
+_MASK: Final = 2**53 - 1
+_SCALE: Final = 2.0**-53
+_BELOW_ONE: Final = 1.0 - 2.0**-53
 _quantile: Callable[[float, float, float], float] = getattr(
     statistics, "_normal_dist_inv_cdf", lambda share, mean, sd: statistics.NormalDist(mean, sd).inv_cdf(share)
 )

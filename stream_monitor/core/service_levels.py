@@ -113,15 +113,12 @@ class LimitedScope(Scope):
     def state(self) -> Any:
         return [super().state(), [[i, known and known.state()] for i, known in self.guards.items()]]
 
-    @classmethod
-    def restored(cls, plan: Plan, slice_: Slice | None, state: Any) -> LimitedScope:
-        scope = super().restored(plan, slice_, state[0])
-        assert isinstance(scope, cls)
+    def restore(self, state: Any) -> None:
+        super().restore(state[0])
         for i, saved in state[1]:
-            scope.guards[i] = None
-            if saved is not None and (made := scope._begin(i)):
+            self.guards[i] = None
+            if saved is not None and (made := self._begin(i)):
                 made.restore(saved)
-        return scope
 
 
 def scope_class(plan: Plan, slice_: Slice | None) -> type[Scope]:

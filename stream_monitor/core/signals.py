@@ -36,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from stream_monitor.core.alerting import Case, Desk, Episode, Event, Subject
 from stream_monitor.core.budget import Account
@@ -64,15 +64,15 @@ Task = Literal["classification", "regression"]
 S = TypeVar("S", bound=Stream)
 N = TypeVar("N", bound=NumericStream)
 
-NUMBERS = frozenset((int, float))
-CATEGORIES = frozenset((str, bool))
-CLASSES = frozenset((str, bool, int, float))
+NUMBERS: Final = frozenset((int, float))
+CATEGORIES: Final = frozenset((str, bool))
+CLASSES: Final = frozenset((str, bool, int, float))
 
 
-def is_wrong(prediction: Any, label: Any) -> int:
+def is_wrong(prediction: Any, label: Any) -> float:
     """1 if the classes differ, else 0. 1, "1" and true are three classes; 1 and 1.0 are one."""
     a, b = type(prediction), type(label)
-    return 0 if prediction == label and (a is b or (a in NUMBERS and b in NUMBERS)) else 1
+    return 0.0 if prediction == label and (a is b or (a in NUMBERS and b in NUMBERS)) else 1.0
 
 
 def is_of_another_type(prediction: Any, label: Any) -> bool:
@@ -140,7 +140,11 @@ class Plan:
         """A new stream, or None where there are too many."""
         return self._begun(BinaryStream(*self._parts(slice_, metric, kind))) if self.room.take() else None
 
-    def numeric(self, slice_: Slice | None, metric: str, kind: Kind, of: type[N] = NumericStream) -> N | None:  # type: ignore[assignment]
+    def numeric(self, slice_: Slice | None, metric: str, kind: Kind) -> NumericStream | None:
+        """A new stream, or None where there are too many."""
+        return self.numeric_of(NumericStream, slice_, metric, kind)
+
+    def numeric_of(self, of: type[N], slice_: Slice | None, metric: str, kind: Kind) -> N | None:
         """A new stream of this class, or None where there are too many."""
         return self._begun(of(*self._parts(slice_, metric, kind))) if self.room.take() else None
 
@@ -259,7 +263,7 @@ class Nothing:
         pass
 
 
-NOTHING = Nothing()
+NOTHING: Final = Nothing()
 
 
 class Numbers:
@@ -413,7 +417,7 @@ class Scope:
         def make(category: str) -> BinaryStream | None:
             return plan.binary(part, f"{metric}={category}", kind) if wanted else None
 
-        mix = Mix(partial(plan.numeric, part, metric, kind, MixStream)) if wanted else None
+        mix = Mix(partial(plan.numeric_of, MixStream, part, metric, kind)) if wanted else None
         shares = Shares(make, categories, plan.settings, plan.desk.ledger, partial(self._before, metric), vocabulary, mix)
         shares.inherit()
         return shares
@@ -483,7 +487,7 @@ class Scope:
                 stream = self.missing[name] = self._missing(name)
                 if isinstance(stream, BinaryStream) and stream.compared is None:
                     self._prime(stream, name, born, time, offset)
-            stream.push(1 if absent else 0, unit, time, offset)
+            stream.push(1.0 if absent else 0.0, unit, time, offset)
 
     def _prime(self, stream: BinaryStream, name: str, born: int, time: int, offset: int) -> None:
         """Begins the stream of a feature that was never missing here; if there was a version to begin with, not there either."""
@@ -517,23 +521,20 @@ class Scope:
             self.volume and self.volume.state(),
         ]
 
-    @classmethod
-    def restored(cls, plan: Plan, slice_: Slice | None, state: Any) -> Scope:
-        """The scope that gave `state`."""
-        scope = cls(plan, slice_)
-        scope.since, scope.records, judging, score, prediction, latency, features, missing, *rest = state
-        scope.judging.restore(judging)
-        scope.score = _restored(score, lambda _: scope._numbers("score", Kind.PREDICTION_DRIFT))
-        scope.prediction = _restored(prediction, lambda numeric: scope._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))
-        scope.latency = _restored(latency, lambda _: scope._numbers("latency", Kind.PERFORMANCE))
+    def restore(self, state: Any) -> None:
+        """Takes up what `state` gave."""
+        self.since, self.records, judging, score, prediction, latency, features, missing, *rest = state
+        self.judging.restore(judging)
+        self.score = _restored(score, lambda _: self._numbers("score", Kind.PREDICTION_DRIFT))
+        self.prediction = _restored(prediction, lambda numeric: self._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))
+        self.latency = _restored(latency, lambda _: self._numbers("latency", Kind.PERFORMANCE))
         for name, born, saved in features:
-            scope.features[name] = _restored(saved, partial(scope._feature, name)), born
+            self.features[name] = _restored(saved, partial(self._feature, name)), born
         for name, saved in missing:
-            scope.missing[name] = _restored(saved, partial(scope._missing, name))
-        for part, saved in zip((scope.coverage, scope.late, scope.conflicting, scope.volume), rest, strict=True):
+            self.missing[name] = _restored(saved, partial(self._missing, name))
+        for part, saved in zip((self.coverage, self.late, self.conflicting, self.volume), rest, strict=True):
             if part is not None:
                 part.restore(saved)
-        return scope
 
 
 def _saved(part: Any) -> Any:

@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from stream_monitor.core.aftermath import FEW, Aftermath
 from stream_monitor.core.alerting import TRANSITIONS, Case, Change, Desk, Episode, Event, State, Subject
@@ -34,15 +34,15 @@ from stream_monitor.core.laws import BITS, SCORES, Law
 from stream_monitor.core.reference import Ranks, binary_score, mix
 from stream_monitor.core.settings import DAY, HOUR, DetectorSettings, DetectSettings
 
-MARK_EVERY = 25
-THIN_EVERY = 20  # marks
-THIN_TO = 8
+MARK_EVERY: Final = 25
+THIN_EVERY: Final = 20  # marks
+THIN_TO: Final = 8
 
-REMEMBERED = 0.8  # of what the looks before counted
-LONGEST_RUN = 1e15  # values for one false alarm: longer is no different
-TOO_FAR = 1.5  # standard deviations from the scores that a cycle is known in
+REMEMBERED: Final = 0.8  # of what the looks before counted
+LONGEST_RUN: Final = 1e15  # values for one false alarm: longer is no different
+TOO_FAR: Final = 1.5  # standard deviations from the scores that a cycle is known in
 
-_PRIMING_STEP = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if they were hashes of request ids
+_PRIMING_STEP: Final = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if they were hashes of request ids
 
 
 class Around(NamedTuple):
@@ -67,10 +67,10 @@ class Stream:
     `held` values with the sum `held_sum` wait for the e-detector to look at them; `e` is None while there is none that may look.
     """
 
-    numeric: bool
-    law: Law
-    mark_every = MARK_EVERY
-    limits = FOUND, SUSPECTED  # of the probe
+    numeric: ClassVar[bool]
+    law: ClassVar[Law]
+    mark_every: ClassVar[int] = MARK_EVERY
+    limits: ClassVar[tuple[float, float]] = FOUND, SUSPECTED  # of the probe
 
     __slots__ = (
         "account", "aftermath", "compared", "count", "desk", "detectors", "e", "e_at", "early", "episode", "explain", "held",
@@ -92,7 +92,7 @@ class Stream:
         self.e_at = next((i for i, d in enumerate(self.detectors) if isinstance(d, EDetector) and d.budgeted), None)
         self.early = None if self.e_at is None else Early.of(settings, sum(d.budgeted for d in self.detectors))
         self.held = 0
-        self.held_sum: float = 0
+        self.held_sum = 0.0
         self.held_squares = 0.0
         self.probe: Probe | None = Probe(settings.warmup)
         self.past: Past | None = None
@@ -103,9 +103,9 @@ class Stream:
         self.memory = [0.0, 0.0]  # values, and the budget that came in with them, in the days before
         self.since_level = desk.ledger.level
         self.count = 0
-        self.total: float = 0
+        self.total = 0.0
         self.squares = 0.0
-        self.raw: float = 0
+        self.raw = 0.0
         self.left = 0  # values until the next mark
         self.marks = array("d")
         self.compared: str | None = None  # the version whose reference this one began with
@@ -239,7 +239,7 @@ class Stream:
         """Not judged until `_judge`."""
         ledger = self.account.ledger
         self.judged, self.e = False, None
-        self.held, self.held_sum, self.held_squares = 0, 0, 0.0
+        self.held, self.held_sum, self.held_squares = 0, 0.0, 0.0
         self.since, self.since_count, self.since_level = ledger.age, self.count, ledger.level
 
     def _retune(self, budget: float) -> None:
@@ -601,14 +601,14 @@ class Stream:
 
 def _above(update: Callable[[float], bool]) -> Callable[[float], bool]:
     """For a detector of bits: whether a score lies above 0."""
-    return lambda z: update(1 if z > 0 else 0)
+    return lambda z: update(1.0 if z > 0 else 0.0)
 
 
 class BinaryStream(Stream):
     """Values 0 and 1. Detectors that read values get them as they are, the others randomised normal scores under the running share."""
 
-    numeric = False
-    law = BITS
+    numeric: ClassVar[bool] = False
+    law: ClassVar[Law] = BITS
 
     __slots__ = ()
 
@@ -658,7 +658,7 @@ class BinaryStream(Stream):
     def _look(self, e: EDetector) -> bool:
         """Shows the e-detector what was held for it."""
         held, ones = self.held, self.held_sum
-        self.held, self.held_sum = 0, 0
+        self.held, self.held_sum = 0, 0.0
         p = (self.total - ones + 0.5) / (self.count - held + 1)
         return e.take_bits(held, int(ones), p, self.account.draw())
 
@@ -706,7 +706,7 @@ class BinaryStream(Stream):
 
     def seed(self, count: int, ones: int, since: int) -> None:
         """Begins with values that were only counted, from age `since` of the ledger on."""
-        self.count, self.total, self.raw = count, ones, ones
+        self.count, self.total, self.raw = count, float(ones), float(ones)
         self.since = since
 
     def prime(self, count: int, since: int, time: int, offset: int) -> None:
@@ -714,21 +714,21 @@ class BinaryStream(Stream):
         seen = min(count, self.warmup)
         self.seed(count - seen, 0, since)
         for i in range(1, seen + 1):
-            self.push(0, i * _PRIMING_STEP, time, offset)
+            self.push(0.0, i * _PRIMING_STEP, time, offset)
 
     def _reference(self) -> Any:
         return [self.count, self.total, self.raw]
 
     def _put_aside(self, split: int) -> Any:
         count, total, raw = self.marks[split : split + 3]
-        return [int(count), int(raw) if total == raw else total, int(raw)]
+        return [int(count), total, raw]
 
     def _begin_again(self, split: int) -> None:
         count, total, raw = self._put_aside(split)
         self.count, self.total, self.raw = self.count - count, self.total - total, self.raw - raw
 
     def _begin_anew(self) -> None:
-        self.count, self.total, self.raw = 0, 0, 0
+        self.count, self.total, self.raw = 0, 0.0, 0.0
 
     def _take_up(self, old: Any) -> None:
         self.count, self.total, self.raw = old
@@ -744,8 +744,8 @@ class BinaryStream(Stream):
 class NumericStream(Stream):
     """Numbers of any law, as normal scores of their ranks: standard deviation 1. Levels are means in the signal's own units."""
 
-    numeric = True
-    law = SCORES
+    numeric: ClassVar[bool] = True
+    law: ClassVar[Law] = SCORES
 
     __slots__ = ("ranks",)
 
@@ -807,7 +807,7 @@ class NumericStream(Stream):
     def _look(self, e: EDetector) -> bool:
         """Shows the e-detector what was held for it."""
         held, total, squares = self.held, self.held_sum, self.held_squares
-        self.held, self.held_sum, self.held_squares = 0, 0, 0.0
+        self.held, self.held_sum, self.held_squares = 0, 0.0, 0.0
         return e.take_scores(held, total, squares, self.account.draw())
 
     def _exact(self) -> bool:
@@ -842,7 +842,7 @@ class NumericStream(Stream):
 
     def _begin_anew(self) -> None:
         # What a cycle says is said of scores that mean the same throughout, so the ranks stay, and learn no more.
-        self.count, self.total, self.squares, self.raw = 0, 0, 0.0, 0
+        self.count, self.total, self.squares, self.raw = 0, 0.0, 0.0, 0.0
 
     def _take_up(self, old: Any) -> None:
         self.count, self.total, self.squares, self.raw, self.ranks = old

@@ -41,7 +41,7 @@ class TalliedStream(NumericStream):
         """The next value with its tally, which is of the same length each time. Otherwise as `push`."""
         if not self.left:
             self._mark(time, offset)
-        self.sums = [a + b for a, b in zip(self.sums or [0] * len(tally), tally, strict=True)]
+        self.sums = [a + b for a, b in zip(self.sums or [0.0] * len(tally), tally, strict=True)]
         self.push(x, unit, time, offset)
 
     def told(self, before: Tally, after: Tally) -> Mapping[str, Any]:
@@ -82,7 +82,7 @@ class TalliedStream(NumericStream):
 
     def _begin_anew(self) -> None:
         super()._begin_anew()
-        self.sums = [0] * len(self.sums)
+        self.sums = [0.0] * len(self.sums)
 
     def _take_up(self, old: Any) -> None:
         *reference, self.sums = old

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from stream_monitor.core.alerting import Event
 from stream_monitor.core.categories import shorten
@@ -16,14 +16,14 @@ from stream_monitor.core.hashing import unit_of
 from stream_monitor.core.judging import Judged, losses
 from stream_monitor.core.maturity import LabelClock, Maturity
 from stream_monitor.core.observations import Labelled, Predicted
+from stream_monitor.core.outcome import Outcome
 from stream_monitor.core.rare import Rare
 from stream_monitor.core.service_levels import scope_class
 from stream_monitor.core.settings import CROSS
 from stream_monitor.core.signals import NUMBERS, Plan, Scope, Task, Watched, is_of_another_type, is_wrong
-from stream_monitor.core.waiting import Outcome
 
 _LATE, _CONFLICTING = attrgetter("late"), attrgetter("conflicting")
-UNDECIDED = 100  # whole numbers as answers until they are taken for classes
+UNDECIDED: Final = 100  # whole numbers as answers until they are taken for classes
 
 
 class Version:
@@ -83,20 +83,20 @@ class Version:
             self._covered(outcome.time, outcome.slices)
         self.labels += 1
         if plan.late_in_slices or ((late := self.whole.late) is not None and late.stream is not None):
-            self._came(_LATE, 0, outcome.request_id, outcome.slices, labelled, outcome.offset)
+            self._came(_LATE, 0.0, outcome.request_id, outcome.slices, labelled, outcome.offset)
         if plan.conflicting_in_slices or ((conflicting := self.whole.conflicting) is not None and conflicting.stream is not None):
-            self._came(_CONFLICTING, 0, outcome.request_id, outcome.slices, labelled, outcome.offset)
+            self._came(_CONFLICTING, 0.0, outcome.request_id, outcome.slices, labelled, outcome.offset)
         for one in ready:
             self._judge(one)
         return len(ready)
 
     def late(self, request_id: str, slices: Mapping[str, Any] | None, labelled: int, offset: int) -> None:
         """A label came, dated `labelled` (ms), that was too late to be joined."""
-        self._came(_LATE, 1, request_id, slices, labelled, offset)
+        self._came(_LATE, 1.0, request_id, slices, labelled, offset)
 
     def conflicting(self, request_id: str, slices: Mapping[str, Any] | None, labelled: int, offset: int) -> None:
         """A label came, dated `labelled` (ms), that contradicts the one that had come; `slices` as far as they are known."""
-        self._came(_CONFLICTING, 1, request_id, slices, labelled, offset)
+        self._came(_CONFLICTING, 1.0, request_id, slices, labelled, offset)
 
     def outcome(self, prediction: Predicted, feedback: Labelled, offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""
@@ -112,8 +112,7 @@ class Version:
         weight: Any = feedback.weight
         if weight is None:
             weight = prediction.weight
-        if type(weight) not in NUMBERS or not weight > 0:
-            weight = None  # the gate lets no other one in
+        weight = float(weight) if type(weight) in NUMBERS and weight > 0 else None  # the gate lets no other one in
         return Outcome(
             time,
             offset,
@@ -146,7 +145,7 @@ class Version:
                     scope.coverage.labelled(time)
 
     def _came(
-        self, share: Callable[[Scope], Rare | None], x: int, request_id: str, slices: Mapping[str, Any] | None, time: int, offset: int
+        self, share: Callable[[Scope], Rare | None], x: float, request_id: str, slices: Mapping[str, Any] | None, time: int, offset: int
     ) -> None:
         """A label came, which has what this `share` is of (1) or not (0)."""
         unit, whole, plan = unit_of(request_id.encode()), share(self.whole), self.plan
@@ -278,10 +277,11 @@ class Version:
         """Takes up what `state` gave."""
         heard, self.task, self.answers, self.labels, whole, slices, maturity, fairness, self.previous = state
         self.heard = heard[0], heard[1]
-        self.whole = scope_class(self.plan, None).restored(self.plan, None, whole)
+        self.whole.restore(whole)
         for name, saved in slices:
             key = Slice(*name)
-            self.slices[key] = scope_class(self.plan, key).restored(self.plan, key, saved)
+            scope = self.slices[key] = scope_class(self.plan, key)(self.plan, key)
+            scope.restore(saved)
         self.maturity.restore(maturity)
         if self.fairness is not None:
             self.fairness.restore(fairness)

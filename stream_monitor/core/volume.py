@@ -57,7 +57,7 @@ class Side:
         if self.came + self.usual < ENOUGH:
             return
         self.told = self.came, self.usual
-        self.rare.push(1 if self.unusual(*self.told) else 0, scatter(tick), tick * TICK, offset)
+        self.rare.push(1.0 if self.unusual(*self.told) else 0.0, scatter(tick), tick * TICK, offset)
         self.came, self.usual = 0, 0.0
         if self.rare.stream is not None:
             self.rare.stream.explain = self.explain

@@ -10,28 +10,11 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
-from typing import Any
+from typing import Final
 
-from msgspec import Struct
+from stream_monitor.core.outcome import Outcome
 
-from stream_monitor.core.judging import Losses
-
-
-class Outcome(Struct, order=True, gc=False):
-    """What a label signal needs of an outcome. Sorts by prediction time (ms), then offset, of which there are no two alike."""
-
-    time: int
-    offset: int
-    prediction: Any
-    label: Any
-    request_id: str
-    slices: Any
-    delay: int = 0  # ms from the prediction to its label
-    weight: float | None = None
-    losses: Losses | None = None
-
-
-_TAKEN = 1_000  # outcomes that a page still holds after they were taken, about
+_TAKEN: Final = 1_000  # outcomes that a page still holds after they were taken, about
 
 
 class Waiting:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_monitor.core.maturity import AWAITED, Clock, LabelClock, Maturity
-from stream_monitor.core.waiting import Outcome
+from stream_monitor.core.outcome import Outcome
 
 HOUR = 3_600_000
 

@@ -31,7 +31,7 @@ class Watched:
     def __init__(self, at: Desk, name: str = "device") -> None:
         plan = Plan("credit", "v3", MonitorSettings(), SETTINGS, at, Room(10))
         self.at = at
-        self.mix = Mix(partial(plan.numeric, None, f"feature:{name}", Kind.DATA_DRIFT, MixStream))
+        self.mix = Mix(partial(plan.numeric_of, MixStream, None, f"feature:{name}", Kind.DATA_DRIFT))
         self.tally: dict[Any, int] = {}
         self.count = 0
         self.lives = True

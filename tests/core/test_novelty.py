@@ -134,7 +134,8 @@ def test_what_was_saved_goes_on_the_same() -> None:
     for cut in (0, 1, 99, 100, 101, 149, 160, 299):
         whole = scope()
         feed(whole, events[:cut])
-        again = Scope.restored(whole.plan, None, orjson.loads(orjson.dumps(whole.state())))
+        again = Scope(whole.plan, None)
+        again.restore(orjson.loads(orjson.dumps(whole.state())))
         for of in (whole, again):
             feed(of, events[cut:])
         assert again.state() == whole.state()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_monitor.core.waiting import Outcome, Waiting
+from stream_monitor.core.outcome import Outcome
+from stream_monitor.core.waiting import Waiting
 
 Step = tuple[str, int]
 

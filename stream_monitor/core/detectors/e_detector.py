@@ -39,29 +39,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import exp, log
-from typing import Any
+from typing import Any, ClassVar, Final
 
 from stream_monitor.core.detectors.base import Assurance, Evidence, Parameter, Reads
 from stream_monitor.core.events import Level
 
-BLOCK = 8  # values at once, while nothing is suspected
-SUSPECT = 1e-3
-PER_VALUE = 1e-6
+BLOCK: Final = 8  # values at once, while nothing is suspected
+SUSPECT: Final = 1e-3
+PER_VALUE: Final = 1e-6
 
 TILTS = (0.3, 0.6, 1.1, 2.0, -0.5, -1.2)
-_V1, _V2, _V3, _V4, _V5, _V6 = TILT_WEIGHTS = (0.45, 0.22, 0.12, 0.06, 0.10, 0.05)
-_G1, _G2, _G3, _G4, _G5, _G6 = (exp(t) - 1 for t in TILTS)
-_GAINS = [tuple(exp(t * ones) for t in TILTS) for ones in range(BLOCK + 1)]  # by how many ones there are
+TILT_WEIGHTS = (0.45, 0.22, 0.12, 0.06, 0.10, 0.05)
+SHIFTS = (0.2, 0.45, 1.0)
+SCALES = (0.6, 1.6)
+SHIFT_WEIGHTS = (0.25, 0.14, 0.05, 0.06)
 
-SHIFTS, SCALES = (0.2, 0.45, 1.0), (0.6, 1.6)
-_W1, _W2, _W3, _W4 = SHIFT_WEIGHTS = (0.25, 0.14, 0.05, 0.06)
-_D1, _D2, _D3 = SHIFTS
-_H1, _H2, _H3 = (d * d / 2 for d in SHIFTS)
-_Q1, _Q2 = ((1 - 1 / s**2) / 2 for s in SCALES)
-_S1, _S2 = (log(s) for s in SCALES)
+# Each by a name of its own, since a look needs all of them: weights and gains of the tilts,
+_V1: Final = TILT_WEIGHTS[0]
+_V2: Final = TILT_WEIGHTS[1]
+_V3: Final = TILT_WEIGHTS[2]
+_V4: Final = TILT_WEIGHTS[3]
+_V5: Final = TILT_WEIGHTS[4]
+_V6: Final = TILT_WEIGHTS[5]
+_G1: Final = exp(TILTS[0]) - 1
+_G2: Final = exp(TILTS[1]) - 1
+_G3: Final = exp(TILTS[2]) - 1
+_G4: Final = exp(TILTS[3]) - 1
+_G5: Final = exp(TILTS[4]) - 1
+_G6: Final = exp(TILTS[5]) - 1
+_GAINS: Final = [tuple(exp(t * ones) for t in TILTS) for ones in range(BLOCK + 1)]  # by how many ones there are
+# of the shifts, and of the scales.
+_W1: Final = SHIFT_WEIGHTS[0]
+_W2: Final = SHIFT_WEIGHTS[1]
+_W3: Final = SHIFT_WEIGHTS[2]
+_W4: Final = SHIFT_WEIGHTS[3]
+_D1: Final = SHIFTS[0]
+_D2: Final = SHIFTS[1]
+_D3: Final = SHIFTS[2]
+_H1: Final = SHIFTS[0] * SHIFTS[0] / 2
+_H2: Final = SHIFTS[1] * SHIFTS[1] / 2
+_H3: Final = SHIFTS[2] * SHIFTS[2] / 2
+_Q1: Final = (1 - 1 / SCALES[0] ** 2) / 2
+_Q2: Final = (1 - 1 / SCALES[1] ** 2) / 2
+_S1: Final = log(SCALES[0])
+_S2: Final = log(SCALES[1])
 
 _NOTHING = (0.0,) * 8
-_FARTHEST = 9.0  # no normal score lies beyond it, and no exponential overflows within it
+_FARTHEST: Final = 9.0  # no normal score lies beyond it, and no exponential overflows within it
 
 
 class EDetector:
@@ -78,6 +102,7 @@ class EDetector:
     """
 
     name = "e_detector"
+    takes: ClassVar = ("per_value",)
     reads: Reads = "score"
 
     __slots__ = ("_count", "_squares", "_sum", "assurance", "budgeted", "due", "heed", "m", "parameters", "per_value")

@@ -15,17 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import exp, inf, log
-from typing import Any
+from typing import Any, ClassVar, Final
 
 from stream_monitor.core.detectors.base import Assurance, Evidence, Parameter, Reads
 from stream_monitor.core.events import Level
 
-DELTA = 0.25
-THRESHOLD = 30.0
-MIN_INSTANCES = 30
-OVERSHOOT = 1.166  # by how much a discrete CUSUM passes its threshold, twice over (Siegmund)
+DELTA: Final = 0.25
+THRESHOLD: Final = 30.0
+MIN_INSTANCES: Final = 30
+OVERSHOOT: Final = 1.166  # by how much a discrete CUSUM passes its threshold, twice over (Siegmund)
 
-_STATE = ("_n", "_mean", "_increase", "_decrease", "_lowest", "_highest")
+_STATE: Final = ("_n", "_mean", "_increase", "_decrease", "_lowest", "_highest")
 
 
 def run_length(threshold: float, delta: float) -> float:
@@ -62,6 +62,7 @@ class PageHinkley:
     """
 
     name = "page_hinkley"
+    takes: ClassVar = ("delta", "threshold", "min_instances")
     reads: Reads = "score"
 
     _fired: bool
