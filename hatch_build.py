@@ -1,6 +1,6 @@
 """Compiles what detection does with each value, from the same source: `HATCH_BUILD_HOOKS_ENABLE=1 pip install .`
 
-`python hatch_build.py` does so in place, for benchmarks and tests; `git clean -fX '*.so'` takes it back.
+`python hatch_build.py` does so in place, for benchmarks and tests; `git clean -fX stream_monitor` takes it back.
 
 mypyc turns the modules below into an extension, which is imported in their place. It does what they do, to the last bit (a test holds
 the two together): floats are doubles in both, and the compiler must not fuse a multiplication with an addition, which some do by
@@ -74,7 +74,7 @@ def compile_into(root: Path, work: Path, optimise: str = "3") -> list[Path]:
 
 def main() -> None:
     root = Path(__file__).parent
-    for old in root.rglob("*__mypyc.*.so"):
+    for old in root.glob("*__mypyc.*.so"):  # not in the folders: what others compiled lies in an environment there
         old.unlink()
     with TemporaryDirectory() as work:
         for built in compile_into(root, Path(work)):

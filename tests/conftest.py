@@ -20,7 +20,7 @@ def pytest_configure() -> None:
     """What was compiled in place hides its source, so it must not be older."""
     for source in (Path(__file__).parents[1] / CORE / f"{name}.py" for name in MODULES):
         if any(built.stat().st_mtime < source.stat().st_mtime for built in source.parent.glob(f"{source.stem}.*.so")):
-            pytest.exit(f"{source} has changed since it was compiled: python hatch_build.py, or git clean -fX '*.so'", 4)
+            pytest.exit(f"{source} has changed since it was compiled: python hatch_build.py, or git clean -fX stream_monitor", 4)
 
 
 @pytest.fixture(scope="session")
