@@ -27,7 +27,7 @@ import msgpack
 
 from stream_monitor import plugins
 from stream_monitor.core.detectors import create
-from stream_monitor.core.detectors.base import Detector, unmet
+from stream_monitor.core.detectors.base import Detector, Evidence, unmet
 from stream_monitor.core.events import Level
 from stream_monitor.core.settings import DetectorSettings
 
@@ -121,6 +121,7 @@ def says_why_it_fired(make: Factory) -> None:
     assert at is not None, "it did not see a gross change"
     old, new = values[:SETTLED], values[SETTLED : at + 1]
     evidence = detector.evidence(Level(sum(old) / len(old), len(old)), Level(sum(new) / len(new), len(new)))
+    assert isinstance(evidence, Evidence), f"its evidence is {evidence!r}; an Evidence is expected"
     statistic, threshold = float(evidence.statistic), float(evidence.threshold)
     assert isfinite(statistic), f"its statistic is {statistic}"
     assert isfinite(threshold), f"its threshold is {threshold}"

@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable
 from math import exp
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,12 @@ class Boastful(Good):
     budgeted = True
 
 
+class Numerical(Good):
+    """Says 0 for False, which compiled code does not take."""
+
+    budgeted: Any = 0
+
+
 class Random(Good):
     def update(self, x: float) -> bool:
         return super().update(x + random.gauss(0, 0.1))
@@ -169,6 +176,11 @@ class Dishonest(Good):
         return Evidence(0.4, 1.0)
 
 
+class Informal(Good):
+    def evidence(self, before: Any, after: Any) -> Any:
+        return SimpleNamespace(statistic=abs(self.mean), threshold=1.0)
+
+
 class Fragile(Good):
     def update(self, x: float) -> bool:
         exp(x)
@@ -204,6 +216,7 @@ class Calibrated(Good):
 BROKEN: list[tuple[type[Good], str, str]] = [
     (Clumsy, "has_every_part", "it has no method evidence"),
     (Boastful, "has_every_part", "just what is not budgeted is uncalibrated"),
+    (Numerical, "has_every_part", "its budgeted is 0; True or False is expected"),
     (Random, "decides_by_the_values_alone", "the same values gave other"),
     (Sharing, "decides_by_the_values_alone", "shared"),
     (Forgetful, "goes_on_after_a_restart", "it gave other alarms"),
@@ -216,6 +229,7 @@ BROKEN: list[tuple[type[Good], str, str]] = [
     (Slow, "sees_a_gross_change", "did not see a gross change in 500 values"),
     (Blind, "says_why_it_fired", "did not see a gross change"),
     (Dishonest, "says_why_it_fired", "below its threshold"),
+    (Informal, "says_why_it_fired", "an Evidence is expected"),
     (Fragile, "survives_hostile_values", "OverflowError"),
     (Exotic, "goes_on_after_a_restart", "not plain data"),
     (Credulous, "refuses_what_is_no_state", "was accepted"),

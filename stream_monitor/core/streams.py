@@ -45,6 +45,10 @@ TOO_FAR: Final = 1.5  # standard deviations from the scores that a cycle is know
 _PRIMING_STEP: Final = 0x9E3779B97F4A7C15  # successive multiples spread evenly, as if they were hashes of request ids
 
 
+_Update = tuple[int, Callable[[float], object]]
+"""Which detector, and its `update`. Of one from outside it is the truth of the answer that counts: numpy's is no `bool`."""
+
+
 class Around(NamedTuple):
     """A stream before and after a moment: levels in the signal's own units, `effect` in standard deviations of what detectors read.
 
@@ -215,9 +219,9 @@ class Stream:
 
     def _bind(self) -> None:
         others = [(i, d) for i, d in enumerate(self.detectors) if i != self.e_at]
-        self.on_value = [(i, d.update) for i, d in others if d.reads == "value"]
-        self.on_score = [(i, d.update) for i, d in others if d.reads == "score"]
-        self.on_bit = [(i, d.update) for i, d in others if d.reads == "bit"]
+        self.on_value: list[_Update] = [(i, d.update) for i, d in others if d.reads == "value"]
+        self.on_score: list[_Update] = [(i, d.update) for i, d in others if d.reads == "score"]
+        self.on_bit: list[_Update] = [(i, d.update) for i, d in others if d.reads == "bit"]
         self.aftermath.law = SCORES if self._profile() is not None else self.law
 
     def _judge(self) -> None:
@@ -599,7 +603,7 @@ class Stream:
         self._attend()
 
 
-def _above(update: Callable[[float], bool]) -> Callable[[float], bool]:
+def _above(update: Callable[[float], object]) -> Callable[[float], object]:
     """For a detector of bits: whether a score lies above 0."""
     return lambda z: update(1.0 if z > 0 else 0.0)
 

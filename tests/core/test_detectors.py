@@ -112,6 +112,12 @@ def test_a_state_of_other_parameters_is_refused() -> None:
         create(DetectorSettings("adwin", {"clock": 64})).restore(saved)
 
 
+def test_a_number_of_values_is_a_whole_one() -> None:
+    for wrong in (50.0, "many", -1):
+        with pytest.raises((ValueError, TypeError)):  # what is compiled says it in words of its own
+            create(DetectorSettings("page_hinkley", {"min_instances": wrong}))
+
+
 def test_a_detector_with_a_threshold_of_its_own_is_not_covered_by_the_budget_and_says_so() -> None:
     covered = {"e_detector": "guaranteed", "adwin": "calibrated", "page_hinkley": "calibrated"}
     for name, assurance in covered.items():

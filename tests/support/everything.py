@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import orjson
 
 from stream_monitor.core import streams
+from stream_monitor.core.detectors import register
+from stream_monitor.core.detectors.bits import Ddm
 from stream_monitor.core.limits import parse
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
@@ -20,7 +23,7 @@ from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSe
 from tests.support.observations import START, outcome, predicted, run
 
 MINUTE = 60_000
-NAMES = "adwin", "ddm", "e_detector", "eddm", "hddm_a", "hddm_w", "page_hinkley"
+NAMES = "adwin", "ddm", "e_detector", "eddm", "hddm_a", "hddm_w", "outside", "page_hinkley"
 SETTINGS = DetectSettings(
     alert_budget=AlertBudget(5),
     warning_budget=AlertBudget(10),
@@ -45,6 +48,18 @@ SETTINGS = DetectSettings(
     ),
     default=MonitorSettings(detectors=tuple(map(DetectorSettings, NAMES)), protected=("gender",), fairness_limit=0.2),
 )
+
+
+class Outside(Ddm):
+    """A detector that a package brings: it is never compiled, and its answers are numpy's."""
+
+    name = "outside"
+
+    def update(self, x: float) -> Any:
+        return np.bool_(super().update(x))
+
+
+register("outside", Outside)
 
 
 def log(count: int = 2_500) -> Iterator[bytes]:

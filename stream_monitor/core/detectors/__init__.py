@@ -68,6 +68,4 @@ def try_all(monitors: Iterable[MonitorSettings]) -> None:
 @cache
 def _parameters(name: str) -> tuple[str, ...]:
     """Looked up once: a snapshot of thousands of streams makes as many detectors."""
-    build = _CLASSES[name]
-    takes: tuple[str, ...] | None = getattr(build, "takes", None)  # a compiled class has no signature to ask
-    return tuple(signature(build).parameters) if takes is None else takes
+    return tuple(signature(_CLASSES[name]).parameters)

@@ -73,7 +73,7 @@ def unmet(detector: Any) -> list[str]:
     found = [f"it has no method {name}" for name in _METHODS if not callable(getattr(detector, name, None))]
     said = {name: getattr(detector, name, None) for name in ("name", "reads", "assurance", "budgeted", "parameters")}
     for name, known in (("reads", get_args(Reads)), ("assurance", get_args(Assurance)), ("budgeted", (True, False))):
-        if said[name] not in known:
+        if said[name] not in known or type(said[name]) is not type(known[0]):
             found.append(f"its {name} is {said[name]!r}; {' or '.join(map(repr, known))} is expected")
     if type(said["name"]) is not str or not said["name"]:
         found.append(f"its name is {said['name']!r}; some text is expected")

@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import exp, log
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from stream_monitor.core.detectors.base import Assurance, Evidence, Parameter, Reads
 from stream_monitor.core.events import Level
@@ -102,7 +102,6 @@ class EDetector:
     """
 
     name = "e_detector"
-    takes: ClassVar = ("per_value",)
     reads: Reads = "score"
 
     __slots__ = ("_count", "_squares", "_sum", "assurance", "budgeted", "due", "heed", "m", "parameters", "per_value")

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import exp, inf, log
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
-from stream_monitor.core.detectors.base import Assurance, Evidence, Parameter, Reads
+from stream_monitor.core.detectors.base import Assurance, Evidence, Parameter, Reads, whole
 from stream_monitor.core.events import Level
 
 DELTA: Final = 0.25
@@ -62,7 +62,6 @@ class PageHinkley:
     """
 
     name = "page_hinkley"
-    takes: ClassVar = ("delta", "threshold", "min_instances")
     reads: Reads = "score"
 
     _fired: bool
@@ -79,6 +78,7 @@ class PageHinkley:
         threshold = THRESHOLD if threshold is None else threshold
         if not 0 <= delta < inf or not 0 < threshold < inf:
             raise ValueError(f"page_hinkley: delta {delta} must not be below 0 and threshold {threshold} must be above it")
+        whole(self.name, "min_instances", min_instances, 0)
         self.delta = float(delta)
         self.threshold = float(threshold)
         self.min_instances = min_instances
