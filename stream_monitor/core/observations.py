@@ -28,7 +28,7 @@ _OBJECT, _NUMBER, _TEXT = (dict,), (int, float), (str,)
 
 
 class Predicted(Struct, gc=False):
-    """The prediction."""
+    """The prediction. What is in `scores` and `slices` is as their types say by the fast way only."""
 
     request_id: str
     model: str

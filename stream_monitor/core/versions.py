@@ -100,7 +100,8 @@ class Version:
 
     def outcome(self, prediction: Predicted, feedback: Labelled, offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""
-        time, slices, kept = prediction.timestamp, prediction.slices, self.plan.kept_keys
+        time, kept = prediction.timestamp, self.plan.kept_keys
+        slices: Any = prediction.slices  # what was read field by field may have values that are no text
         if type(slices) is not dict:
             slices = None
         elif (key := self.plan.kept_key) is not None:
