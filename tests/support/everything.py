@@ -45,6 +45,7 @@ SETTINGS = DetectSettings(
             disparate_impact=0.7,
             metrics=("*", "volume", "squared_error"),
         ),
+        MonitorSettings("odd", ("odd",), slices=("country",)),
     ),
     default=MonitorSettings(detectors=tuple(map(DetectorSettings, NAMES)), protected=("gender",), fairness_limit=0.2),
 )
@@ -108,6 +109,7 @@ def log(count: int = 2_500) -> Iterator[bytes]:
             yield _issue("late" if i % 2 else "conflicting", made, label)
         if i % 501 == 0:
             yield b'{"record":"outcome","prediction":{},"feedback":7}'
+            yield outcome({**event, "model": "odd", "slices": {"country": 7, "gender": None}, "scores": {"yes": "no"}}, label)
 
 
 def _issue(issue: str, event: dict[str, Any], label: Any) -> bytes:
