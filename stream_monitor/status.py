@@ -41,6 +41,7 @@ _SAID = {  # what each of these counters counts
     "features_refused": "values of features are not watched: there are more features than detect.max_features",
     "classes_refused": "answers and labels have no recall or precision: there are more classes than detect.max_categories",
     "groups_refused": "values of protected attributes count among the rest alone: there are more groups than detect.max_categories",
+    "task_not_known": "outcomes came while all answers were whole numbers, and few: it was not known whether these are classes; not judged",
     "labels_of_another_type": 'labels are of another JSON type than the answer, as 1 for "1": a class is wrong then, a number not judged',
     "before_maturity": "outcomes were judged before they were mature: more waited than detect.max_waiting, or labels take longer now",
     "alerts_cooled_down": "alarms are no alerts, since an alert about the same had just ended (cool_down)",

@@ -26,7 +26,7 @@ def test_every_built_in_detector_keeps_the_contract(check: Callable[[Factory], N
 
 
 def test_kswin_keeps_it_too() -> None:
-    assert failures(lambda: create(DetectorSettings("kswin"))) == {}
+    assert failures(lambda: create(DetectorSettings("kswin", {"window_size": 60, "stat_size": 20}))) == {}
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,9 @@ class Version:
 
     def _judge(self, outcome: Outcome) -> None:
         time, offset, prediction, label = outcome.time, outcome.offset, outcome.prediction, outcome.label
+        if self.task is None:  # so what an error is, is not known either
+            self._count("task_not_known")
+            return
         numeric = self.task == "regression"
         error: float
         if not numeric:

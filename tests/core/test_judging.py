@@ -217,3 +217,14 @@ def test_metrics_of_classes_may_be_watched_per_slice_too() -> None:
     monitor, _ = run(settings, records)
     [version] = monitor._versions.values()
     assert [stream.subject.metric for stream in version.slices["country", "DE"].streams()] == ["recall=fraud"]
+
+
+def test_nothing_is_judged_before_it_is_known_what_an_error_is() -> None:
+    settings = DetectSettings(maturity_ms=0, default=MonitorSettings(metrics=("error",)))
+    records = [outcome(prediction(i, prediction=100 if i < 3 else 100.5), 150.25) for i in range(60)]
+    monitor, _ = run(settings, records)
+    assert monitor.counters["task_not_known"] == 3
+    (version,) = monitor.versions()
+    assert version["task"] == "regression"
+    again = Monitor.restore(settings, "observations", 0, monitor.snapshot())
+    assert again.snapshot() == monitor.snapshot()

@@ -66,7 +66,7 @@ def values(draw: st.DrawFn) -> bytes:
     return mangled(draw, value)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(values())
 def test_what_is_read_at_once_is_what_is_read_field_by_field(value: bytes) -> None:
     found = observations.at_once(value)
