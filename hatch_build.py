@@ -20,7 +20,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 CORE = Path("stream_monitor/core")
 MODULES = (
     "budget", "categories", "confusion", "coverage", "cycles", "dependence", "detectors/e_detector", "detectors/page_hinkley", "fairness",
-    "hashing", "judging", "maturity", "mixes", "monitor", "novelty", "rare", "reference", "service_levels", "signals", "streams", "tallied",
+    "judging", "maturity", "mixes", "monitor", "novelty", "rare", "reference", "service_levels", "signals", "streams", "tallied",
     "versions", "waiting",
 )  # fmt: skip
 

@@ -140,13 +140,15 @@ class Codec:
             return None
         events, keys, values = found
         if self._slices:
-            tails = [self._tail_of(event.model, event.model_version, event.slices) for event in events]
-        else:
-            known = self._tails
-            tails = [known[event.model, event.model_version] for event in events]
+            told = self._tail_of
+            return [
+                (key, b"".join((_start(VERSION, PREDICTION, event.timestamp), told(event.model, event.model_version, event.slices), value)))
+                for key, event, value in zip(keys, events, values, strict=True)
+            ]
+        tails = self._tails
         return [
-            (key, b"".join((_start(VERSION, PREDICTION, event.timestamp), tail, value)))
-            for key, event, tail, value in zip(keys, events, tails, values, strict=True)
+            (key, b"".join((_start(VERSION, PREDICTION, event.timestamp), tails[event.model, event.model_version], value)))
+            for key, event, value in zip(keys, events, values, strict=True)
         ]
 
     def feedbacks(self, messages: Sequence[Record]) -> list[tuple[bytes, bytes]] | None:
