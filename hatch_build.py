@@ -74,7 +74,7 @@ def compile_into(root: Path, work: Path, optimise: str = "3") -> list[Path]:
 
 def main() -> None:
     root = Path(__file__).parent
-    for old in root.glob("*__mypyc.*.so"):  # not in the folders: what others compiled lies in an environment there
+    for old in (*root.glob("*__mypyc.*.so"), *(root / CORE).rglob("*.so")):  # not everywhere: an environment may lie in here
         old.unlink()
     with TemporaryDirectory() as work:
         for built in compile_into(root, Path(work)):
