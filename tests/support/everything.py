@@ -60,9 +60,6 @@ class Outside(Ddm):
         return np.bool_(super().update(x))
 
 
-register("outside", Outside)
-
-
 def log(count: int = 2_500) -> Iterator[bytes]:
     """Predictions of a model that classifies and one that estimates, the labels of most of them, and what is wrong with some."""
     rng = random.Random(7)
@@ -121,6 +118,7 @@ def _issue(issue: str, event: dict[str, Any], label: Any) -> bytes:
 def main() -> None:
     """Which code it is, each event, and digests of the state, where a restart came in between as well."""
     print("compiled" if streams.__file__.endswith((".so", ".pyd")) else "interpreted")
+    register("outside", Outside)  # here and not above: whoever collects doctests imports this module
     records = list(log())
     monitor, alerts = run(SETTINGS, records[:3_000])
     monitor = Monitor.restore(SETTINGS, "observations", 0, orjson.loads(orjson.dumps(monitor.snapshot())))
