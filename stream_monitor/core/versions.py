@@ -102,18 +102,14 @@ class Version:
         """What is kept of an outcome while it waits, as far as it is watched."""
         time, kept = prediction.timestamp, self.plan.kept_keys
         slices: Any = prediction.slices  # what was read field by field may have values that are no text
-        if type(slices) is not dict:
-            slices = None
-        elif (key := self.plan.kept_key) is not None:
-            slices = {key: slices[key]} if key in slices else None
-        elif kept is not None:
-            slices = {key: value for key, value in slices.items() if key in kept} if kept else None
+        if slices is not None and kept is not None:
+            if (key := self.plan.kept_key) is not None:
+                slices = {key: slices[key]} if key in slices else None
+            else:
+                slices = {key: value for key, value in slices.items() if key in kept} if kept else None
         if self.plan.judges_error_only:
             return Outcome(time, offset, prediction.prediction, feedback.label, prediction.request_id, slices or None)
-        weight: Any = feedback.weight
-        if weight is None:
-            weight = prediction.weight
-        weight = float(weight) if type(weight) in NUMBERS and weight > 0 else None  # the gate lets no other one in
+        weight = prediction.weight if feedback.weight is None else feedback.weight
         return Outcome(
             time,
             offset,
@@ -122,7 +118,7 @@ class Version:
             prediction.request_id,
             slices or None,
             feedback.timestamp - time,
-            weight,
+            float(weight) if weight is not None and weight > 0 else None,  # the gate lets no other one in
             losses(prediction.scores, feedback.label),
         )
 
