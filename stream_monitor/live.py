@@ -28,6 +28,8 @@ from stream_monitor.stages import Rewind, Stage, count
 
 _PATIENCE = 1.0  # seconds for which what is produced waits for the store
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries
+
 _PARTING = 5.0  # seconds for a roll-back at the end after a failure: whoever comes next can do it too
 
 
@@ -85,7 +87,11 @@ class _Commit:
 
 
 class Worker:
-    """One stage, one consumer, one producer. `turn` is one step; `clock` is monotonic seconds."""
+    """One stage, one consumer, one producer. `turn` is one step; `clock` is monotonic seconds.
+
+    `pause`: seconds to wait before the next turn. What has failed again, with nothing committed in between, is not tried again at once
+    (a right that is missing, a store that forgets again and again): each time it waits twice as long, up to a bound.
+    """
 
     def __init__(
         self,
@@ -98,6 +104,7 @@ class Worker:
     ) -> None:
         self.stage = stage
         self.progress = Progress()
+        self.pause = 0.0
         self.source = source
         self._sink = sink
         self._pace = pace
@@ -115,6 +122,7 @@ class Worker:
         self._healing: set[Place] = set()  # what is read from below the committed offset
         self._ended = False  # abandoned: nothing is asked of the sink any more
         self._void = False  # a rebalance happened: positions and transaction are not to be trusted
+        self._next_pause = 0.0  # that after the next failure; the first one since the last commit is tried again at once
 
     # -- what the source calls during a rebalance ------------------------------------------------------------------
 
@@ -139,6 +147,7 @@ class Worker:
 
     def turn(self) -> bool:
         """Reads, processes and produces a batch, and commits where it is time. False where nothing came."""
+        self.pause = 0.0
         try:
             chunks = self.source.poll(self._pace.batch, self._pace.poll_s)
             if self._void:
@@ -154,6 +163,7 @@ class Worker:
             return bool(chunks)
         except (Aborted, Rewind) as why:
             self._restart(str(why))
+            self.pause, self._next_pause = self._next_pause, min(max(2 * self._next_pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         return True
 
     def finish(self) -> None:
@@ -278,6 +288,7 @@ class Worker:
             self._under_way = None
             raise
         self._under_way = None
+        self._next_pause = 0.0
         for place, offset in commit.offsets.items():
             self._cursors[place].committed = self._committed[place] = offset
             self.stage.trim(place, offset)

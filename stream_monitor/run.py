@@ -142,6 +142,8 @@ class Run:
             ends: dict[tuple[str, int], int] | None = None
             while not self._stop.is_set():
                 busy = worker.turn()
+                if worker.pause:
+                    self._stop.wait(worker.pause)
                 if not self._until_end or (busy and ends is None):
                     continue
                 if ends is None and (before is None or before.finished.is_set()):

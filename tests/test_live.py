@@ -464,6 +464,28 @@ def test_after_an_abort_or_a_loss_the_same_records_are_read_again(trouble: Excep
     assert worker.progress.restarts == 2  # the assignment, the trouble
 
 
+def test_what_fails_again_and_again_is_tried_less_and_less_often_until_something_is_committed() -> None:
+    kafka = Kafka(b"a", b"b")
+    kafka.refusals = [Aborted("not allowed") for _ in range(9)]
+    worker = started(kafka, transaction_s=0.0)
+
+    pauses: list[float] = []
+    while kafka.refusals:
+        refusals = len(kafka.refusals)
+        worker.turn()
+        if len(kafka.refusals) < refusals:
+            pauses.append(worker.pause)
+    assert pauses == [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
+
+    while not kafka.out:
+        worker.turn()
+    assert worker.pause == 0.0
+    kafka.refusals, kafka.values = [Aborted("once more")], [b"a", b"b", b"c"]
+    while kafka.refusals:
+        worker.turn()
+    assert worker.pause == 0.0
+
+
 def test_what_is_in_flight_is_dropped_when_partitions_are_taken_away() -> None:
     kafka = Kafka(b"a", b"b")
     worker = started(kafka, batch=1)
