@@ -10,6 +10,7 @@ themselves. The other modules mostly wait for C already, or are seldom asked.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -53,7 +54,7 @@ def compile_into(root: Path, work: Path, optimise: str = "3") -> list[Path]:
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
 
-    if shutil.which(os.environ.get("CC", "cc")) is None:
+    if shutil.which(shlex.split(os.environ.get("CC") or "cc")[0]) is None:  # it may be called through another program, such as a cache
         raise SystemExit("no C compiler is found: install gcc or clang, or leave HATCH_BUILD_HOOKS_ENABLE out to do without")
     os.environ["CFLAGS"] = f"{os.environ.get('CFLAGS', '')} -ffp-contract=off"
     types = work / "mypy.ini"
