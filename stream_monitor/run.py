@@ -82,8 +82,10 @@ class Run:
         # the time. What is loaded by now lives for ever and need not be walked at all.
         gc.freeze()
         gc.set_threshold(200_000, 20, 100)
-        # A thread that comes back from the network waits so long for one that computes, some dozen times a batch of the join.
-        sys.setswitchinterval(0.0005)
+        if len(self.stages) == 1:
+            # A thread that comes back from the network waits so long for one that computes, some dozen times a batch of the join. Stages
+            # that share the interpreter all compute, and would take it from each other for nothing.
+            sys.setswitchinterval(0.0005)
         before: StageRun | None = None
         for stage in self.stages:
             thread = threading.Thread(target=self._work, args=(stage, before), name=stage.name, daemon=True)
