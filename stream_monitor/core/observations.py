@@ -16,6 +16,7 @@ from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from stream_monitor.core.codec import MAX_DEPTH, brackets, read
+from stream_monitor.core.cohorts import MOST
 from stream_monitor.core.shapes import MAX_TIME, Int64, Label, is_text
 from stream_monitor.core.signals import CLASSES
 
@@ -139,6 +140,14 @@ def is_prediction(value: Any) -> bool:
 def is_feedback(value: Any) -> bool:
     """Whether a JSON value has what every feedback has."""
     return type(value) is dict and is_time(value.get("timestamp")) and type(value.get("label")) in CLASSES
+
+
+def is_cohort(record: dict[str, Any]) -> bool:
+    """Whether a record has what every `feedback_cohort` has."""
+    get = record.get
+    labels, orphans = get("labels"), get("orphans")
+    counted = type(labels) is int and type(orphans) is int and 0 <= orphans <= labels and 0 < labels <= MOST
+    return counted and type(get("model")) is str and type(get("model_version")) is str and is_time(get("since"))
 
 
 def is_time(value: Any) -> bool:
