@@ -29,7 +29,7 @@ LEVELS = {"DE": 0.02, "FR": 0.2, "US": 0.08}
 def log(
     slots: int, levels: dict[str, float] = LEVELS, surge: float | None = None, versions: tuple[str, ...] = ("v3", "v4"), seed: int = 1
 ) -> Iterator[bytes]:
-    """Cohorts of countries whose labels have levels of their own, two of three slots old; of v4 DE has another one from the middle on."""
+    """Cohorts of countries whose labels have levels of their own, beside a prediction of each; DE of v4 surges from the middle on."""
     rng = random.Random(seed)
     for slot in range(slots):
         for version in versions:
