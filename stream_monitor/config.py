@@ -456,8 +456,9 @@ class Config(_Table):
             )
         for watched in self._watching():
             table = "detect.default" if watched.name == _DEFAULT else f"monitors.{watched.name}"
-            if "feedback_conflicting" in watched.slice_metrics and not self.join.conflict_slices:
-                raise ValueError(f"{table}: slice_metrics: feedback_conflicting is known per slice only with join.conflict_slices = true")
+            for metric in ("feedback_conflicting", "feedback_orphan"):
+                if metric in watched.slice_metrics and not self.join.conflict_slices:
+                    raise ValueError(f"{table}: slice_metrics: {metric} is known per slice only with join.conflict_slices = true")
             if watched.warning_effect > watched.critical_effect:
                 raise ValueError(
                     f"{table}: warning_effect, {watched.warning_effect:g}, is above critical_effect, {watched.critical_effect:g}:"

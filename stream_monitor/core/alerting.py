@@ -676,6 +676,7 @@ def _what(model: str, version: str, metric: str, slice_: Slice | None, spread: b
             "out_of_range": f"share of {feature} out of range",
             "feedback_late": "share of labels that came too late to be joined",
             "feedback_conflicting": "share of labels that contradict an earlier one",
+            "feedback_orphan": "share of labels that never met their prediction",
             "unlabelled": "share of answers without a label in time",
             "weighted_error": "error weighted by importance",
             "bias": "bias (prediction minus label)",

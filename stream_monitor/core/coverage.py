@@ -3,12 +3,10 @@
 What labels say holds for the labelled only, and a label that never comes says nothing by itself. So predictions wait for their maturity
 as outcomes do (core/maturity.py); but as numbers, since to hold them would be dear: how many were made in a slot of their event
 time, and how many of these got a label dated no later than `wait` after them. When the labels have been read up to the end of a slot and
-`wait` beyond, it is over, and speaks as that many ones and zeros, in an order that is drawn: any is as likely as any other.
+`wait` beyond, it is over, and speaks as that many ones and zeros, or by a sample of them (core/rare.py).
 
 - At most 64 slots are open; where there would be more, they become twice as wide. So memory is bounded, and a slot is heard at most some
   5% of `wait` later than it could be.
-- A slot of more than 100 predictions speaks by a sample of 100. That bounds the work, and small differences between slots (labels
-  that come in batches) are small beside chance, as detectors suppose.
 - Labels are read up to the label clock. Where they stop altogether this stands still; so event time less `patience` counts too.
 - Predictions count from when `wait` is known, and anew where it is learnt anew: earlier ones would be judged by another measure.
   A prediction that comes when its turn has passed (it was read late) tells nothing about labels, and is left out.
@@ -20,14 +18,11 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from stream_monitor.core.alerting import Desk
-from stream_monitor.core.hashing import scatter
 from stream_monitor.core.maturity import Maturity
 from stream_monitor.core.rare import Rare
 
 METRIC: Final = "unlabelled"
 SLOTS: Final = 64
-SAMPLE: Final = 100  # predictions of a slot
-_SCALE: Final = 2.0**-64
 
 
 class Reading:
@@ -113,18 +108,7 @@ class Coverage:
             self.shift = 0
 
     def _speak(self, time: int, made: int, labelled: int, offset: int) -> None:
-        rare, left, ones = self.rare, made, made - min(labelled, made)
-        count = min(made, SAMPLE)
-        if not ones and rare.stream is None:
-            rare.rest(count)
-            return
-        for i in range(count):
-            self.drawn += 1
-            unit = scatter(self.drawn)
-            missing = scatter(unit) * _SCALE * left < ones
-            left -= 1
-            ones -= missing
-            rare.push(1.0 if missing else 0.0, unit, time, offset + i)
+        self.drawn += self.rare.sample(made - min(labelled, made), made, self.drawn, time, offset, 1)
 
     def state(self) -> Any:
         """Plain data."""

@@ -82,6 +82,22 @@ class FeedbackIssueRecord(TypedDict):
     prediction: NotRequired[Prediction | None]
 
 
+class FeedbackCohortRecord(TypedDict):
+    """Observation record `feedback_cohort`: how many labels of a model version, all of one age by then, never met their prediction.
+
+    `labels` named their model themselves, or met its prediction, and came in a slot of log time that began at `since`; `orphans` of them
+    are past the join's horizon and still alone. `slices` where they are kept.
+    """
+
+    record: Literal["feedback_cohort"]
+    model: str
+    model_version: str
+    slices: NotRequired[dict[str, str]]
+    since: int
+    labels: int
+    orphans: int
+
+
 class ControlRecord(TypedDict):
     """Observation record `control`: an operator's decision, ordered with the data it acts on.
 

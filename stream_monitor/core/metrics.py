@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 PLAIN = (
     "error", "weighted_error", "bias", "log_loss", "brier", "label_delay", "score", "prediction", "latency", "unlabelled", "volume",
-    "feedback_late", "feedback_conflicting", "squared_error",
+    "feedback_late", "feedback_conflicting", "feedback_orphan", "squared_error",
 )  # fmt: skip
 BY_NAME = ("volume", "squared_error")  # no pattern asks for these
 OF_FEATURES = ("missing", "new_category", "out_of_range")  # and of no category: the rest is a name, whatever is in it

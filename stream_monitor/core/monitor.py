@@ -27,14 +27,14 @@ from stream_monitor.core.detectors import try_all
 from stream_monitor.core.events import ALL_VERSIONS, Alert, Slice
 from stream_monitor.core.intervals import of_share
 from stream_monitor.core.maturity import Clock, LabelClock
-from stream_monitor.core.observations import Observed, is_feedback, is_prediction
+from stream_monitor.core.observations import Observed, is_cohort, is_feedback, is_prediction
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
 from stream_monitor.core.signals import Plan, Room, Scope, Watched, reads_predictions
 from stream_monitor.core.streams import Stream
 from stream_monitor.core.versions import Version
 from stream_monitor.core.volume import GRACE, METRIC, TICK, Volume
 
-FORMAT: Final = 12  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
+FORMAT: Final = 13  # of snapshots; a change of what they hold, or of what the code decides from it, needs the next number
 _PREDICTION: Final = b'{"record":"prediction",'
 EXPLAINED: Final = 8  # alerts of an incident that say what moved with them
 LATER: Final = 3  # times as many values as an alarm had, until its alert is explained once more
@@ -92,6 +92,8 @@ class Monitor:
             return self._prediction(record.get("prediction"), offset)
         if kind == "feedback_issue":
             return self._issue(record, offset)
+        if kind == "feedback_cohort":
+            return self._cohort(record, offset)
         return kind == "control" and self._control(record, offset)
 
     def _told(self) -> list[Alert]:
@@ -227,6 +229,15 @@ class Monitor:
         elif issue == "conflicting" and type(record.get("model")) is type(record.get("model_version")) is str:
             version = self._heard_of((record["model"], record["model_version"]), time, offset)
             version.conflicting(str(feedback.get("request_id")), record.get("slices"), time, offset)
+        return True
+
+    def _cohort(self, record: dict[str, Any], offset: int) -> bool:
+        if not is_cohort(record):
+            return False
+        self._count("feedback_cohorts")
+        since = record["since"]
+        version = self._heard_of((record["model"], record["model_version"]), min(since, self._clock.now), offset)  # which moves no clock
+        version.cohort(since, record["labels"], record["orphans"], record.get("slices"), offset)
         return True
 
     def _all_versions(self, model: str, time: int, offset: int) -> Version | None:

@@ -10,13 +10,14 @@ at as text, so that is done first; and nothing passes that may be nested deeper 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import DecodeError, Struct
+from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from stream_monitor.core.codec import MAX_DEPTH, brackets, read
-from stream_monitor.core.shapes import Int64, Label, is_text
+from stream_monitor.core.cohorts import MOST
+from stream_monitor.core.shapes import MAX_TIME, Int64, Label, is_text
 from stream_monitor.core.signals import CLASSES
 
 _BEGINS = b'{"record":"outcome",'  # as the join writes it; one that begins otherwise is read field by field
@@ -25,6 +26,7 @@ _DEEP = MAX_DEPTH + 2  # an event lies two levels down
 _FLAT = 5 * _DEEP  # bytes: an object needs so many, {"":}, to lie in another
 _ARRAY = b"["[0]
 _OBJECT, _NUMBER, _TEXT = (dict,), (int, float), (str,)
+Time = Annotated[int, Meta(ge=0, le=MAX_TIME)]
 
 
 class Predicted(Struct, gc=False):
@@ -33,7 +35,7 @@ class Predicted(Struct, gc=False):
     request_id: str
     model: str
     model_version: str
-    timestamp: Int64
+    timestamp: Time
     prediction: Label
     scores: dict[str, Int64 | float] | None = None
     slices: dict[str, str] | None = None
@@ -44,7 +46,7 @@ class Labelled(Struct, gc=False):
     """The feedback."""
 
     label: Label
-    timestamp: Int64
+    timestamp: Time
     request_id: str | None = None
     weight: Int64 | float | None = None
 
@@ -129,7 +131,7 @@ def is_prediction(value: Any) -> bool:
     return (
         type(get("model")) is str
         and type(get("model_version")) is str
-        and type(get("timestamp")) is int
+        and is_time(get("timestamp"))
         and type(get("request_id")) is str
         and type(get("prediction")) in CLASSES
     )
@@ -137,4 +139,17 @@ def is_prediction(value: Any) -> bool:
 
 def is_feedback(value: Any) -> bool:
     """Whether a JSON value has what every feedback has."""
-    return type(value) is dict and type(value.get("timestamp")) is int and type(value.get("label")) in CLASSES
+    return type(value) is dict and is_time(value.get("timestamp")) and type(value.get("label")) in CLASSES
+
+
+def is_cohort(record: dict[str, Any]) -> bool:
+    """Whether a record has what every `feedback_cohort` has."""
+    get = record.get
+    labels, orphans = get("labels"), get("orphans")
+    counted = type(labels) is int and type(orphans) is int and 0 <= orphans <= labels and 0 < labels <= MOST
+    return counted and type(get("model")) is str and type(get("model_version")) is str and is_time(get("since"))
+
+
+def is_time(value: Any) -> bool:
+    """Whether it is a moment (ms) that an event may have: `observations` are open to others, and what is saved holds 64 bits."""
+    return type(value) is int and 0 <= value <= MAX_TIME

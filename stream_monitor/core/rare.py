@@ -2,15 +2,23 @@
 
 The stream begins with the zeros before the first one, so it knows what was usual; where nothing unusual comes it costs a counter, and
 owns nothing of the budget.
+
+Where no more is known than how many of some values were ones, they speak as that many ones and zeros, in an order that is drawn: any is as
+likely as any other. More than 100 of them speak by a sample of 100. That bounds the work, and what one such group has in common (labels
+that come in batches) is small beside chance, as detectors suppose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from stream_monitor.core.budget import Ledger
+from stream_monitor.core.hashing import scatter
 from stream_monitor.core.streams import BinaryStream, Stream
+
+SAMPLE: Final = 100  # values of a group
+_SCALE: Final = 2.0**-64
 
 Make = Callable[[], BinaryStream | None]
 """The stream; None where it is not asked for, or there are too many."""
@@ -44,6 +52,21 @@ class Rare:
         if not self.zeros:
             self.since = self.ledger.age
         self.zeros += count
+
+    def sample(self, ones: int, count: int, seed: int, time: int, offset: int, step: int = 0) -> int:
+        """Takes a sample of `count` values, of which so many are ones, at offsets that go up by `step`. Answers how many were drawn, each
+        by a number behind `seed`; none where all are zeros that only count."""
+        size = min(count, SAMPLE)
+        if not ones and self.stream is None:
+            self.rest(size)
+            return 0
+        for i in range(size):
+            unit = scatter(seed + 1 + i)
+            is_one = scatter(unit) * _SCALE * count < ones
+            count -= 1
+            ones -= is_one
+            self.push(1.0 if is_one else 0.0, unit, time, offset + i * step)
+        return size
 
     def _begin(self, unit: int, time: int, offset: int) -> None:
         stream = self.stream = self.make()

@@ -15,12 +15,16 @@
     volume=few, =many data quality      far fewer, more predictions than usual? (core/volume.py)           binary
     feedback_late     data quality      labels that came: too late to be joined?                           binary
     feedback_conflicting data quality   labels that came: not the label that came before?                  binary
+    feedback_orphan   data quality      labels that came: do they stay alone? (core/cohorts.py)            binary
     error ...         concept drift     see core/judging.py
 
 `feedback_late` and `feedback_conflicting` are in the order in which labels come, since it is their coming that they tell of: of all labels
 that found their prediction, the share that came past the join's window, or that contradicts one that had come. Of a contradiction the
-version is known, and the slices only where the join is told to keep them (`JoinSettings.conflict_slices`). Labels without a prediction
-(orphans) are nobody's: the join counts them.
+version is known, and the slices only where the join is told to keep them (`JoinSettings.conflict_slices`).
+
+`feedback_orphan` is of the labels that came, once they have waited for as long as the join waits. One without a prediction (an orphan)
+belongs to a version only where it says itself whose it is, and to slices only where the join is told to keep these; the others are
+nobody's: the join counts them.
 
 `volume` is watched where the settings name it so, not by a pattern: it is younger than the rest.
 
@@ -41,6 +45,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 from stream_monitor.core.alerting import Case, Desk, Episode, Event, Subject
 from stream_monitor.core.budget import Account
 from stream_monitor.core.categories import Shares, shorten
+from stream_monitor.core.cohorts import Cohorts
 from stream_monitor.core.coverage import METRIC as UNLABELLED
 from stream_monitor.core.coverage import Coverage
 from stream_monitor.core.detectors import create
@@ -56,8 +61,8 @@ from stream_monitor.core.streams import BinaryStream, NumericStream, Stream
 from stream_monitor.core.volume import FEW, MANY, Volume
 from stream_monitor.core.volume import METRIC as VOLUME
 
-LATE, CONFLICTING = "feedback_late", "feedback_conflicting"
-LABEL_METRICS = METRICS | {LATE, CONFLICTING}
+LATE, CONFLICTING, ORPHAN = "feedback_late", "feedback_conflicting", "feedback_orphan"
+LABEL_METRICS = METRICS | {LATE, CONFLICTING, ORPHAN}
 
 Task = Literal["classification", "regression"]
 
@@ -103,8 +108,6 @@ class Plan:
         )
         self.covers = self.wants(UNLABELLED, False)
         self.covers_slices = self.wants(UNLABELLED, True)
-        self.late_in_slices = self.wants(LATE, True)
-        self.conflicting_in_slices = self.wants(CONFLICTING, True)
         self.free = reads_predictions(monitor)
         self.error_only = all(p == "error" for p in monitor.metrics)
         self.judges_error_only = self.error_only and not any(map(is_labelled, monitor.limits)) and not monitor.protected
@@ -308,14 +311,15 @@ class Scope:
     """The signals of a model version: of all its traffic (`slice_` None), or of a slice."""
 
     __slots__ = (
-        "conflicting", "coverage", "error_only", "features", "judging", "late", "latency", "missing", "part", "plan", "prediction",
-        "records", "score", "since", "volume",
+        "conflicting", "coverage", "error_only", "features", "judging", "labels", "late", "latency", "missing", "orphan", "part", "plan",
+        "prediction", "records", "score", "since", "volume",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, slice_: Slice | None) -> None:
         self.plan = plan
         self.part = slice_
         self.records = 0  # predictions seen
+        self.labels = 0  # labels judged
         self.since = plan.desk.ledger.age  # age of the ledger at its beginning
         refuse = plan.refuse_class if slice_ is None else None
         self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None, refuse)
@@ -327,9 +331,10 @@ class Scope:
         self.missing: dict[str, BinaryStream | Nothing] = {}
         covered = self._share(UNLABELLED)
         self.coverage = covered and Coverage(Rare(covered, plan.desk.ledger))
-        late, conflicting = self._share(LATE), self._share(CONFLICTING)
+        late, conflicting, orphan = self._share(LATE), self._share(CONFLICTING), self._share(ORPHAN)
         self.late = late and Rare(late, plan.desk.ledger)
         self.conflicting = conflicting and Rare(conflicting, plan.desk.ledger)
+        self.orphan = orphan and Cohorts(Rare(orphan, plan.desk.ledger))
         self.volume = self._volume() if slice_ is None and plan.version == ALL_VERSIONS and VOLUME in plan.monitor.metrics else None
 
     def predicted(self, prediction: dict[str, Any], task: Task | None, unit: int, time: int, offset: int) -> None:
@@ -365,6 +370,7 @@ class Scope:
 
     def judged(self, one: Judged, unit: int, time: int, offset: int) -> None:
         """Takes what an outcome says."""
+        self.labels += 1
         if self.error_only:
             self.judging.error(one.error, one.numeric, unit, time, offset)
         else:
@@ -385,7 +391,7 @@ class Scope:
                 yield stream
         if self.coverage is not None:
             yield from self.coverage.rare.streams()
-        for rare in (self.late, self.conflicting):
+        for rare in (self.late, self.conflicting, None if self.orphan is None else self.orphan.rare):
             if rare is not None:
                 yield from rare.streams()
         if self.volume is not None:
@@ -509,6 +515,7 @@ class Scope:
         return [
             self.since,
             self.records,
+            self.labels,
             self.judging.state(),
             _saved(self.score),
             _saved(self.prediction),
@@ -518,12 +525,13 @@ class Scope:
             self.coverage and self.coverage.state(),
             self.late and self.late.state(),
             self.conflicting and self.conflicting.state(),
+            self.orphan and self.orphan.state(),
             self.volume and self.volume.state(),
         ]
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        self.since, self.records, judging, score, prediction, latency, features, missing, *rest = state
+        self.since, self.records, self.labels, judging, score, prediction, latency, features, missing, *rest = state
         self.judging.restore(judging)
         self.score = _restored(score, lambda _: self._numbers("score", Kind.PREDICTION_DRIFT))
         self.prediction = _restored(prediction, lambda numeric: self._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))
@@ -532,7 +540,7 @@ class Scope:
             self.features[name] = _restored(saved, partial(self._feature, name)), born
         for name, saved in missing:
             self.missing[name] = _restored(saved, partial(self._missing, name))
-        for part, saved in zip((self.coverage, self.late, self.conflicting, self.volume), rest, strict=True):
+        for part, saved in zip((self.coverage, self.late, self.conflicting, self.orphan, self.volume), rest, strict=True):
             if part is not None:
                 part.restore(saved)
 

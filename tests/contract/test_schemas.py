@@ -105,7 +105,7 @@ class TestEverySchema:
         times = [
             (path, json.dumps(field))
             for path, field in parts(SCHEMAS[name])
-            if path.endswith(("timestamp", "_ms", "_at", "_seen", "until"))
+            if path.endswith(("timestamp", "_ms", "_at", "_seen", "since", "until"))
         ]
         assert [path for path, field in times if "illiseconds" not in field] == []
 
@@ -242,7 +242,13 @@ def test_what_is_no_object_is_refused_by_both(value: Any) -> None:
         (SCHEMAS["feedback"], events.Feedback),
         *zip(
             SCHEMAS["observation"]["oneOf"],
-            (events.PredictionRecord, events.OutcomeRecord, events.FeedbackIssueRecord, events.ControlRecord),
+            (
+                events.PredictionRecord,
+                events.OutcomeRecord,
+                events.FeedbackIssueRecord,
+                events.FeedbackCohortRecord,
+                events.ControlRecord,
+            ),
             strict=True,
         ),
     ],
@@ -262,7 +268,7 @@ def test_the_kind_of_an_alert_says_where_to_read_whether_the_inputs_moved() -> N
 
 
 def test_enumerations_are_those_of_the_code() -> None:
-    alert, control_record = SCHEMAS["alert"]["properties"], SCHEMAS["observation"]["oneOf"][3]["properties"]
+    alert, control_record = SCHEMAS["alert"]["properties"], SCHEMAS["observation"]["oneOf"][-1]["properties"]
     assert alert["kind"]["enum"] == list(events.Kind)
     assert alert["status"]["enum"] == list(events.Status)
     assert alert["severity"]["enum"] == list(events.Severity)
@@ -299,6 +305,31 @@ def test_whatever_the_join_emits_is_an_observation(data: st.DataObject) -> None:
         VALIDATORS["observation"].validate(record)
         assert record["record"].encode() == kind
         assert MESSAGES["observation"]["headers"]["properties"]["record"]["enum"].count(kind.decode()) == 1
+
+
+COHORT = next(one for one in SCHEMAS["observation"]["oneOf"] if one["title"] == "feedback_cohort")
+
+
+def is_understood(record: Any) -> bool:
+    return "not_understood" not in run(DetectSettings(), [json.dumps(record).encode()])[0].counters
+
+
+@quick
+@given(data=st.data())
+def test_a_cohort_made_from_the_schema_is_understood_where_it_adds_up(data: st.DataObject) -> None:
+    fields = {name: described(field) for name, field in COHORT["properties"].items() if name not in ("record", "slices")}
+    record = {"record": "feedback_cohort", **data.draw(st.fixed_dictionaries(fields))}
+    record |= data.draw(st.fixed_dictionaries({}, optional={"slices": described(COHORT["properties"]["slices"])}))
+    VALIDATORS["observation"].validate(record)
+    assert is_understood(record) == (record["orphans"] <= record["labels"])
+
+
+@pytest.mark.parametrize("field", ["since", "labels", "orphans"])
+def test_a_number_of_a_cohort_replaced_by_anything_is_judged_alike_by_schema_and_detection(field: str) -> None:
+    example = next(one for one in SCHEMAS["observation"]["examples"] if one["record"] == "feedback_cohort")
+    for value in VALUES:
+        record = {**example, "labels": 2**53 - 1, "orphans": 0, field: value}
+        assert is_understood(record) == VALIDATORS["observation"].is_valid(record), value
 
 
 def test_the_join_emits_every_record_but_the_operators() -> None:

@@ -13,6 +13,8 @@ from stream_monitor.core.events import Alert, Kind, Slice, Status
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
+from stream_monitor.core.signals import Scope
+from stream_monitor.core.versions import Version
 from tests.support.observations import START, STEP, begun_and_ended, outcome, prediction, run
 
 METRICS = ("feedback_late", "feedback_conflicting")
@@ -83,6 +85,32 @@ def test_the_share_is_of_all_labels_that_found_their_prediction(kind: str) -> No
     assert sum(stream.total for stream in streams) == monitor.counters[f"feedback_{kind}"] > 100
 
 
+@pytest.mark.parametrize("kind", ["late", "conflicting"])
+def test_a_slice_knows_from_its_labels_that_there_was_nothing_before(kind: str) -> None:
+    watched = MonitorSettings(metrics=(f"feedback_{kind}",), slices=("country",), slice_metrics=("feedback_*",))
+    _, alerts = run(DetectSettings(maturity_ms=0, warmup=200, default=watched), labels(12_000, kind, before=0, versions=("v3",)))
+    assert {(a.model_version, a.slice) for a in alerts} == {("v3", None), ("v3", Slice("country", "DE"))}
+
+
+@pytest.mark.parametrize("slices_are_kept", [False, True])
+def test_labels_pass_their_slices_only_where_one_of_these_has_such_a_stream(slices_are_kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[Any] = []
+    known = Version._known
+
+    def noted(version: Version, slices: Any) -> Iterator[Scope]:
+        passed.append(slices)
+        return known(version, slices)
+
+    monkeypatch.setattr(Version, "_known", noted)
+    watched = MonitorSettings(metrics=("feedback_*",), slices=("country",), slice_metrics=("feedback_*",))
+    records = list(labels(2_000, "conflicting", after=0.01))
+    if not slices_are_kept:
+        records = [value.replace(b'"slices":{"country":"DE"},"prediction":null', b'"prediction":null') for value in records]
+        records = [value.replace(b'"slices":{"country":"FR"},"prediction":null', b'"prediction":null') for value in records]
+    monitor, _ = run(DetectSettings(maturity_ms=0, warmup=200, default=watched), records)
+    assert (len(passed) > monitor.counters["feedback_conflicting"]) == slices_are_kept
+
+
 def test_where_all_labels_are_of_use_there_is_no_stream() -> None:
     monitor, _ = run(SETTINGS, labels(2_000, "late", before=0, after=0))
     assert (monitor.counters["streams"], monitor.counters["versions"]) == (0, 2)
@@ -100,6 +128,9 @@ def test_nothing_is_made_of_contradictions_that_nobody_asks_for() -> None:
         issue("late", 0),
         issue("late", 0, prediction(0, model=7)),
         issue("late", 0, prediction(0), label=[]),
+        issue("late", 0, prediction(0, timestamp=2**53)),
+        issue("late", 0, prediction(0), feedback={"label": "yes", "timestamp": 2**63}),
+        issue("conflicting", 0, prediction(0, slices={}), feedback={"label": "yes", "timestamp": 2**64 - 1}),
         issue("late", 0, prediction(0), feedback={"label": "yes", "timestamp": "now"}),
         issue("conflicting", 0),
         issue("conflicting", 0, prediction(0, slices={}), model=None),

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgpack
 import orjson
 import pytest
 
@@ -13,7 +14,7 @@ from stream_monitor.core.limits import parse
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from tests.support.observations import outcome, predicted, prediction, run
+from tests.support.observations import START, cohort, outcome, predicted, prediction, run
 
 EVERYTHING = MonitorSettings(
     metrics=("*", "volume"),
@@ -160,6 +161,28 @@ def test_scores(kind: str) -> None:
         return prediction(i, scores=scores, score=scores, latency_ms=scores, features=scores), rng.choice(("yes", "no"))
 
     watch(make, 600)
+
+
+@pytest.mark.parametrize("time", [-(2**63), -1, 2**53, 2**63 - 1, 2**64 - 1])
+def test_a_time_that_no_event_can_have_moves_nothing_so_that_all_can_be_saved(time: int) -> None:
+    good, bad = prediction(0), prediction(1, timestamp=time)
+    wrong = {"request_id": "req-0", "label": "yes", "timestamp": time}
+    issue = {"record": "feedback_issue", "model": "credit", "model_version": "v3"}
+    records: list[Any] = [
+        {"record": "prediction", "prediction": bad},
+        {"record": "outcome", "prediction": bad, "feedback": {**wrong, "timestamp": START}},
+        {"record": "outcome", "prediction": good, "feedback": wrong},
+        {**issue, "issue": "late", "prediction": good, "feedback": wrong},
+        {**issue, "issue": "conflicting", "prediction": None, "feedback": wrong},
+        {**orjson.loads(cohort(START, 10, 5, good)), "since": time},
+    ]
+    monitor, _ = run(SETTINGS, [predicted(good), outcome(good, "no")])
+    before = monitor.snapshot()
+    run(SETTINGS, map(orjson.dumps, records), monitor)
+    msgpack.packb(monitor.snapshot())
+    assert monitor.snapshot()["versions"] == before["versions"]
+    assert monitor.snapshot()["clock"] == before["clock"]
+    assert monitor.counters["not_understood"] == 4
 
 
 def test_what_a_slice_keeps_does_not_grow_with_the_number_of_its_values() -> None:

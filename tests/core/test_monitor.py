@@ -17,7 +17,7 @@ from stream_monitor.core.events import Alert, Kind, Position, Severity, Slice, S
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DAY, DetectorSettings, DetectSettings, MonitorSettings
-from tests.support.observations import START, STEP, by_arrival, control, judged, outcome, predicted, prediction, run, story
+from tests.support.observations import START, STEP, by_arrival, cohort, control, judged, outcome, predicted, prediction, run, story
 
 ROOT = Path(__file__).parent.parent.parent
 AT_ONCE = DetectSettings(maturity_ms=0)
@@ -320,6 +320,23 @@ def test_what_ends_with_a_slice_that_makes_room_ends_at_the_record_that_was_read
         outcome(prediction(0), {"a": 1}),
         outcome(prediction(0, request_id=5), "yes"),
         b'{"record":"feedback_issue","issue":"lost"}',
+        predicted(prediction(0, timestamp=2**53)),
+        predicted(prediction(0, timestamp=-1)),
+        outcome(prediction(0, timestamp=2**63), "yes"),
+        outcome(prediction(0, timestamp=2**64 - 2), "yes", 1),
+        cohort(START, 0, 0, prediction(0)),
+        cohort(START, -1, -1, prediction(0)),
+        cohort(START, 2, 3, prediction(0)),
+        cohort(START, 2, -1, prediction(0)),
+        cohort(START, 2**53, 1, prediction(0)),
+        cohort(-1, 2, 1, prediction(0)),
+        cohort(2**53, 2, 1, prediction(0)),
+        cohort(START, 2, 1, prediction(0), since=None),
+        cohort(START, 2, 1, prediction(0), labels=2.0),
+        cohort(START, 2, 1, prediction(0), orphans=True),
+        cohort(START, 2, 1, prediction(0), model=7),
+        cohort(START, 2, 1, {"model": "credit"}),
+        b'{"record":"feedback_cohort"}',
         b'{"record":"control","action":"shout"}',
         b'{"record":"control","action":[]}',
         b"[" * 5_000,

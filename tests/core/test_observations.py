@@ -84,6 +84,7 @@ def test_what_is_read_at_once_is_what_is_read_field_by_field(value: bytes) -> No
         written(PREDICTION | {"prediction": True, "features": {"größe": ["süß", "\n"]}, "scores": {"a": 1, "b": 0.0}}),
         written(PREDICTION | {"slices": {"größe": "süß"}, "features": {"all": "x" * 2_000}}),
         written().replace(b"12.5", b"1e999"),
+        written(PREDICTION | {"timestamp": 2**53 - 1}, FEEDBACK | {"timestamp": 0}),
     ],
 )
 def test_ordinary_outcomes_are_read_at_once(value: bytes) -> None:
@@ -97,7 +98,6 @@ def test_ordinary_outcomes_are_read_at_once(value: bytes) -> None:
     [
         written(PREDICTION | {"slices": {"country": None, "device": "phone"}}),
         written(PREDICTION | {"scores": "none"}, FEEDBACK | {"request_id": 7}),
-        written(PREDICTION | {"timestamp": 2**63}),
         written(PREDICTION | {"weight": "2"}, partition="1"),
         written().replace(b'"features":{', b'"features":{"deep":' + b"[" * 300 + b"]" * 300 + b","),
     ],
@@ -113,6 +113,10 @@ def test_odd_outcomes_are_read_field_by_field(value: bytes) -> None:
         written().replace(b'"DE"', b'"\xff"'),
         written().replace(b'"DE"', b'"\\ud800"'),
         written(PREDICTION | {"timestamp": 1.0}),
+        written(PREDICTION | {"timestamp": -1}),
+        written(PREDICTION | {"timestamp": 2**53}),
+        written(PREDICTION | {"timestamp": 2**63}),
+        written(feedback=FEEDBACK | {"timestamp": 2**64 - 1}),
         written(feedback=FEEDBACK | {"label": None}),
         written(prediction=None),
         written(record="prediction"),

@@ -20,7 +20,7 @@ from stream_monitor.core.limits import parse
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import AlertBudget, DetectorSettings, DetectSettings, MonitorSettings
-from tests.support.observations import START, outcome, predicted, run
+from tests.support.observations import START, cohort, outcome, predicted, run
 
 MINUTE = 60_000
 NAMES = "adwin", "ddm", "e_detector", "eddm", "hddm_a", "hddm_w", "outside", "page_hinkley"
@@ -104,6 +104,8 @@ def log(count: int = 2_500) -> Iterator[bytes]:
                 yield outcome(made, label, (i - int(made["request_id"][4:])) * MINUTE)
         if i % 97 == 0 and late:
             yield _issue("late" if i % 2 else "conflicting", made, label)
+        if i % 5 == 0:
+            yield cohort(START + i // 25 * 25 * MINUTE, 40, rng.randrange(20 if late else 2), event)
         if i % 501 == 0:
             yield b'{"record":"outcome","prediction":{},"feedback":7}'
             yield outcome({**event, "model": "odd", "slices": {"country": 7, "gender": None}, "scores": {"yes": "no"}}, label)

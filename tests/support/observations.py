@@ -47,6 +47,13 @@ def outcome(event: dict[str, Any], label: Any, delay: int = 0) -> bytes:
     return b'{"record":"outcome","label_delay_ms":%d,"prediction":%b,"feedback":%b}' % (delay, orjson.dumps(event), feedback)
 
 
+def cohort(since: int, labels: int, orphans: int, event: dict[str, Any], /, **fields: Any) -> bytes:
+    """The record of so many labels that came in the slot from `since` on, of the version and the slices of this prediction."""
+    whose = {name: event[name] for name in ("model", "model_version", "slices") if name in event}
+    numbers = {"since": since, "labels": labels, "orphans": orphans}
+    return orjson.dumps({"record": "feedback_cohort", **whose, **numbers, **fields})
+
+
 def control(alert: str, action: str = "resolve") -> bytes:
     """The record of an operator's decision."""
     return orjson.dumps({"record": "control", "action": action, "model": "credit", "alert": alert, "timestamp": START})
