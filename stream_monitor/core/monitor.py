@@ -235,9 +235,11 @@ class Monitor:
         if not is_cohort(record):
             return False
         self._count("feedback_cohorts")
-        since = record["since"]
-        version = self._heard_of((record["model"], record["model_version"]), min(since, self._clock.now), offset)  # which moves no clock
-        version.cohort(since, record["labels"], record["orphans"], record.get("slices"), offset)
+        version = self._versions.get((record["model"], record["model_version"]))
+        if version is None:  # it is gone by now, or labels name what never made a prediction
+            self._count("feedback_cohorts_of_nobody")
+        else:  # which is not heard of by that: these labels came long ago
+            version.cohort(record["since"], record["labels"], record["orphans"], record.get("slices"), self._clock.now, offset)
         return True
 
     def _all_versions(self, model: str, time: int, offset: int) -> Version | None:

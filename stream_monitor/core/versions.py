@@ -99,12 +99,12 @@ class Version:
         """A label came, dated `labelled` (ms), that contradicts the one that had come; `slices` as far as they are known."""
         self._came(_CONFLICTING, 1.0, request_id, slices, labelled, offset)
 
-    def cohort(self, since: int, labels: int, orphans: int, slices: Mapping[str, Any] | None, offset: int) -> None:
+    def cohort(self, since: int, labels: int, orphans: int, slices: Mapping[str, Any] | None, now: int, offset: int) -> None:
         """Of the labels that came in the slot of log time that began at `since` (ms), so many never met their prediction; `slices` as far
-        as they are known."""
+        as they are known. It is `now` in event time."""
         for scope in (self.whole, *self._known(slices)):
             if scope.orphan is not None:
-                scope.orphan.take(since, labels, orphans, self.heard[0], offset)
+                scope.orphan.take(since, labels, orphans, now, offset)
 
     def outcome(self, prediction: Predicted, feedback: Labelled, offset: int) -> Outcome:
         """What is kept of an outcome while it waits, as far as it is watched."""

@@ -121,9 +121,18 @@ def test_slices_that_are_none_are_left_out(slices: Any) -> None:
     assert counted(monitor, Slice("country", "DE")) == (0, 0.0)
 
 
-def test_a_version_that_was_never_met_is_watched_from_its_first_cohort_on() -> None:
+def test_what_is_told_of_a_version_that_is_not_known_is_counted_and_makes_it_no_more_known() -> None:
     monitor, _ = run(SETTINGS, [cohort(START + i, 10, 10, prediction(0)) for i in range(9)])
-    assert counted(monitor)[0] == 10 * (9 - SLOTS)
+    assert monitor.counters["feedback_cohorts_of_nobody"] == 9
+    assert monitor.versions() == []
+
+
+def test_a_version_is_not_heard_of_by_what_is_told_of_labels_that_came_long_ago() -> None:
+    records = [outcome(prediction(0), "yes"), outcome(prediction(1, model_version="v4"), "yes")]
+    monitor, _ = run(SETTINGS, records)
+    heard = [version["heard"] for version in monitor.versions()]
+    run(SETTINGS, [cohort(START + 9 * DAY, 10, 0, prediction(0))], monitor)
+    assert [version["heard"] for version in monitor.versions()] == heard
 
 
 def test_in_a_log_that_is_read_in_a_hurry_nothing_is_told_from_the_future() -> None:
