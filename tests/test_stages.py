@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -206,6 +207,42 @@ def test_a_rebuild_knows_the_labels_of_which_the_first_record_that_is_not_commit
     assert stage.resume(JOURNAL, 1, Silent(0, 2)) == (0, 1)
     records = [Record(0, 0, b"a", named("a")), Record(1, 9_000, b"b", named("b"))]
     assert kinds(stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, records)], {JOURNAL: 1}))) == [b"feedback_cohort"]
+
+
+class Read(Log):
+    """The log of these records."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        super().__init__(0, len(records))
+        self.records = records
+
+    def offset_at(self, place: Place, when: int) -> int | None:
+        return next((record.offset for record in self.records if record.time >= when), None)
+
+    def time_at(self, place: Place, offset: int) -> int | None:
+        return self.records[min(offset, self.high - 1)].time
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_wherever_a_rebuild_is_needed_it_publishes_the_same_if_no_request_id_comes_again_after_two_lives(seed: int) -> None:
+    rng, records, time = random.Random(seed), list[Record](), 0
+    for offset in range(400):
+        time += rng.choice((0, 1, 5, 40))
+        name = f"{time // 240}-{rng.randrange(12)}"
+        value = journal(prediction(name))[0].value if rng.random() < 0.5 else named(name)
+        records.append(Record(offset, time, name.encode(), value))
+
+    def published(committed: int, log: Log) -> list[Out]:
+        stage = join(Store())
+        start, _ = stage.resume(JOURNAL, committed, log)
+        return stage.finish(stage.begin([Chunk(JOURNAL, start, 400, records[start:])], {JOURNAL: committed}))
+
+    class Whole(Read):
+        def offset_at(self, place: Place, when: int) -> int | None:
+            return 0
+
+    for committed in range(5, 400, 15):
+        assert published(committed, Read(records)) == published(committed, Whole(records))
 
 
 def test_a_rebuild_begins_no_earlier_than_the_log() -> None:
