@@ -245,7 +245,7 @@ class EventsConfig(_Table):
 _PREDICTION_FIELDS = (
     "request_id", "model", "model_version", "timestamp", "prediction", "score", "scores", "features", "slices", "weight", "latency_ms",
 )  # fmt: skip
-_FEEDBACK_FIELDS = ("request_id", "label", "timestamp", "weight")
+_FEEDBACK_FIELDS = ("request_id", "label", "timestamp", "model", "model_version", "slices", "weight")
 
 
 class JoinConfig(_Table):
@@ -482,7 +482,7 @@ class Config(_Table):
 
     @property
     def rebuild_ms(self) -> int:
-        """How much of the journal a rebuild reads: an entry may be as old as the horizon, and what it met as old again."""
+        """How much of the journal a rebuild needs: an entry may be as old as the horizon, and what it met as old again."""
         return 2 * (self.join.window + self.join.slack)
 
     def detect_settings(self) -> DetectSettings:

@@ -14,7 +14,8 @@ lies below the committed offset is not counted. What adds up:
     join     waiting + joined + duplicate + conflicting + late = committed records: what each one found. `waiting` found no other
              side when it came; each `joined` and `late` ended the waiting of one of these. What still waits, what expired and what
              stayed an orphan only the bucket knows (core.joining.Fold, RedisStore.counters).
-             prediction, outcome, feedback_issue: what was published; outcome = joined, prediction + duplicates = predictions
+             prediction, outcome, feedback_issue, feedback_cohort: what was published; outcome = joined, prediction + duplicates =
+             predictions
     detect   observations = committed records; firing, resolved ...: alerts that were published
 """
 
@@ -162,6 +163,7 @@ class Route:
         pass
 
 
+_PUBLISHED = (b"prediction", b"outcome", b"feedback_issue", b"feedback_cohort")
 _FOUND = {Verdict.JOINED: "joined", Verdict.DUPLICATE: "duplicate", Verdict.CONFLICT: "conflicting", Verdict.LATE: "late"}
 
 
@@ -230,7 +232,7 @@ class Join:
         self._wall_ms = wall_ms
         self._begun: dict[int, tuple[str, int]] = {}  # buckets that we began anew: under which epoch, of which nothing is older, and when
         self._outlived: set[int] = set()  # buckets that may miss what the TTL has freed
-        self._headers = {kind: [("record", kind)] for kind in (b"prediction", b"outcome", b"feedback_issue")}
+        self._headers = {kind: [("record", kind)] for kind in _PUBLISHED}
         self._homes = _Homes(observation_partitions)
 
     def begin(self, chunks: Sequence[Chunk], committed: Mapping[Place, int]) -> _Calls:
@@ -251,15 +253,15 @@ class Join:
         return True
 
     def finish(self, ticket: _Calls) -> list[Out]:
-        answers: list[Answers] = []
+        answers: list[Applied] = []
         for call, answer in zip(ticket.calls, ticket.answers.result(), strict=True):
             if isinstance(answer, Behind):
                 raise Rewind(f"the store knows bucket {call.bucket} up to {answer.at}, {call.start} was expected")
             self._belongs_to(call.bucket, answer.epoch)
-            answers.append(answer.answers)
+            answers.append(answer)
         self._look_at_the_lag((call.bucket, call.records) for call in ticket.calls)  # the store may have been away for long
         for call, found in zip(ticket.calls, answers, strict=True):
-            _account(self.counters, call, found)
+            _account(self.counters, call, found.answers)
         emitted: list[Emission] = []
         for i, records in by_time((chunk.records, chunk.runs) for chunk in ticket.chunks):
             call = ticket.calls[i]
@@ -311,13 +313,16 @@ class Join:
     def _window_start(self, place: Place, commit: int, low: int, log: Log) -> int:
         """The first offset that matters to a record at `commit` or later, by the log's own time.
 
-        That is two lives of an entry back: what was joined a life ago is still known, and its first side had waited for as long.
-        With less, half of such a pair would be read again and taken for a new one when it is sent once more.
+        For pairs that is two lives of an entry back: what was joined a life ago is still known, and its first side had waited for as long.
+        With less, half of such a pair would be read again and taken for a new one when it is sent once more. Cohorts go back by a life and
+        a slot more: they are told of labels that are so old, and what these found when they came decided how they count. From the record
+        before: what was not over there is told by the one at `commit`, however much later that came. Where the log holds less, the pairs
+        are right, and a label may count wrongly whose request id had come again.
         """
-        when = log.time_at(place, commit) if commit > low else None
+        when = log.time_at(place, commit - 1) if commit > low else None
         if when is None:
             return commit
-        first = log.offset_at(place, when - 2 * (self._settings.window_ms + self._settings.slack_ms))
+        first = log.offset_at(place, when - 3 * (self._settings.window_ms + self._settings.slack_ms) - self._settings.slot_ms)
         return max(low, min(commit, commit if first is None else first))
 
     def seal(self, reached: Mapping[Place, int], last: bool) -> list[Out]:  # noqa: ARG002

@@ -182,7 +182,10 @@ def test_every_problem_is_listed_at_once_with_its_path() -> None:
         ({"redis": {"key_prefix": "{a}"}}, "redis.key_prefix: "),
         ({"join": {"window": "1h", "ttl": "2h"}}, "join: ttl only frees memory, so it must be longer than window + slack"),
         ({"join": {"window": "30d"}}, "topics.journal_retention is shorter than twice join.window + join.slack"),
-        ({"events": {"feedback_fields": {"score": "x"}}}, "there is no field score; the fields are request_id, label, timestamp, weight"),
+        (
+            {"events": {"feedback_fields": {"score": "x"}}},
+            "there is no field score; the fields are request_id, label, timestamp, model, model_version, slices, weight",
+        ),
         ({"events": {"feedback_fields": {"label": ""}}}, "events.feedback_fields: label: the name of a field of yours is expected"),
         ({"monitors": {"a": {"models": []}}}, "monitors.a.models: a monitor of no model watches nothing; leave it out for all, or"),
         (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import orjson
 import pytest
 
-from stream_monitor.core.codec import Codec
+from stream_monitor.core.codec import Accepted, Codec
 from stream_monitor.core.frames import unframe
 from stream_monitor.core.hashing import partition_of
 from stream_monitor.core.joining import Applied, Behind, Call, Fold
@@ -88,6 +89,14 @@ def journal(*values: bytes) -> list[Record]:
     return records
 
 
+def named(name: str) -> bytes:
+    """The journal value of a feedback that says whose it is."""
+    event = {"request_id": name, "label": "no", "timestamp": 6, "model": "m", "model_version": "1"}
+    result = Codec(EventSettings()).feedback(orjson.dumps(event), 6)
+    assert isinstance(result, Accepted)
+    return result.value
+
+
 def join(store: Store, wall_ms: Callable[[], int] = lambda: 0) -> Join:
     return Join(store, SETTINGS, "journal", "observations", 1, iter("abcdef").__next__, wall_ms=wall_ms)
 
@@ -131,6 +140,17 @@ def test_join_publishes_each_prediction_and_each_pair() -> None:
     assert kinds(out) == [b"prediction", b"outcome"]
 
 
+def test_join_publishes_what_became_of_labels_that_name_their_model_and_finds_nothing_by_it() -> None:
+    stage = join(Store())
+    stage.resume(JOURNAL, None, Log(0, 2))
+    records = [Record(0, 0, b"a", named("a")), Record(1, 9_000, b"b", journal(prediction("b"))[0].value)]
+    cohort, made = stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, records)], {JOURNAL: 0}))
+    told = b'{"record":"feedback_cohort","model":"m","model_version":"1","since":0,"labels":1,"orphans":1}'
+    assert cohort == ("observations", 0, b"m", told, [("record", b"feedback_cohort")])
+    assert kinds([made]) == [b"prediction"]
+    assert stage.counters == {"waiting": 2, "prediction": 1, "feedback_cohort": 1}
+
+
 def test_join_is_silent_below_the_committed_offset() -> None:
     stage = join(Store())
     stage.resume(JOURNAL, 1, Log(0, 2))
@@ -171,8 +191,58 @@ def test_a_store_that_is_ahead_is_asked_again_from_the_committed_offset() -> Non
     assert join(store).resume(JOURNAL, 5, Log(0, 9)) == (5, 5)
 
 
-def test_an_empty_store_is_rebuilt_from_two_lives_of_an_entry_back() -> None:
-    assert join(Store()).resume(JOURNAL, 50, Log(0, 90)) == (50 - 2 * 12, 50)
+def test_an_empty_store_is_rebuilt_from_three_lives_of_an_entry_and_a_slot_before_the_last_committed_record() -> None:
+    assert join(Store()).resume(JOURNAL, 50, Log(0, 90)) == (49 - 3 * 12 - 1, 50)
+
+
+def test_a_rebuild_knows_the_labels_of_which_the_first_record_that_is_not_committed_tells_however_long_after_them() -> None:
+    class Silent(Log):
+        def offset_at(self, place: Place, when: int) -> int | None:
+            return next((offset for offset, time in enumerate((0, 9_000)) if time >= when), None)
+
+        def time_at(self, place: Place, offset: int) -> int | None:
+            return (0, 9_000)[offset]
+
+    stage = join(Store())
+    assert stage.resume(JOURNAL, 1, Silent(0, 2)) == (0, 1)
+    records = [Record(0, 0, b"a", named("a")), Record(1, 9_000, b"b", named("b"))]
+    assert kinds(stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, records)], {JOURNAL: 1}))) == [b"feedback_cohort"]
+
+
+class Read(Log):
+    """The log of these records."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        super().__init__(0, len(records))
+        self.records = records
+
+    def offset_at(self, place: Place, when: int) -> int | None:
+        return next((record.offset for record in self.records if record.time >= when), None)
+
+    def time_at(self, place: Place, offset: int) -> int | None:
+        return self.records[min(offset, self.high - 1)].time
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_wherever_a_rebuild_is_needed_it_publishes_the_same_if_no_request_id_comes_again_after_two_lives(seed: int) -> None:
+    rng, records, time = random.Random(seed), list[Record](), 0
+    for offset in range(400):
+        time += rng.choice((0, 1, 5, 40))
+        name = f"{time // 240}-{rng.randrange(12)}"
+        value = journal(prediction(name))[0].value if rng.random() < 0.5 else named(name)
+        records.append(Record(offset, time, name.encode(), value))
+
+    def published(committed: int, log: Log) -> list[Out]:
+        stage = join(Store())
+        start, _ = stage.resume(JOURNAL, committed, log)
+        return stage.finish(stage.begin([Chunk(JOURNAL, start, 400, records[start:])], {JOURNAL: committed}))
+
+    class Whole(Read):
+        def offset_at(self, place: Place, when: int) -> int | None:
+            return 0
+
+    for committed in range(5, 400, 15):
+        assert published(committed, Read(records)) == published(committed, Whole(records))
 
 
 def test_a_rebuild_begins_no_earlier_than_the_log() -> None:

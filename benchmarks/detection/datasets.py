@@ -170,7 +170,7 @@ def observations(records: list[Record]) -> Iterator[bytes]:
         piece = records[at : at + 5_000]
         applied = fold.apply(Call(0, at, at + len(piece), 0, piece, "" if at else "epoch"))
         assert isinstance(applied, Applied)
-        for _, _, value in emit(piece, applied.answers, 0):
+        for _, _, value in emit(piece, applied, 0):
             yield value
 
 

@@ -10,11 +10,12 @@ A journal value is a fixed head, which the join reads, and the canonical JSON, w
     bytes 2-9   event time, int64 big endian, ms
     bytes 10-17 label digest (zero for P)
     bytes 18-19 length of the owner, uint16 big endian
-    then        the owner (empty for F), the JSON
+    then        the owner (empty for F that names none), the JSON
 
 The owner says whose a prediction is, in JSON: `["credit","v3"]`, or with its slices, where they are asked for,
 `["credit","v3",{"country":"DE"}]`. It is all that the join keeps of a prediction once its label has come. In version 1 it was the model
-alone, in UTF-8; what was written so is still read.
+alone, in UTF-8; what was written so is still read. A feedback that names model and version has it too, in the same form: should its
+prediction never come, that is how it is known whose it was. In version 1 it had none.
 
 An event that is already canonical (our field names, an integer timestamp) is carried as the bytes that came in. Nearly all messages
 are, and in order: runs of these pass through a compiled decoder (`Codec.predictions`, `feedbacks`, core/shapes.py), and of the rest each
@@ -116,7 +117,7 @@ def _tail(owner: bytes) -> bytes:
 class Codec:
     """Decodes input messages under one configuration. Stateless but for caches of what repeats.
 
-    `slices`: whether the owner of a prediction tells them (JoinSettings.conflict_slices).
+    `slices`: whether owners tell them (JoinSettings.conflict_slices).
     """
 
     def __init__(self, settings: EventSettings, slices: bool = False) -> None:
@@ -157,9 +158,19 @@ class Codec:
         if found is None:
             return None
         events, keys, values = found
-        digest = self._digest
+        digest, owner = self._digest, self._owner_of
         return [
-            (key, b"".join((_start(VERSION, FEEDBACK, event.timestamp), digest(event.label), _NO_OWNER, value)))
+            (
+                key,
+                b"".join(
+                    (
+                        _start(VERSION, FEEDBACK, event.timestamp),
+                        digest(event.label),
+                        _NO_OWNER if event.model is None else owner(event.model, event.model_version, event.slices),
+                        value,
+                    )
+                ),
+            )
             for key, event, value in zip(keys, events, values, strict=True)
         ]
 
@@ -247,14 +258,14 @@ class Codec:
             return refused
         if type(label) not in _LABELS:
             return _label_problem("label", label)
-        weight = event.get("weight")
-        if weight is not None and (type(weight) not in _NUMBERS or weight <= 0):
-            return _number_problem("weight", weight, "a number above 0")
+        if len(event) > 3 and (refused := _optional_problem_of_feedback(event)) is not None:
+            return refused
 
         body: bytes = raw if canonical else orjson.dumps(event)  # type: ignore[assignment]
         if len(body) > self._max_bytes:
             return self._too_large(body)
-        return _accept((key, HEAD.pack(VERSION, FEEDBACK, time, self._digest(label), 0) + body))
+        owner = self._owner_of(event.get("model"), event.get("model_version"), event.get("slices"))
+        return _accept((key, _start(VERSION, FEEDBACK, time) + self._digest(label) + owner + body))
 
     def event_time(self, raw: bytes | None, is_prediction: bool, kafka_time: int) -> int:
         """The event time of a message (ms) at a quick look, before it is decoded; 0 where there is none that could be accepted."""
@@ -310,6 +321,12 @@ class Codec:
                 return _tail(owner)
         return self._tails[model, version]
 
+    def _owner_of(self, model: str | None, version: str | None, slices: Mapping[str, str] | None) -> bytes:
+        """What follows the digest in the head of a feedback that may name whose it is: half a name names nobody."""
+        if model is None or version is None:
+            return _NO_OWNER
+        return self._tail_of(model, version, slices)[len(_NO_DIGEST) :]
+
     def _digest(self, label: Any) -> bytes:
         # Classes repeat: remember the digest of each. The type is part of the key because 1 == 1.0 == True.
         cached = self._digests.get((type(label), label))
@@ -329,18 +346,32 @@ def _optional_problem(event: dict[str, Any]) -> Rejection | None:
     features = get("features")
     if features is not None and (type(features) is not dict or not _FEATURES.issuperset(map(type, features.values()))):
         return _wrong_type("features", features, "an object of name -> number, string, boolean or null")
-    slices = get("slices")
-    if slices is not None and (type(slices) is not dict or not _STRINGS.issuperset(map(type, slices.values()))):
-        return _wrong_type("slices", slices, "an object of name -> string")
     scores = get("scores")
     if scores is not None and not _are_probabilities(scores):
         return _wrong_type("scores", scores, "an object of class -> probability in [0, 1]")
-    weight = get("weight")
-    if weight is not None and (type(weight) not in _NUMBERS or weight <= 0):
-        return _number_problem("weight", weight, "a number above 0")
     latency = get("latency_ms")
     if latency is not None and (type(latency) not in _NUMBERS or latency < 0):
         return _number_problem("latency_ms", latency, "a number not below 0")
+    return _common_problem(event)
+
+
+def _optional_problem_of_feedback(event: dict[str, Any]) -> Rejection | None:
+    """As `_optional_problem`, of a feedback."""
+    for field in ("model", "model_version"):
+        name = event.get(field)
+        if name is not None and (type(name) is not str or not 0 < len(name) <= MAX_NAME):
+            return _name_problem(field, name)
+    return _common_problem(event)
+
+
+def _common_problem(event: dict[str, Any]) -> Rejection | None:
+    """What is wrong with the optional fields that both have."""
+    slices = event.get("slices")
+    if slices is not None and (type(slices) is not dict or not _STRINGS.issuperset(map(type, slices.values()))):
+        return _wrong_type("slices", slices, "an object of name -> string")
+    weight = event.get("weight")
+    if weight is not None and (type(weight) not in _NUMBERS or weight <= 0):
+        return _number_problem("weight", weight, "a number above 0")
     return None
 
 

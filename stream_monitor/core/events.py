@@ -38,11 +38,14 @@ class Prediction(TypedDict):
 
 
 class Feedback(TypedDict):
-    """The truth about one answer, known later."""
+    """The truth about one answer, known later. It may say whose the answer was, as the prediction does."""
 
     request_id: str
     label: Label
     timestamp: int
+    model: NotRequired[str | None]
+    model_version: NotRequired[str | None]
+    slices: NotRequired[dict[str, str] | None]
     weight: NotRequired[float | None]
 
 

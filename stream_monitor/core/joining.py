@@ -7,6 +7,11 @@
 
 `Fold` is that store in memory. The store in Redis is the same algorithm in Lua (io/join.lua); the two are tested against
 each other. `emit` turns verdicts into observation records.
+
+A label whose prediction never comes, an orphan, is nobody's, unless the label itself names its owner. Of those that do, the
+store tallies per owner and slot of log time how many came, and how many of these met their prediction. None can meet it any
+more when the slot has passed the horizon (window + slack, as for what expires), so all of them are judged at one age. The very
+record that moves the clock so far, whatever the batches, tells the slot's `Cohort`s, which is noted and repeated as verdicts are.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, OF_MODELS, PREDICTION, Head, Models, peek_head, read_head, whose
+from stream_monitor.core.codec import FEEDBACK, HEAD, JOINED, OF_MODELS, PREDICTION, VERSION, Head, Models, peek_head, read_head, whose
 from stream_monitor.core.records import SPAN, Record, pieces
 from stream_monitor.core.settings import JoinSettings
 
@@ -57,6 +62,21 @@ Answers = Mapping[int, tuple[int, bytes]]
 """position -> verdict, and the journal value of the other side where there is one."""
 
 
+class Cohort(NamedTuple):
+    """An owner's labels that came in a slot of log time, as what they are for good. `since`: when the slot began, ms."""
+
+    since: int
+    owner: bytes
+    labels: int
+    orphans: int
+
+
+Cohorts = Mapping[int, Sequence[Cohort]]
+"""position -> what the record there tells, in the order of slots and owners."""
+
+_NO_COHORTS: Cohorts = {}
+
+
 class Applied(NamedTuple):
     """The store went to S(at); `trim` is the highest committed offset it was ever told. `epoch`: which its entries are of."""
 
@@ -64,6 +84,7 @@ class Applied(NamedTuple):
     trim: int
     answers: Answers
     epoch: str = ""
+    cohorts: Cohorts = _NO_COHORTS
 
 
 class Behind(NamedTuple):
@@ -90,13 +111,15 @@ def merge(answers: Sequence[Applied | Behind]) -> Applied | Behind:
     """What a call was answered, from the answers to its pieces: a refusal, if there is one."""
     last: Applied | None = None
     merged: dict[int, tuple[int, bytes]] = {}
+    cohorts: dict[int, Sequence[Cohort]] = {}
     for answer in answers:
         if isinstance(answer, Behind):
             return answer
         merged.update(answer.answers)
+        cohorts.update(answer.cohorts)
         if last is not None and last.epoch != answer.epoch:
             answer = answer._replace(epoch="")  # of several epochs: another server took over in between, with what it had
-        last = answer._replace(answers=merged)
+        last = answer._replace(answers=merged, cohorts=cohorts)
     assert last is not None  # a call has one piece at least
     return last
 
@@ -105,16 +128,20 @@ Emission = tuple[bytes, bytes, bytes]
 """An observation record to publish: the model, which is its key; its type, for the header `record`; its value."""
 
 
-def emit(records: Sequence[Record], answers: Answers, committed: int, partition: int = 0, partitions: int = 1) -> list[Emission]:
+def emit(records: Sequence[Record], found: Applied, committed: int, partition: int = 0, partitions: int = 1) -> list[Emission]:
     """What the records at offsets >= `committed` have to publish, in their order. They are of a `partition` of the journal."""
     out: list[Emission] = []
-    append, answer_to, join, head, models = out.append, answers.get, b"".join, peek_head, _models
+    append, answer_to, join, head, models = out.append, found.answers.get, b"".join, peek_head, _models
+    told = found.cohorts
     begin = b'{"record":"outcome","partition":%d,"partitions":%d,"label_delay_ms":' % (partition, partitions)
     if records and records[0].offset < committed:
         records = [record for record in records if record.offset >= committed]
     for record in records:
         value = record.value
-        answer = answer_to(record.offset * SPAN + record.number)
+        position = record.offset * SPAN + record.number
+        if told and position in told:
+            out += map(_cohort, told[position])
+        answer = answer_to(position)
         if value[1] == PREDICTION:
             if answer is not None and answer[0] == _DUPLICATE:
                 continue
@@ -126,7 +153,8 @@ def emit(records: Sequence[Record], answers: Answers, committed: int, partition:
             if answer is None:
                 continue
             verdict, other = answer
-            feedback, delay = other[_HEAD:], head(other)[0] - time
+            labelled, body = head(other)
+            feedback, delay = other[body + _HEAD :], labelled - time
         else:
             if answer is None or answer[0] == _DUPLICATE:
                 continue
@@ -134,10 +162,11 @@ def emit(records: Sequence[Record], answers: Answers, committed: int, partition:
             time, body = head(other)
             body += _HEAD
             owner, prediction = other[_HEAD:body], other[body:]
-            if not owner:  # a conflict between two feedbacks that still wait: there is nobody to tell it to, it is only counted
+            if not owner:  # a conflict between two feedbacks that still wait, of which the first names nobody: it is only counted
                 continue
             model = owner if other[0] == OF_MODELS else models[owner]
-            feedback, delay = value[_HEAD:], head(value)[0] - time
+            labelled, body = head(value)
+            feedback, delay = value[body + _HEAD :], labelled - time
         if verdict == _JOINED:
             append((model, b"outcome", join((begin, b"%d" % delay, b',"prediction":', prediction, b',"feedback":', feedback, b"}"))))
         elif verdict == Verdict.LATE:
@@ -145,6 +174,12 @@ def emit(records: Sequence[Record], answers: Answers, committed: int, partition:
         else:
             append((model, b"feedback_issue", _issue(b"conflicting", whose(other[0], owner), b"null", feedback)))
     return out
+
+
+def _cohort(one: Cohort) -> Emission:
+    said = whose(VERSION, one.owner)
+    told = {"record": "feedback_cohort", **said, "since": one.since, "labels": one.labels, "orphans": one.orphans}
+    return _models[one.owner], b"feedback_cohort", orjson.dumps(told)
 
 
 def _issue(kind: bytes, of: Mapping[str, Any], prediction: bytes, feedback: bytes) -> bytes:
@@ -155,7 +190,8 @@ def _issue(kind: bytes, of: Mapping[str, Any], prediction: bytes, feedback: byte
 class Fold:
     """One bucket's state in memory: the definition of what the store in Redis does.
 
-    `counters` say what came and what became of it; what waits is in `slots`, per slot of log time.
+    `counters` say what came and what became of it; what waits is in `slots`, per slot of log time. `labels`: per slot and owner, how
+    many labels that name one came, and how many of these met their prediction.
     """
 
     def __init__(self, settings: JoinSettings) -> None:
@@ -166,8 +202,9 @@ class Fold:
         self.clock = 0
         self.origin = 0
         self.entries: dict[bytes, tuple[int, bytes]] = {}
-        self.outbox: list[tuple[int, dict[int, tuple[int, bytes]]]] = []
+        self.outbox: list[tuple[int, dict[int, tuple[int, bytes]], dict[int, list[Cohort]]]] = []
         self.slots: dict[tuple[int, int], int] = {}
+        self.labels: dict[tuple[int, bytes], tuple[int, int]] = {}
         self.counters: dict[str, int] = {}
 
     def apply(self, call: Call) -> Applied | Behind:
@@ -181,27 +218,33 @@ class Fold:
         if self.at < call.start:
             return Behind(self.at)
         answers: dict[int, tuple[int, bytes]] = {}
+        cohorts: dict[int, list[Cohort]] = {}
         if call.start < self.at:
-            for _, noted in self.outbox:
+            for _, noted, told in self.outbox:
                 answers.update(noted)
+                cohorts.update(told)
         notes: dict[int, tuple[int, bytes]] = {}
-        before = self._horizon_slot()
+        over: dict[int, list[Cohort]] = {}
+        horizon = self._horizon_slot()
         for record in call.records:
             if record.offset >= self.at:
                 answer = self._take(record)
                 if answer is not None:
                     notes[record.position] = answer
-        if self._horizon_slot() > before:
-            self._expire()
+                if self._horizon_slot() > horizon:
+                    horizon = self._horizon_slot()
+                    if left := self._leave(horizon):
+                        over[record.position] = left
         self.at = max(self.at, call.end)
-        if notes:
+        if notes or over:
             answers.update(notes)
+            cohorts.update(over)
             if self.at > call.committed:  # of what is committed nobody asks again, and a rebuild reads a whole log of that
-                self.outbox.append((self.at, notes))
+                self.outbox.append((self.at, notes, over))
         if call.committed > self.trim:
             self.trim = call.committed
-            self.outbox = [(end, noted) for end, noted in self.outbox if end > self.trim]
-        return Applied(self.at, self.trim, answers, self.epoch)
+            self.outbox = [noted for noted in self.outbox if noted[0] > self.trim]
+        return Applied(self.at, self.trim, answers, self.epoch, cohorts)
 
     def waiting(self) -> tuple[int, int]:
         """How many predictions, and how many feedbacks, wait for their other side."""
@@ -215,6 +258,8 @@ class Fold:
         if known is None or clock - known[0] > self._settings.window_ms + self._settings.slack_ms:
             self.entries[record.key] = clock, record.value
             self._wait(kind, clock, 1)
+            if kind == FEEDBACK:
+                self._tally(read_head(record.value).owner, clock, 1, 0)
             return None
         born, other = known
         if other[1] not in (kind, JOINED):
@@ -222,6 +267,10 @@ class Fold:
             head, label = read_head(prediction), read_head(feedback)
             self.entries[record.key] = clock, _joined(head, label.digest)
             self._wait(other[1], born, -1)
+            if kind == FEEDBACK:
+                self._tally(label.owner, clock, 1, 1)
+            else:
+                self._tally(label.owner, born, 0, 1)
             late = clock - born > self._settings.window_ms
             self._count("late" if late else "joined")
             return Verdict.LATE if late else Verdict.JOINED, other
@@ -235,12 +284,21 @@ class Fold:
         slot = kind, born // self._settings.slot_ms
         self.slots[slot] = self.slots.get(slot, 0) + n
 
+    def _tally(self, owner: bytes, born: int, came: int, met: int) -> None:
+        if owner:
+            slot = born // self._settings.slot_ms, owner
+            before = self.labels.get(slot, (0, 0))
+            self.labels[slot] = before[0] + came, before[1] + met
+
     def _horizon_slot(self) -> int:
         return (self.clock - self._settings.window_ms - self._settings.slack_ms) // self._settings.slot_ms
 
-    def _expire(self) -> None:
-        for slot in [slot for slot in self.slots if slot[1] < self._horizon_slot()]:
+    def _leave(self, horizon: int) -> list[Cohort]:
+        """Slots before the `horizon` are over: what waited there has expired, and of its labels it is told what became."""
+        for slot in [slot for slot in self.slots if slot[1] < horizon]:
             self._count("expired" if slot[0] == PREDICTION else "orphan", self.slots.pop(slot))
+        over = [(slot, owner, *self.labels.pop((slot, owner))) for slot, owner in sorted(self.labels) if slot < horizon]
+        return [Cohort(slot * self._settings.slot_ms, owner, came, came - met) for slot, owner, came, met in over]
 
     def _count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n

@@ -40,9 +40,9 @@ class JoinSettings:
     """How long a prediction waits for its feedback, by the journal's own clock (its append time).
 
     `window_ms`: older pairs are late. `slack_ms`: for so long past the window an entry is still known, so that a late pair
-    is told from an orphan. `slot_ms`: grain of the expiry counters. `ttl_ms`: Redis frees what was written as long ago, by its own clock;
-    never a decision. `conflict_slices`: a label that contradicts is told to the slices of its prediction too, which are kept with each
-    joined pair for that (core/codec.py).
+    is told from an orphan. `slot_ms`: grain of the expiry counters, and of cohorts. `ttl_ms`: Redis frees what was written as long ago, by
+    its own clock; never a decision. `conflict_slices`: a label that contradicts is told to the slices of its prediction too, which are kept
+    with each joined pair for that, and orphans to the slices that their labels name (core/codec.py).
     """
 
     window_ms: int = 7 * DAY

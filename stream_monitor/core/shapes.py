@@ -55,6 +55,9 @@ class Feedback(Struct, gc=False):
     request_id: _Id
     label: Label
     timestamp: _Time
+    model: _Name | None = None
+    model_version: _Name | None = None
+    slices: dict[str, str] | None = None
     weight: _Positive | None = None
 
 

@@ -181,7 +181,7 @@ class _Player:
         play.joined = joined.get("outcome", 0)
         play.waiting = joined.get("prediction", 0) - play.joined
         journal = routed.get("predictions", 0) + routed.get("feedback", 0) - play.dead
-        observed = sum(joined.get(name, 0) for name in ("prediction", "outcome", "feedback_issue"))
+        observed = sum(joined.get(name, 0) for name in ("prediction", "outcome", "feedback_issue", "feedback_cohort"))
         self._lags = (play.sent - done[0], journal - done[1], observed - done[2])
         self._read(alerts)
         seen = (*done, len(play.noticed), play.resolved)

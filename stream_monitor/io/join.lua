@@ -9,21 +9,26 @@
 --
 -- KEYS[1]  the bucket: a hash of applied (at), trim, epoch, clock, origin and the counters. The other keys live under its hash tag:
 --            :outbox       a stream, one entry a call that went beyond what is committed, id = the first offset after it, what it answered
---            :slots        a hash, "P:slot" or "F:slot" -> how many of that slot of log time still wait
+--            :slots        a hash, "P:slot" or "F:slot" -> how many of that slot of log time still wait; "L:slot" -> how many labels came in
+--                          it that name an owner
+--            :labels:slot  a hash, of these: owner -> how many came, "+" and the owner -> how many of them met their prediction. One a slot, so
+--                          that only what is over is read, however many owners there are
 --            :<epoch>:<id> an entry: 8 bytes of log time, then a journal value whose kind may be J (joined)
 -- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, prefix, positions, times, keys, values}, the
 --          last four of each record; one argument, because thousands cost both sides more. What is stored is sent as it is stored, because
 --          every string that is put together here costs as much as a lookup: a key has the prefix that the caller takes for the entries'
 --          (it knows the epoch from the last answer), a value has the record's time in front of it
--- Returns  {"OK", at, trim, {packed answers, ...}, epoch} or {"BEHIND", at or -1}; answers are flat triples of position, verdict, the other side's entry.
-local P, F, J = 80, 70, 74
+-- Returns  {"OK", at, trim, {packed answers, ...}, epoch, {packed cohorts, ...}} or {"BEHIND", at or -1}; answers are flat triples of position,
+--          verdict, the other side's entry, cohorts five each: position, since, owner, labels, orphans, in no order
+local P, F, J, L = 80, 70, 74, 76
+local MET = '+'
 local J_HEAD = { '\1J', '\2J' } -- of a joined pair: the version is that of the prediction's head, since its owner is of that form
 local JOINED, DUPLICATE, CONFLICT, LATE = 1, 2, 3, 4
 local CHUNK = 3000 -- keys a command: Lua passes at most 8,000 arguments
 -- MSETEX, with which entries cost a third less than with a SET each, came with Valkey 9.1 and Redis 8.4; some who serve Redis leave it out.
 local MSETEX = (redis.VALKEY_VERSION_NUM or 0) >= 0x090100 or redis.REDIS_VERSION_NUM >= 0x080400
 
-local byte, sub, format = string.byte, string.sub, string.format
+local byte, char, sub, format = string.byte, string.char, string.sub, string.format
 local pack, unpack64, floor = struct.pack, struct.unpack, math.floor
 
 local bucket = KEYS[1]
@@ -42,9 +47,20 @@ end
 if at < from then return { 'BEHIND', at } end
 
 -- Read everything first.
-local answers = {}
-if not fresh and from < at then
-  for _, entry in ipairs(redis.call('XRANGE', bucket .. ':outbox', '-', '+')) do answers[#answers + 1] = entry[2][2] end
+local answers, cohorts, stale = {}, {}, {}
+if fresh then
+  for _, name in ipairs(redis.call('HKEYS', bucket .. ':slots')) do
+    if byte(name, 1) == L then stale[#stale + 1] = bucket .. ':labels:' .. sub(name, 3) end
+  end
+  for _, key in ipairs(stale) do redis.call('EXISTS', key) end -- a slot that moves: see below
+elseif from < at then
+  for _, entry in ipairs(redis.call('XRANGE', bucket .. ':outbox', '-', '+')) do
+    local noted = entry[2]
+    for i = 1, #noted, 2 do
+      local of = noted[i] == 'answers' and answers or cohorts
+      of[#of + 1] = noted[i + 1]
+    end
+  end
 end
 local count = #positions
 local first = count + 1
@@ -65,16 +81,34 @@ for start = first, count, CHUNK do
   local some = redis.call('MGET', bucket, slots_key, outbox_key, unpack(keys, start, last))
   for i = start, last do found[i] = some[i - start + 4] end
 end
-local before = floor((clock - horizon) / slot)
+local horizon_slot = floor((clock - horizon) / slot)
+local next_slot = (horizon_slot + 1) * slot + horizon -- the time at which the horizon enters it
+local turns, reached = {}, {} -- where the horizon entered another slot, and which
 
 -- Fold. Numbers are counted in locals and tables with numeric keys: formatting a key for each record would cost as much as the SET.
 local written, place, length = {}, {}, 0 -- key, entry, key, entry, ... to be written; where in it a key's entry is
 local notes, noted = {}, 0
-local waiting = { [P] = {}, [F] = {} }
+local waiting, labels = { [P] = {}, [F] = {}, [L] = {} }, {} -- labels: slot -> field of its hash -> how many more
+local function tally(label, born, came, met)
+  local high, low = byte(label, 27, 28)
+  if high + low == 0 then return end
+  local s, owner = floor(born / slot), sub(label, 29, 28 + high * 256 + low)
+  local fields, side = labels[s] or {}, waiting[L]
+  labels[s] = fields
+  if came then fields[owner], side[s] = (fields[owner] or 0) + 1, (side[s] or 0) + 1 end
+  if met then fields[MET .. owner] = (fields[MET .. owner] or 0) + 1 end
+end
 local predictions, feedback, joined, late, conflicting, duplicate_p, duplicate_f = 0, 0, 0, 0, 0, 0, 0
 for i = first, count do
   local key, value = keys[i], values[i]
-  if times[i] > clock then clock = times[i] end
+  if times[i] > clock then
+    clock = times[i]
+    if clock >= next_slot then
+      horizon_slot = floor((clock - horizon) / slot)
+      next_slot = (horizon_slot + 1) * slot + horizon
+      turns[#turns + 1], reached[#reached + 1] = positions[i], horizon_slot
+    end
+  end
   local kind, mine, entry = byte(value, 10), place[key], nil
   local known = mine and written[mine] or not fresh and found[i] -- a call that began a rebuild may come again after the bucket was dropped
   local is_p = kind == P
@@ -85,15 +119,18 @@ for i = first, count do
     if times[i] < clock then entry = pack('>I8', clock) .. sub(value, 9) end
     local side, s = waiting[kind], floor(clock / slot)
     side[s] = (side[s] or 0) + 1
+    if not is_p then tally(value, clock, true, false) end
   else
     local other = byte(known, 10)
     if other ~= kind and other ~= J then
       if is_p then
         entry = pack('>I8', clock) .. J_HEAD[byte(value, 9)] .. sub(value, 11, 18) .. sub(known, 19, 26)
           .. sub(value, 27, 28 + byte(value, 27) * 256 + byte(value, 28))
+        tally(known, clock - age, false, true)
       else
         entry = pack('>I8', clock) .. J_HEAD[byte(known, 9)] .. sub(known, 11, 18) .. sub(value, 19, 26)
           .. sub(known, 27, 28 + byte(known, 27) * 256 + byte(known, 28))
+        tally(value, clock, true, true)
       end
       local side, s = waiting[other], floor((clock - age) / slot)
       side[s] = (side[s] or 0) - 1
@@ -120,26 +157,44 @@ end
 local moves = {}
 for kind, side in pairs(waiting) do
   for s, n in pairs(side) do
-    if n ~= 0 then moves[(kind == P and 'P:' or 'F:') .. format('%.0f', s)] = n end
+    if n ~= 0 then moves[char(kind) .. format(':%.0f', s)] = n end
   end
 end
-local gone, expired, orphan, horizon_slot = {}, 0, 0, floor((clock - horizon) / slot)
-if horizon_slot > before then
+local gone, over, expired, orphan = {}, {}, 0, 0
+if #turns > 0 then
   local slots = fresh and {} or redis.call('HGETALL', bucket .. ':slots')
   local left = {}
   for i = 1, #slots, 2 do left[slots[i]] = tonumber(slots[i + 1]) end
   for name, n in pairs(moves) do left[name] = (left[name] or 0) + n end
   for name, n in pairs(left) do
-    if tonumber(sub(name, 3)) < horizon_slot then
-      if byte(name, 1) == P then expired = expired + n else orphan = orphan + n end
+    local kind, s = byte(name, 1), tonumber(sub(name, 3))
+    if s < horizon_slot then
+      if kind == P then expired = expired + n elseif kind == F then orphan = orphan + n else over[#over + 1] = s end
       gone[#gone + 1], moves[name] = name, nil
     end
   end
 end
+local function labels_of(s) return bucket .. format(':labels:%.0f', s) end
+local told, turn = {}, 1
+table.sort(over)
+for _, s in ipairs(over) do
+  local fields, kept = labels[s] or {}, fresh and {} or redis.call('HGETALL', labels_of(s))
+  labels[s] = nil
+  for i = 1, #kept, 2 do fields[kept[i]] = (fields[kept[i]] or 0) + tonumber(kept[i + 1]) end
+  while reached[turn] <= s do turn = turn + 1 end -- no label of the slot came, or met its prediction, since
+  for owner, n in pairs(fields) do
+    if sub(owner, 1, 1) ~= MET then
+      local t = #told
+      told[t + 1], told[t + 2], told[t + 3], told[t + 4], told[t + 5] = turns[turn], s * slot, owner, n, n - (fields[MET .. owner] or 0)
+    end
+  end
+end
+for s in pairs(labels) do redis.call('EXISTS', bucket, labels_of(s)) end -- while a slot moves: to be written, it has to be here
 
 -- Write.
 if fresh then
   redis.call('DEL', bucket, bucket .. ':outbox', bucket .. ':slots')
+  for _, key in ipairs(stale) do redis.call('UNLINK', key) end
   redis.call('HSET', bucket, 'epoch', epoch, 'origin', from)
 end
 local one_by_one = not MSETEX
@@ -154,18 +209,26 @@ if one_by_one then
 end
 for name, n in pairs(moves) do redis.call('HINCRBY', bucket .. ':slots', name, n) end
 for _, name in ipairs(gone) do redis.call('HDEL', bucket .. ':slots', name) end
+for s, fields in pairs(labels) do
+  for field, n in pairs(fields) do redis.call('HINCRBY', labels_of(s), field, n) end
+end
+for _, s in ipairs(over) do redis.call('UNLINK', labels_of(s)) end
 for name, n in pairs({
   predictions = predictions, feedback = feedback, joined = joined, late = late, conflicting = conflicting, expired = expired,
   duplicate_predictions = duplicate_p, duplicate_feedback = duplicate_f, orphan = orphan,
 }) do
   if n ~= 0 then redis.call('HINCRBY', bucket, name, n) end
 end
-if noted > 0 then
-  local blob = cmsgpack.pack(notes)
-  if math.max(at, to) > committed then
-    redis.call('XADD', bucket .. ':outbox', format('%.0f-0', math.max(at, to)), 'answers', blob)
+if noted > 0 or #told > 0 then
+  local entry = { 'answers', cmsgpack.pack(notes) }
+  answers[#answers + 1] = entry[2]
+  if #told > 0 then
+    entry[3], entry[4] = 'cohorts', cmsgpack.pack(told)
+    cohorts[#cohorts + 1] = entry[4]
   end
-  answers[#answers + 1] = blob
+  if math.max(at, to) > committed then
+    redis.call('XADD', bucket .. ':outbox', format('%.0f-0', math.max(at, to)), unpack(entry))
+  end
 end
 at = math.max(at, to)
 if committed > trim then
@@ -173,4 +236,4 @@ if committed > trim then
   redis.call('XTRIM', bucket .. ':outbox', 'MINID', format('%.0f-0', trim + 1))
 end
 redis.call('HSET', bucket, 'applied', at, 'trim', trim, 'clock', clock)
-return { 'OK', at, trim, answers, epoch }
+return { 'OK', at, trim, answers, epoch, cohorts }

@@ -34,7 +34,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from stream_monitor.core.joining import Applied, Behind, Call, merge, split
+from stream_monitor.core.joining import Applied, Behind, Call, Cohort, merge, split
 from stream_monitor.core.records import SPAN
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.errors import SetupError
@@ -233,7 +233,12 @@ class RedisStore:
             flat = msgpack.unpackb(blob, raw=True)
             others = [entry[_TIME.size :] for entry in flat[2::3]]
             answers.update(zip(flat[::3], zip(flat[1::3], others, strict=True), strict=True))
-        return Applied(reply[1] // SPAN, reply[2] // SPAN, answers, reply[4].decode())
+        cohorts: dict[int, list[Cohort]] = {}
+        for blob in reply[5]:
+            flat = msgpack.unpackb(blob, raw=True)
+            for position, *cohort in sorted(zip(*(flat[i::5] for i in range(5)), strict=True)):
+                cohorts.setdefault(position, []).append(Cohort(*cohort))
+        return Applied(reply[1] // SPAN, reply[2] // SPAN, answers, reply[4].decode(), cohorts)
 
     def _key(self, bucket: int) -> bytes:
         return f"{{{self._prefix}:{bucket}}}".encode()

@@ -300,7 +300,7 @@ def test_whatever_the_join_emits_is_an_observation(data: st.DataObject) -> None:
         journal.append(Record(offset, clock, accepted.key, accepted.value))
     answer = Fold(join).apply(Call(0, 0, len(journal), 0, journal, "epoch"))
     assert isinstance(answer, Applied)
-    for _, kind, value in emit(journal, answer.answers, 0):
+    for _, kind, value in emit(journal, answer, 0):
         record = json.loads(value)
         VALIDATORS["observation"].validate(record)
         assert record["record"].encode() == kind
@@ -336,13 +336,15 @@ def test_the_join_emits_every_record_but_the_operators() -> None:
     p, f = SCHEMAS["prediction"]["examples"][0], SCHEMAS["feedback"]["examples"][0]
     steps = [(0, "prediction", p), (1, "feedback", f), (2, "feedback", {**f, "label": "other"})]
     steps += [(3, "prediction", {**p, "request_id": "late"}), (1100, "feedback", {**f, "request_id": "late"})]
+    steps += [(1400, "feedback", f)]
     journal = [Record(i, time, *decode(name, event)) for i, (time, name, event) in enumerate(steps)]
-    answer = Fold(JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50)).apply(Call(0, 0, 5, 0, journal, "epoch"))
+    answer = Fold(JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50)).apply(Call(0, 0, 6, 0, journal, "epoch"))
     assert isinstance(answer, Applied)
-    records = [json.loads(value) for _, _, value in emit(journal, answer.answers, 0)]
+    records = [json.loads(value) for _, _, value in emit(journal, answer, 0)]
     for record in records:
         VALIDATORS["observation"].validate(record)
-    assert [record.get("issue") or record["record"] for record in records] == ["prediction", "outcome", "conflicting", "prediction", "late"]
+    told = [record.get("issue") or record["record"] for record in records]
+    assert told == ["prediction", "outcome", "conflicting", "prediction", "late", "feedback_cohort"]
 
 
 def alerts_of_a_drift() -> list[events.Alert]:

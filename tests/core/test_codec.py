@@ -90,6 +90,33 @@ def test_slices_that_are_too_long_to_be_kept_are_left_out_of_it() -> None:
     assert owners({"text": "x" * 4_096}) == {b'["credit","v3"]'}
 
 
+def owners_of_feedback(keeps: bool = True, **named: Any) -> set[bytes]:
+    """The owner of a feedback that says this of it, by the fast way and by the slow one; its own bytes follow."""
+    asked = Codec(EventSettings(), slices=keeps)
+    raw = orjson.dumps({**FEEDBACK_EVENT, **named})
+    one, found = asked.feedback(raw, NOW), asked.feedbacks([Record(0, NOW, b"", raw)])
+    assert isinstance(one, Accepted)
+    assert found == [one]
+    head = read_head(one.value)
+    assert (head.kind, head.digest, one.value[head.body :]) == (FEEDBACK, label_digest("deny"), raw)
+    return {head.owner}
+
+
+def test_the_owner_of_a_feedback_that_names_it_has_the_form_of_a_predictions() -> None:
+    named: dict[str, Any] = {"model": "credit", "model_version": "v3", "slices": {"country": "DE", "size": 'é"'}}
+    assert owners_of_feedback(**named) == owners(named["slices"])
+    assert owners_of_feedback(keeps=False, **named) == owners(None) == {b'["credit","v3"]'}
+    assert owners_of_feedback(model="\x01" * 256, model_version="v3") == owners(None, "\x01" * 256)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{}, {"model": "credit"}, {"model_version": "v3"}, {"slices": {"a": "b"}}, {"model": None, "model_version": "v3", "slices": None}],
+)
+def test_a_feedback_that_does_not_name_both_model_and_version_has_no_owner(named: dict[str, Any]) -> None:
+    assert owners_of_feedback(**named) == {b""}
+
+
 @pytest.mark.parametrize("name", ["é" * 256, "\x01" * 256, '["a","b"]', "credit"])
 def test_an_owner_says_model_and_version_again_whatever_their_names(name: str) -> None:
     [owner] = owners(None, name, name)
@@ -183,6 +210,24 @@ def test_a_prediction_with_an_impossible_value_is_refused_with_its_reason(change
     assert reason(prediction(**changes)) == expected
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model": ""}, Reason.MISSING_FIELD),
+        ({"model": 17}, Reason.WRONG_TYPE),
+        ({"model": "m" * 257}, Reason.TOO_LARGE),
+        ({"model_version": ["v3"]}, Reason.WRONG_TYPE),
+        ({"model_version": "v" * 257}, Reason.TOO_LARGE),
+        ({"slices": {"country": 1}}, Reason.WRONG_TYPE),
+        ({"slices": "DE"}, Reason.WRONG_TYPE),
+        ({"weight": 0}, Reason.OUT_OF_RANGE),
+    ],
+)
+def test_a_feedback_with_an_impossible_value_is_refused_with_its_reason(changes: dict[str, Any], expected: Reason) -> None:
+    assert reason(feedback(**{"model": "credit", "model_version": "v3", **changes})) == expected
+    assert codec().feedbacks([Record(0, NOW, b"", orjson.dumps({**FEEDBACK_EVENT, **changes}))]) is None
+
+
 def test_a_refusal_names_the_field_but_never_quotes_a_private_value() -> None:
     result = prediction(score="4111 1111 1111 1111")
     assert isinstance(result, Rejection)
@@ -238,6 +283,13 @@ def test_fields_may_live_under_other_names_and_paths() -> None:
     assert result.key == b"r-9"
     event = orjson.loads(result.value[read_head(result.value).body :])
     assert (event["request_id"], event["model_version"], event["prediction"]) == ("r-9", "v1", 1)
+
+
+def test_a_feedback_may_name_its_owner_under_other_names_and_paths() -> None:
+    mapped = codec(feedback_fields={"model": "meta.name", "model_version": "meta.version"})
+    result = mapped.feedback(orjson.dumps({**FEEDBACK_EVENT, "meta": {"name": "credit", "version": "v3"}}), NOW)
+    assert isinstance(result, Accepted)
+    assert read_head(result.value).owner == b'["credit","v3"]'
 
 
 def test_a_mapped_field_that_is_not_there_is_missing() -> None:

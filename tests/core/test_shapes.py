@@ -72,6 +72,7 @@ def test_what_the_fast_way_accepts_the_slow_way_accepts_with_the_same_record(raw
         (CODEC.predictions, CODEC.prediction),
         (KEEPING.predictions, KEEPING.prediction),
         (CODEC.feedbacks, CODEC.feedback),
+        (KEEPING.feedbacks, KEEPING.feedback),
     ):
         found = fast([message(raw)])
         if found is not None:

@@ -51,6 +51,7 @@ class Expected:
     counts: dict[str, int] = field(default_factory=dict)
     messages: int = 0
     late: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
+    cohorts: Counter[bytes] = field(default_factory=Counter)
 
 
 def _events(messages: Iterable[Message], of: Expected) -> Iterator[tuple[str, Any]]:
@@ -111,13 +112,17 @@ def join_of_the_journal(setting: Setting, sent: Iterable[Message]) -> Expected:
         observations += joined.observations()
     _same("events in the journal", routed, Counter((topic, canonical(event)) for topic, event in _events(sent, of)))
     bodies = ({name: orjson.loads(raw) for name, raw in one.fields.items()} for one in observations)
-    of.predictions, of.outcomes, of.late, _ = _told(bodies)
+    of.predictions, of.outcomes, of.late, _, of.cohorts = _told(bodies)
     of.conflicts, of.counts = n["conflicting"], dict(n)
     return of
 
 
-def observed(observations: Iterable[Read]) -> tuple[Counter[bytes], Counter[Pair], Counter[tuple[bytes, bytes]], int]:
-    """Predictions, outcomes, late pairs and conflicts among observation records."""
+Told = tuple[Counter[bytes], Counter[Pair], Counter[tuple[bytes, bytes]], int, Counter[bytes]]
+"""Predictions, outcomes, late pairs, conflicts and cohorts."""
+
+
+def observed(observations: Iterable[Read]) -> Told:
+    """What is among observation records."""
     return _told(map(_body, observations))
 
 
@@ -129,30 +134,34 @@ def _body(record: Read) -> dict[str, Any]:
     return body
 
 
-def _told(bodies: Iterable[Mapping[str, Any]]) -> tuple[Counter[bytes], Counter[Pair], Counter[tuple[bytes, bytes]], int]:
+def _told(bodies: Iterable[Mapping[str, Any]]) -> Told:
     predictions: Counter[bytes] = Counter()
     outcomes: Counter[Pair] = Counter()
     late: Counter[tuple[bytes, bytes]] = Counter()
+    cohorts: Counter[bytes] = Counter()
     conflicts = 0
     for body in bodies:
         if body["record"] == "prediction":
             predictions[canonical(body["prediction"])] += 1
         elif body["record"] == "outcome":
             outcomes[canonical(body["prediction"]), canonical(body["feedback"]), body["label_delay_ms"]] += 1
+        elif body["record"] == "feedback_cohort":
+            cohorts[orjson.dumps(body, option=orjson.OPT_SORT_KEYS)] += 1
         elif (body["record"], body["issue"]) == ("feedback_issue", "late"):
             late[canonical(body["prediction"]), canonical(body["feedback"])] += 1
         else:
             assert (body["record"], body["issue"]) == ("feedback_issue", "conflicting")
             conflicts += 1
-    return predictions, outcomes, late, conflicts
+    return predictions, outcomes, late, conflicts, cohorts
 
 
 def assert_is_the_plain_join(setting: Setting, expected: Expected | Workload, observations: Iterable[Read] | None = None) -> None:
     """Observations and dead letters: nothing lost, nothing doubled. `observations`: where the topic does not hold them all any more."""
-    predictions, outcomes, late, conflicts = observed(setting.stream("observations") if observations is None else observations)
+    predictions, outcomes, late, conflicts, cohorts = observed(setting.stream("observations") if observations is None else observations)
     _same("predictions", predictions, expected.predictions)
     _same("outcomes", outcomes, expected.outcomes)
     _same("late pairs", late, expected.late if isinstance(expected, Expected) else Counter())
+    _same("cohorts", cohorts, expected.cohorts if isinstance(expected, Expected) else Counter())
     assert conflicts <= expected.conflicts, "a conflict between two labels that wait for their prediction has no model to be told to"
     dead = Counter(record.headers["__streams.errors.exception"].decode() for record in setting.read("dead_letter"))
     _same("dead letters", dead, expected.dead)

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from stream_monitor.config import RedisConfig
-from stream_monitor.core.codec import Accepted, Codec
+from stream_monitor.core.codec import FEEDBACK, Accepted, Codec, read_head
 from stream_monitor.core.joining import Applied, Behind, Call, Fold
 from stream_monitor.core.records import SPAN, Record, pieces
 from stream_monitor.core.settings import EventSettings, JoinSettings
@@ -22,6 +22,7 @@ from tests.support.servers import RedisServer, start_redis_cluster
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=1_000_000)
 CODEC = Codec(EventSettings())
 KEEPING = Codec(EventSettings(), slices=True)
+LABEL: bytes = CODEC.feedback(b'{"request_id":"r","timestamp":1,"label":1,"model":"m","model_version":"1"}', 0)[1]  # type: ignore[assignment]
 EVENT: Any = CODEC.feedback(b'{"request_id":"r","timestamp":1,"label":1}', 0)
 
 
@@ -68,10 +69,14 @@ def random_log(rng: random.Random, length: int, framed: bool = False) -> list[Re
             codec, event["slices"] = rng.choice([CODEC, KEEPING]), {"country": "é" * rng.choice([1, 300])}
             result = codec.prediction(orjson.dumps({"request_id": name, "timestamp": at, **event}), 0)
         else:
-            result = CODEC.feedback(orjson.dumps({"request_id": name, "timestamp": at, "label": rng.choice([1, 2])}), 0)
+            event = {"request_id": name, "timestamp": at, "label": rng.choice([1, 2])}
+            if rng.random() < 0.6:
+                event |= {"model": rng.choice(["m", "é" * 150]), "model_version": rng.choice("12"), "slices": {"country": rng.choice("ab")}}
+            result = rng.choice([CODEC, KEEPING]).feedback(orjson.dumps(event), 0)
         assert isinstance(result, Accepted)
         key, value = result
-        version = rng.choice([b"\x01", value[:1]])  # what was written before is in the journal and in Redis
+        owned = value[1] == FEEDBACK and read_head(value).owner
+        version = value[:1] if owned else rng.choice([b"\x01", value[:1]])  # what was written before is in the journal and in Redis
         records.append(Record(offset, time - skew, key, version + value[1:], number))
     return records
 
@@ -92,6 +97,16 @@ def accounting(store: RedisStore) -> dict[str, int]:
     return {name: n for name, n in store.counters(0).items() if name not in state}
 
 
+def labels(client: Any, namespace: str) -> dict[tuple[int, bytes], tuple[int, int]]:
+    """What lies in Redis of labels that are not told, as `Fold.labels`."""
+    found = {}
+    for key in client.keys(f"{{{namespace}:0}}:labels:*"):
+        fields = {field: int(n) for field, n in client.hgetall(key).items()}
+        for owner in (field for field in fields if field[:1] != b"+"):
+            found[int(key.rpartition(b":")[2]), owner] = fields[owner], fields.get(b"+" + owner, 0)
+    return found
+
+
 WRITING = {"at once": (b"", b""), "one by one": (b"not MSETEX", b"true"), "refused": (b"pcall('MSETEX'", b"pcall('MSETEY'")}
 
 
@@ -105,15 +120,18 @@ def writing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("writing")
 @pytest.mark.parametrize("seed", range(60))
-def test_the_script_is_the_fold(store: RedisStore, seed: int) -> None:
+def test_the_script_is_the_fold(store: RedisStore, client: Any, namespace: str, seed: int) -> None:
     rng = random.Random(seed)
     records, fold = random_log(rng, 200, framed=seed % 2 == 1), Fold(SETTINGS)
-    i, start, committed = 0, 0, 0
+    i, start, committed, told = 0, 0, 0, 0
     while i < len(records):
         part = next(iter(pieces(records[i:], n))) if (n := rng.randrange(20)) else []
         n, end = len(part), part[-1].offset + 1 if part else start
         request = Call(0, start, end, committed, part, "e1")
-        assert call(store, request) == fold.apply(request)
+        answer = call(store, request)
+        assert answer == fold.apply(request)
+        assert isinstance(answer, Applied)
+        told += len(answer.cohorts)
         if rng.random() < 0.1:  # read again
             start = records[max(0, i - 10)].offset
             i = next(j for j, record in enumerate(records) if record.offset == start)
@@ -125,6 +143,8 @@ def test_the_script_is_the_fold(store: RedisStore, seed: int) -> None:
     assert accounting(store) == {name: n for name, n in fold.counters.items() if n}
     assert (found["waiting_predictions"], found["waiting_feedback"]) == fold.waiting()
     assert (found["applied"], found["trim"], found["clock"]) == (SPAN * (fold.at or 0), SPAN * fold.trim, fold.clock)
+    assert labels(client, namespace) == fold.labels
+    assert told, "cohorts are among the answers"
 
 
 @pytest.mark.usefixtures("writing")
@@ -191,6 +211,36 @@ def test_a_rebuild_begins_from_nothing_although_the_old_entries_still_lie_there(
     again = call(store, request._replace(epoch="e2"))
     assert isinstance(first, Applied)
     assert again == first._replace(epoch="e2"), "a leftover would have turned a record into a duplicate, that is, into a loss"
+
+
+def test_a_rebuild_counts_no_label_that_was_counted_before_it(store: RedisStore, client: Any, namespace: str) -> None:
+    for epoch in ("e1", "e1", "e2"):
+        records, fold = random_log(random.Random(2), 100), Fold(SETTINGS)
+        request = Call(0, 0, records[-1].offset + 1, 0, records, epoch)
+        assert call(store, request) == fold.apply(request)
+        assert labels(client, namespace) == fold.labels
+        assert fold.labels
+        store.forget(0)
+    call(store, Call(0, 500, 501, 0, [], "e3"))
+    assert not labels(client, namespace), "those of a slot that the log does not come by again"
+
+
+def test_of_the_labels_of_many_owners_only_those_of_slots_that_are_over_are_read(store: RedisStore, client: Any) -> None:
+    records = [Record(i, 10**12 + 100 * i, b"r%d" % i, LABEL) for i in range(12)]  # a slot each; the horizon is 26 slots away
+    call(store, Call(0, 0, 12, 0, records, "e1"))
+    client.config_resetstat()
+    answer = call(store, Call(0, 12, 13, 0, [Record(12, 10**12 + 1_550, b"x", EVENT[1])]))
+    assert isinstance(answer, Applied)
+    assert [one.since - 10**12 for one in answer.cohorts[12 * SPAN]] == [0, 100, 200]
+    assert client.info("commandstats")["cmdstat_hgetall"]["calls"] == 1 + 3, "what waits, and the three slots"
+
+
+def test_a_label_that_names_nobody_costs_no_command(store: RedisStore, client: Any) -> None:
+    records = [Record(i, 10**12, b"r%d" % i, EVENT[1]) for i in range(100)]
+    call(store, Call(0, 0, 1, 0, records[:1], "e1"))
+    client.config_resetstat()
+    call(store, Call(0, 1, 100, 0, records[1:]))
+    assert {name for name in client.info("commandstats") if "exists" in name or "hgetall" in name} == set()
 
 
 def test_a_script_that_the_server_has_forgotten_is_loaded_again(store: RedisStore, client: Any) -> None:
@@ -277,7 +327,7 @@ def test_on_a_cluster_every_bucket_is_the_fold_although_its_nodes_forget_the_scr
     store.close()
 
 
-@pytest.mark.parametrize("moved", ["bucket", "slots", "outbox", "entry"])
+@pytest.mark.parametrize("moved", ["bucket", "slots", "outbox", "entry", "labels to write", "labels to read"])
 def test_while_a_slot_moves_a_call_is_refused_whole_whatever_has_moved_already(
     cluster: list[RedisServer], namespace: str, moved: str
 ) -> None:
@@ -285,14 +335,16 @@ def test_while_a_slot_moves_a_call_is_refused_whole_whatever_has_moved_already(
     troubles: list[str] = []
     store = RedisStore(client, namespace, SETTINGS, lambda seconds: True, troubles.append)
     one, two = pair("one"), pair("two")
-    log = [Record(0, 0, *one[0]), Record(1, 0, *two[0]), Record(2, 0, *two[1]), Record(3, 5, *one[1])]
+    log = [Record(0, 0, *one[0]), Record(1, 0, *two[0]), Record(2, 0, *two[1]), Record(3, 60, b"other", LABEL)]
+    log.append(Record(4, 60, *one[1]) if moved != "labels to read" else Record(4, 1_400, *one[1]))
     fold = Fold(SETTINGS)
-    first, second = Call(0, 0, 3, 0, log[:3], "e1"), Call(0, 3, 4, 3, log[3:])
+    first, second = Call(0, 0, 4, 0, log[:4], "e1"), Call(0, 4, 5, 4, log[4:])
     assert call(store, first) == fold.apply(first)
     bucket = f"{{{namespace}:0}}"
-    key = {"bucket": bucket, "slots": f"{bucket}:slots", "outbox": f"{bucket}:outbox", "entry": f"{bucket}:e1:one"}[moved]
+    key = {"bucket": bucket, "slots": f"{bucket}:slots", "outbox": f"{bucket}:outbox", "entry": f"{bucket}:e1:one"}
+    key |= {"labels to write": f"{bucket}:labels:1", "labels to read": f"{bucket}:labels:0"}
     with Migration(cluster, bucket) as migration:
-        migration.move([key.encode()])
+        migration.move([key[moved].encode()])
         with pytest.raises(UnansweredError):
             call(store, second)
         assert troubles
@@ -305,7 +357,7 @@ def test_while_a_slot_moves_a_call_is_refused_whole_whatever_has_moved_already(
 def pair(name: str) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
     event = {"request_id": name, "timestamp": 1}
     prediction = CODEC.prediction(orjson.dumps({**event, "model": "m", "model_version": "1", "prediction": 1}), 0)
-    feedback = CODEC.feedback(orjson.dumps({**event, "label": 1}), 0)
+    feedback = CODEC.feedback(orjson.dumps({**event, "label": 1, "model": "m", "model_version": "1"}), 0)
     assert isinstance(prediction, Accepted)
     assert isinstance(feedback, Accepted)
     return tuple(prediction), tuple(feedback)  # type: ignore[return-value]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -82,12 +83,35 @@ def _observations(world: World) -> None:
         for one in _plain(world, bucket).observations():
             expected[bucket, partition_of(one.model, homes)].append(one)
     for home in range(homes):
+        told: list[Observation] = []
         for _, entry in world.broker.topics["observations"][home].visible():
             one = as_observation(entry.key, _kind(entry), entry.value)
-            event = orjson.loads(one.fields["prediction"]) or orjson.loads(one.fields["feedback"])
-            found[partition_of(event["request_id"].encode(), buckets), home].append(one)
-    for place in sorted(expected.keys() | found.keys()):
-        _same(f"observations of journal partition and their own {place}", found[place], expected[place])
+            told.append(one)
+            if not _is_cohort(one):
+                event = orjson.loads(one.fields["prediction"]) or orjson.loads(one.fields["feedback"])
+                found[partition_of(event["request_id"].encode(), buckets), home].append(one)
+        for bucket in range(buckets):
+            place = bucket, home
+            _same(
+                f"observations of journal partition and their own {place}",
+                found[place],
+                [one for one in expected[place] if not _is_cohort(one)],
+            )
+        _cohorts(home, told, [expected[bucket, home] for bucket in range(buckets)])
+
+
+def _cohorts(home: int, told: list[Observation], expected: list[list[Observation]]) -> None:
+    """A cohort does not say by which partition of the journal it came: all together are those of all, and each lie in their order."""
+    found, those = ([repr(one) for one in some if _is_cohort(one)] for some in (told, chain.from_iterable(expected)))
+    _same(f"cohorts of partition {home}", Counter(found), Counter(those))
+    for ones in expected:
+        rest = iter(told)
+        if not all(one in rest for one in ones):
+            raise Violation(f"cohorts of partition {home} lie elsewhere among the observations than in\n  {ones}")
+
+
+def _is_cohort(one: Observation) -> bool:
+    return one.kind == b"feedback_cohort"
 
 
 def _kind(entry: Entry) -> bytes:
@@ -200,6 +224,8 @@ def _store(world: World) -> None:
             _same(f"clock of bucket {bucket} since {fold.origin}", fold.clock, plain.clock)
             n["waiting_predictions"], n["waiting_feedback"] = fold.waiting()
             _same(f"counters of bucket {bucket} since {fold.origin}", n, Counter(plain.counts()))
+            untold = {(slot, owner): len(lives) for slot, owner, lives in plain.cohorts(fold.clock)}
+            _same(f"labels of bucket {bucket} since {fold.origin}", {slot: came for slot, (came, _) in fold.labels.items()}, untold)
 
 
 def _held(fold: Fold, now: int, life: int) -> dict[bytes, Any]:

@@ -26,18 +26,19 @@ def inputs(random: Random, partitions: int, span: int, requests: int) -> list[Se
 
     for number in range(requests):
         born = random.random() * span
-        name = f"r{number}"
+        name, model = f"r{number}", random.choice(("a", "b", "c"))
+        of = {"model": model, "model_version": "1"} if random.random() < 0.5 else {}  # whose a feedback says that it is
         prediction = orjson.dumps(
             {
                 "request_id": name,
-                "model": random.choice(("a", "b", "c")),
+                "model": model,
                 "model_version": "1",
                 "timestamp": 999_000 + int(born),
                 "prediction": random.choice(("yes", "no")),
             }
         )
         feedback = [
-            orjson.dumps({"request_id": name, "label": label, "timestamp": 999_100 + int(born)})
+            orjson.dumps({"request_id": name, "label": label, "timestamp": 999_100 + int(born), **of})
             for label in (random.choice(("yes", "no")), random.choice(("yes", "no", 1)))
         ]
         kind = random.random()

@@ -10,12 +10,12 @@ from typing import Any
 from unittest.mock import patch
 
 from stream_monitor.core.codec import peek_head
-from stream_monitor.core.joining import Answers, Applied, Behind, Call, Emission, Fold, Verdict, emit
+from stream_monitor.core.joining import Applied, Behind, Call, Cohort, Emission, Fold, Verdict, emit
 from stream_monitor.core.records import Record
 from stream_monitor.detect import Detect
 from stream_monitor.io.kafka import KafkaSink
 from stream_monitor.live import Worker
-from stream_monitor.ports import Out, Place
+from stream_monitor.ports import Log, Out, Place
 from stream_monitor.stages import Join
 from tests.simulation.redis import cut
 from tests.simulation.world import Program
@@ -44,8 +44,35 @@ class _TrimsWhatIsNotCommitted(Fold):
 
     def apply(self, call: Call) -> Applied | Behind:
         answer = super().apply(call)
-        self.outbox = [(end, noted) for end, noted in self.outbox if end > call.start]
+        self.outbox = [noted for noted in self.outbox if noted[0] > call.start]
         return answer
+
+
+class _TellsCohortsOnce(Fold):
+    """Does not note the cohorts that it told."""
+
+    def apply(self, call: Call) -> Applied | Behind:
+        answer = super().apply(call)
+        self.outbox = [(end, notes, {}) for end, notes, _ in self.outbox]
+        return answer
+
+
+class _TellsCohortsAtTheEnd(Fold):
+    """Tells cohorts with the last record of a call, whichever moved the clock."""
+
+    def apply(self, call: Call) -> Applied | Behind:
+        before = {end for end, _, _ in self.outbox}
+        answer = super().apply(call)
+        if isinstance(answer, Behind) or not call.records:
+            return answer
+        last, mine = call.records[-1].position, {record.position for record in call.records}
+        cohorts: dict[int, list[Cohort]] = {}
+        for position, told in answer.cohorts.items():
+            cohorts.setdefault(last if position in mine else position, []).extend(told)
+        if self.outbox and self.outbox[-1][0] not in before:
+            end, notes, told_there = self.outbox[-1]
+            self.outbox[-1] = end, notes, {last: [one for ones in told_there.values() for one in ones]} if told_there else {}
+        return answer._replace(cohorts=cohorts)
 
 
 class _BeginsUnasked(Fold):
@@ -83,16 +110,23 @@ class _EpochOnEveryCall(Join):
         return out
 
 
-class _HalfTheWindow(Join):
-    """Rebuilds from one life of an entry back instead of two."""
+class _ThirdOfTheWindow(Join):
+    """Rebuilds from one life of an entry back instead of three."""
 
     def _window_start(self, *args: Any) -> int:
         window = self._settings
-        self._settings = replace(window, window_ms=window.window_ms // 2, slack_ms=window.slack_ms // 2)
+        self._settings = replace(window, window_ms=window.window_ms // 3, slack_ms=window.slack_ms // 3)
         try:
             return super()._window_start(*args)
         finally:
             self._settings = window
+
+
+class _FromTheCommit(Join):
+    """Rebuilds what matters at the committed offset's own time, not at that of the record before."""
+
+    def _window_start(self, place: Place, commit: int, low: int, log: Log) -> int:
+        return super()._window_start(place, commit + 1, low, log)
 
 
 class _BlindToItsLag(Join):
@@ -222,8 +256,8 @@ def _cut_anywhere(call: Call) -> list[Call]:
         return cut(call)
 
 
-def _loud(records: Sequence[Record], answers: Answers, committed: int, *place: int) -> list[Emission]:
-    return emit(records, answers, 0, *place)
+def _loud(records: Sequence[Record], found: Applied, committed: int, *place: int) -> list[Emission]:
+    return emit(records, found, 0, *place)
 
 
 _take = Fold._take
@@ -260,12 +294,11 @@ def _blind_to_the_commit() -> AbstractContextManager[Any]:
     return patch.object(KafkaSink, "_is_committing", lambda _: False)
 
 
-# The search begins here: the seeds before find nothing with these.
-FIRST = {"a rebuild reads one life of an entry": 200}
-
 MUTANTS = {
     "no gap check": Program(fold=_NoGapCheck),
     "no outbox": Program(fold=_NoOutbox),
+    "cohorts told once": Program(fold=_TellsCohortsOnce),
+    "cohorts told with the end of a call": Program(fold=_TellsCohortsAtTheEnd),
     "answers trimmed before they are committed": Program(fold=_TrimsWhatIsNotCommitted),
     "late feedback counts as joined": Program(patch=_fold_takes(_late_is_joined)),
     "no slack": Program(patch=_fold_takes(_without_slack)),
@@ -276,7 +309,8 @@ MUTANTS = {
     "every call of a rebuild may begin it": Program(join=_EpochOnEveryCall),
     "every piece of a call may begin it": Program(cut=_every_piece_begins),
     "a call that ends in the middle of a frame": Program(cut=_cut_anywhere),
-    "a rebuild reads one life of an entry": Program(join=_HalfTheWindow),
+    "a rebuild reads one life of an entry": Program(join=_ThirdOfTheWindow),
+    "a rebuild goes back from the record to come": Program(join=_FromTheCommit),
     "entries that outlived their TTL": Program(join=_BlindToItsLag),
     "a bucket that comes back is taken for a fresh one": Program(join=_TakesWhatComesBack),
     "metadata taken afresh at the commit": Program(worker=_FreshMetadata),

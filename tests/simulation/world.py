@@ -187,10 +187,11 @@ class World:
         self._take(place, min(most, committed))
 
     def _needed_of_journal(self, place: Place) -> int:
-        """Two lives of an entry before what is committed, and as much more as the clocks of the logs go back."""
+        """What a rebuild reads before what is committed, and as much more as the clocks of the logs go back."""
         entries = self.broker.partition(place).entries
         committed = self.broker.committed.get(("join", place), 0)
-        horizon = min((e.time for e in entries[committed:]), default=self.broker.log_time()) - 2 * (WINDOW + SLACK) - 200
+        first = max((offset for offset, e in enumerate(entries[:committed]) if e.visible), default=committed)  # the record before
+        horizon = min((e.time for e in entries[first:]), default=self.broker.log_time()) - 3 * (WINDOW + SLACK) - 50 - 200
         return next((offset for offset, e in enumerate(entries) if e.time >= horizon), 0)
 
     def _needed_of_observations(self, place: Place) -> int:

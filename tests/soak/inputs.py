@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from tests.integration.command import Setting
-from tests.integration.comparison import assert_alerts_are_the_fold, assert_is_the_plain_join, plain_join
+from tests.integration.comparison import assert_alerts_are_the_fold, assert_is_the_plain_join, join_of_the_journal, plain_join
 from tests.integration.workload import ODD, Message
 from tests.soak.crashes import ONCE
 from tests.soak.registry import fault
@@ -29,8 +29,8 @@ def prediction(name: str, when: int, **fields: Any) -> Message:
     return Message("predictions", name.encode(), orjson.dumps(event))
 
 
-def feedback(name: str, when: int, label: str = "yes") -> Message:
-    return Message("feedback", name.encode(), orjson.dumps({"request_id": name, "label": label, "timestamp": when}))
+def feedback(name: str, when: int, label: str = "yes", **fields: Any) -> Message:
+    return Message("feedback", name.encode(), orjson.dumps({"request_id": name, "label": label, "timestamp": when, **fields}))
 
 
 def read_all(trial: Trial, messages: Sequence[Message], name: str) -> None:
@@ -64,28 +64,35 @@ def contradicted(trial: Trial) -> None:
 @fault(
     "late",
     "feedback after the window, after window and slack, and never (window 4 s, slack 12 s)",
-    "late is told to its model; later is an orphan; what got none expires; the counters add up",
+    "late is told to its model; later is an orphan, and told to the model that its label names; what got none expires; the counters add up",
 )
 def late(trial: Trial) -> None:
     setting = trial.setting('[join]\nwindow = "4s"\nslack = "12s"\n')
     names = {kind: [f"{kind}-{i}" for i in range(200)] for kind in ("in_time", "late", "later", "never")}
 
+    sent = [prediction(name, now()) for group in names.values() for name in group]
+
     def feed(messages: list[Message]) -> dict[str, Any]:
+        sent.extend(messages)
         setting.send(messages)
         return setting.until_end(STREAM_MONITOR__INSTANCE_ID="a")
 
-    setting.send([prediction(name, now()) for group in names.values() for name in group])
-    feed([feedback(name, now()) for name in names["in_time"]])
+    def label(kind: str) -> list[Message]:
+        """Every second label names its model."""
+        return [feedback(name, now(), **({"model": "m", "model_version": "1"} if i % 2 else {})) for i, name in enumerate(names[kind])]
+
+    setting.send(sent)
+    feed(label("in_time"))
     began = time.monotonic()  # the journal's clock decides: what was sent by now is in it
 
     def wait(seconds: float) -> None:
         time.sleep(max(0.0, began + seconds - time.monotonic()))
 
     wait(5.0)
-    feed([feedback(name, now()) for name in names["late"]])
+    feed(label("late"))
     assert time.monotonic() - began < 16.0, "this machine is too slow for this fault: late is later"
     wait(17.0)
-    feed([feedback(name, now()) for name in names["later"]])
+    feed(label("later"))
     wait(time.monotonic() - began + 17.0)
     summary = feed([prediction(f"clock-{i}", now()) for i in range(100)])
     n = Counter(summary["join"]["buckets"])
@@ -97,6 +104,11 @@ def late(trial: Trial) -> None:
     assert (n["joined"], outcomes) == (200, 200), n
     assert n["late"] == issues["late"] == 200, (n, issues)
     assert (n["expired"], n["orphan"], n["waiting_predictions"], n["waiting_feedback"]) == (400, 200, 100, 0), n
+    expected = join_of_the_journal(setting, sent)
+    assert_is_the_plain_join(setting, expected)
+    cohorts = [orjson.loads(one) for one in expected.cohorts.elements()]
+    trial.figures |= {"cohorts": len(cohorts), "orphans told": sum(one["orphans"] for one in cohorts)}
+    assert (sum(one["labels"] for one in cohorts), trial.figures["orphans told"]) == (300, 100), cohorts
 
 
 @fault("clock-off", "one host's clock is a day behind, another's a day ahead", "behind is joined as it is, ahead is a dead letter; " + ONCE)

@@ -11,8 +11,10 @@ It knows nothing of core/joining.py, and reads of a journal value only the kind 
     known       a request id, for window + slack after its first event, and for as long again after the two have met
     outcome     prediction and feedback that came within the window
     late        they came within the slack after it
-    conflict    a label that differs from the one that came first; told where it is known whose, that is, after the prediction
+    conflict    a label that differs from the one that came first; told where it is known whose, that is, after the prediction, or where the
+                first label names it
     duplicate   whatever else comes again: it tells nothing and changes nothing
+    cohort      the labels of an owner that came in a slot, told by the record whose clock is window + slack past all of it
 """
 
 from __future__ import annotations
@@ -57,16 +59,21 @@ class Event(NamedTuple):
 
 @dataclass
 class Life:
-    """What is known of a request id, and since when: the time of its first event, or that at which the two sides met."""
+    """What is known of a request id, and since when: the time of its first event, or that at which the two sides met.
+
+    `labelled`: when its feedback came.
+    """
 
     since: int
     prediction: Event | None = None
     feedback: Event | None = None
+    labelled: int = 0
 
 
 @dataclass
 class Joined:
-    """What came of a journal. `known` holds dead lives too, until their request id comes again; `lives` has all that ever were."""
+    """What came of a journal. `known` holds dead lives too, until their request id comes again; `lives` has all that ever were. `untold`:
+    those whose label names its owner, until its cohort is told."""
 
     settings: JoinSettings
     clock: int = 0
@@ -74,14 +81,14 @@ class Joined:
     came: Counter[str] = field(default_factory=Counter)
     known: dict[bytes, Life] = field(default_factory=dict)
     lives: list[Life] = field(default_factory=list)
+    untold: list[Life] = field(default_factory=list)
 
     def observations(self) -> list[Observation]:
         return [one for step in self.steps for one in step.observations]
 
     def counts(self) -> dict[str, int]:
         """As the bucket names them. A slot of log time expires as a whole, when the clock's horizon has left it."""
-        n, slot = Counter(self.came), self.settings.slot_ms
-        horizon = (self.clock - self.settings.window_ms - self.settings.slack_ms) // slot
+        n, slot, horizon = Counter(self.came), self.settings.slot_ms, self.horizon()
         for life in self.lives:
             gone = life.since // slot < horizon
             if life.feedback is None:
@@ -90,11 +97,24 @@ class Joined:
                 n["orphan" if gone else "waiting_feedback"] += 1
         return dict(n)
 
+    def horizon(self) -> int:
+        """Slots before this one are over."""
+        return (self.clock - self.settings.window_ms - self.settings.slack_ms) // self.settings.slot_ms
+
+    def cohorts(self, end: int) -> list[tuple[int, bytes, list[Life]]]:
+        """The lives of which is not told, of slots before `end`: by slot and owner, in this order."""
+        by: dict[tuple[int, bytes], list[Life]] = {}
+        for life in self.untold:
+            if (slot := life.labelled // self.settings.slot_ms) < end:
+                by.setdefault((slot, _owner(life.feedback, self.settings.conflict_slices)), []).append(life)
+        return [(*key, by[key]) for key in sorted(by)]
+
 
 def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int = 0, partitions: int = 1) -> Joined:
     """The join of these records of a `partition` of the journal."""
     of = Joined(settings)
     for record in records:
+        horizon = of.horizon()
         of.clock = max(of.clock, record.time)
         is_prediction, event = read_event(record.value)
         of.came["predictions" if is_prediction else "feedback"] += 1
@@ -105,6 +125,9 @@ def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int
             of.lives.append(life)
 
         told: list[Observation] = []
+        if of.horizon() > horizon:
+            told += [_cohort(slot * settings.slot_ms, lives, settings.conflict_slices) for slot, _, lives in of.cohorts(of.horizon())]
+            of.untold = [life for life in of.untold if life.labelled // settings.slot_ms >= of.horizon()]
         found = "waiting"
         if is_prediction and life.prediction is not None:
             found = "duplicate"
@@ -116,14 +139,17 @@ def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int
             else:
                 found = "conflicting"
                 of.came["conflicting"] += 1
-                if life.prediction is not None:
-                    told.append(_conflict(life.prediction, event, settings.conflict_slices))
+                about = life.prediction or life.feedback
+                if _owner(about, False):
+                    told.append(_conflict(about, event, settings.conflict_slices))
         else:
             if is_prediction:
                 life.prediction = event
                 told.append(_observation(event, "prediction", prediction=event.raw))
             else:
-                life.feedback = event
+                life.feedback, life.labelled = event, of.clock
+                if _owner(event, False):
+                    of.untold.append(life)
             if life.prediction is not None and life.feedback is not None:
                 found = "joined" if of.clock - life.since <= settings.window_ms else "late"
                 of.came[found] += 1
@@ -165,10 +191,29 @@ def _outcome(prediction: Event, feedback: Event, partition: int, partitions: int
 
 
 def _conflict(about: Event, feedback: Event, with_slices: bool) -> Observation:
+    return _issue("conflicting", about, feedback, **_version(about, with_slices), prediction=b"null")
+
+
+def _version(about: Event, with_slices: bool) -> dict[str, bytes]:
     of = {"model_version": orjson.dumps(about.said["model_version"])}
     if with_slices and about.said.get("slices"):
         of["slices"] = orjson.dumps(about.said["slices"])
-    return _issue("conflicting", about, feedback, **of, prediction=b"null")
+    return of
+
+
+def _owner(event: Event | None, with_slices: bool) -> bytes:
+    """Whose an event says that it is; empty where it does not say."""
+    said = event.said if event is not None else {}
+    named = [said.get("model"), said.get("model_version"), *([said["slices"]] if with_slices and said.get("slices") else [])]
+    return b"" if None in named else orjson.dumps(named)
+
+
+def _cohort(since: int, lives: list[Life], with_slices: bool) -> Observation:
+    about = lives[0].feedback
+    assert about is not None
+    orphans = sum(life.prediction is None for life in lives)
+    model, n = orjson.dumps(about.said["model"]), {"since": b"%d" % since, "labels": b"%d" % len(lives), "orphans": b"%d" % orphans}
+    return _observation(about, "feedback_cohort", model=model, **_version(about, with_slices), **n)
 
 
 def _issue(issue: str, about: Event, feedback: Event, **fields: bytes) -> Observation:
