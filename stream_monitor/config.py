@@ -254,12 +254,12 @@ class JoinConfig(_Table):
     window: Duration = Field(_JOIN.window_ms, ge=1)
     slack: Duration = Field(_JOIN.slack_ms, ge=0)
     ttl: Duration | None = None
-    conflict_slices: bool = _JOIN.conflict_slices
+    label_slices: bool = _JOIN.label_slices
 
     def settings(self) -> JoinSettings:
         horizon = self.window + self.slack
         ttl = max(2 * horizon, horizon + 3_600_000) if self.ttl is None else self.ttl
-        return JoinSettings(self.window, self.slack, max(1, min(_JOIN.slot_ms, horizon // 100)), ttl, self.conflict_slices)
+        return JoinSettings(self.window, self.slack, max(1, min(_JOIN.slot_ms, horizon // 100)), ttl, self.label_slices)
 
     @model_validator(mode="after")
     def _long_enough(self) -> Self:
@@ -457,8 +457,8 @@ class Config(_Table):
         for watched in self._watching():
             table = "detect.default" if watched.name == _DEFAULT else f"monitors.{watched.name}"
             for metric in ("feedback_conflicting", "feedback_orphan"):
-                if metric in watched.slice_metrics and not self.join.conflict_slices:
-                    raise ValueError(f"{table}: slice_metrics: {metric} is known per slice only with join.conflict_slices = true")
+                if metric in watched.slice_metrics and not self.join.label_slices:
+                    raise ValueError(f"{table}: slice_metrics: {metric} is known per slice only with join.label_slices = true")
             if watched.warning_effect > watched.critical_effect:
                 raise ValueError(
                     f"{table}: warning_effect, {watched.warning_effect:g}, is above critical_effect, {watched.critical_effect:g}:"

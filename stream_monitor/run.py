@@ -198,7 +198,7 @@ class Run:
         topics = config.topics
         if name == "route":
             return Route(
-                Codec(config.events.settings(), config.join.conflict_slices),
+                Codec(config.events.settings(), config.join.label_slices),
                 topics.predictions,
                 topics.feedback,
                 topics.journal,

@@ -38,12 +38,12 @@ def test_the_defaults_are_the_settings_of_the_core() -> None:
 
 @pytest.mark.parametrize("metric", ["feedback_conflicting", "feedback_orphan"])
 def test_slices_are_kept_for_contradictions_and_orphans_only_where_that_is_asked(metric: str) -> None:
-    assert not parse(MINIMAL).join.settings().conflict_slices
+    assert not parse(MINIMAL).join.settings().label_slices
     watched = {"metrics": ["*"], "slice_metrics": [metric]}
-    asked = parse({**MINIMAL, "join": {"conflict_slices": True}, "detect": {"default": watched}})
-    assert asked.join.settings().conflict_slices
+    asked = parse({**MINIMAL, "join": {"label_slices": True}, "detect": {"default": watched}})
+    assert asked.join.settings().label_slices
     [problem] = problems(monitors={"a": watched})
-    assert f"monitors.a: slice_metrics: {metric} is known per slice only with join.conflict_slices = true" in problem
+    assert f"monitors.a: slice_metrics: {metric} is known per slice only with join.label_slices = true" in problem
 
 
 def test_warnings_come_only_where_they_are_asked_for_and_some_detector_gives_them() -> None:

@@ -117,7 +117,7 @@ def _tail(owner: bytes) -> bytes:
 class Codec:
     """Decodes input messages under one configuration. Stateless but for caches of what repeats.
 
-    `slices`: whether owners tell them (JoinSettings.conflict_slices).
+    `slices`: whether owners tell them (JoinSettings.label_slices).
     """
 
     def __init__(self, settings: EventSettings, slices: bool = False) -> None:

@@ -88,8 +88,8 @@ class FeedbackIssueRecord(TypedDict):
 class FeedbackCohortRecord(TypedDict):
     """Observation record `feedback_cohort`: how many labels of a model version, all of one age by then, never met their prediction.
 
-    `labels` named their model themselves, or met its prediction, and came in a slot of log time that began at `since`; `orphans` of them
-    are past the join's horizon and still alone. `slices` where they are kept.
+    `labels` name it themselves, and came in a slot of log time that began at `since`; `orphans` of them are past the join's horizon and
+    still alone. `slices` where the join is told to keep them.
     """
 
     record: Literal["feedback_cohort"]

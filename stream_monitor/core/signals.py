@@ -20,7 +20,7 @@
 
 `feedback_late` and `feedback_conflicting` are in the order in which labels come, since it is their coming that they tell of: of all labels
 that found their prediction, the share that came past the join's window, or that contradicts one that had come. Of a contradiction the
-version is known, and the slices only where the join is told to keep them (`JoinSettings.conflict_slices`).
+version is known, and the slices only where the join is told to keep them (`JoinSettings.label_slices`).
 
 `feedback_orphan` is of the labels that came, once they have waited for as long as the join waits. One without a prediction (an orphan)
 belongs to a version only where it says itself whose it is, and to slices only where the join is told to keep these; the others are

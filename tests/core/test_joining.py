@@ -346,7 +346,7 @@ def test_what_is_published_and_counted_is_the_plain_join_of_the_journal(seed: in
     state = Fold(SETTINGS)
     answer = state.apply(Call(2, 0, offset + 1, 0, records, "e1"))
     assert isinstance(answer, Applied)
-    expected = plain_join(records, replace(SETTINGS, conflict_slices=keeps), 2, 5)
+    expected = plain_join(records, replace(SETTINGS, label_slices=keeps), 2, 5)
     told = [as_observation(*one) for one in emit(records, answer, 0, 2, 5)]
     assert told == expected.observations()
     assert sum(one.kind == b"feedback_cohort" for one in told) > 50

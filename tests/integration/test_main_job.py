@@ -68,7 +68,7 @@ def test_the_observations_are_the_plain_join_of_200_000_messages_of_every_oddity
 def test_a_contradiction_names_the_version_of_its_prediction_and_the_slices_where_that_is_asked(
     kafka: KafkaServer, redis_server: RedisServer, namespace: str, tmp_path: Path, kept: bool
 ) -> None:
-    setting = Setting(tmp_path, kafka, redis_server, namespace, f"[join]\nconflict_slices = {str(kept).lower()}\n")
+    setting = Setting(tmp_path, kafka, redis_server, namespace, f"[join]\nlabel_slices = {str(kept).lower()}\n")
     setting.create_topics()
     event = {"request_id": "r", "timestamp": START}
     prediction = {**event, "model": "credit", "model_version": "v3", "prediction": "yes", "slices": {"country": "DE"}}

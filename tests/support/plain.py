@@ -106,7 +106,7 @@ class Joined:
         by: dict[tuple[int, bytes], list[Life]] = {}
         for life in self.untold:
             if (slot := life.labelled // self.settings.slot_ms) < end:
-                by.setdefault((slot, _owner(life.feedback, self.settings.conflict_slices)), []).append(life)
+                by.setdefault((slot, _owner(life.feedback, self.settings.label_slices)), []).append(life)
         return [(*key, by[key]) for key in sorted(by)]
 
 
@@ -126,7 +126,7 @@ def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int
 
         told: list[Observation] = []
         if of.horizon() > horizon:
-            told += [_cohort(slot * settings.slot_ms, lives, settings.conflict_slices) for slot, _, lives in of.cohorts(of.horizon())]
+            told += [_cohort(slot * settings.slot_ms, lives, settings.label_slices) for slot, _, lives in of.cohorts(of.horizon())]
             of.untold = [life for life in of.untold if life.labelled // settings.slot_ms >= of.horizon()]
         found = "waiting"
         if is_prediction and life.prediction is not None:
@@ -141,7 +141,7 @@ def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int
                 of.came["conflicting"] += 1
                 about = life.prediction or life.feedback
                 if _owner(about, False):
-                    told.append(_conflict(about, event, settings.conflict_slices))
+                    told.append(_conflict(about, event, settings.label_slices))
         else:
             if is_prediction:
                 life.prediction = event
