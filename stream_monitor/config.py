@@ -254,7 +254,21 @@ class JoinConfig(_Table):
     window: Duration = Field(_JOIN.window_ms, ge=1)
     slack: Duration = Field(_JOIN.slack_ms, ge=0)
     ttl: Duration | None = None
-    label_slices: bool = _JOIN.label_slices
+    label_slices: tuple[str, ...] = _JOIN.label_slices
+
+    @field_validator("label_slices", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("label_slices")
+    @classmethod
+    def _keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [key for key in value if "*" in key or CROSS in key]:
+            raise ValueError(
+                f"{', '.join(wrong)}: slice keys are named here one by one, since those of each label are kept; crosses come with them"
+            )
+        return value
 
     def settings(self) -> JoinSettings:
         horizon = self.window + self.slack
@@ -458,7 +472,7 @@ class Config(_Table):
             table = "detect.default" if watched.name == _DEFAULT else f"monitors.{watched.name}"
             for metric in ("feedback_conflicting", "feedback_orphan"):
                 if metric in watched.slice_metrics and not self.join.label_slices:
-                    raise ValueError(f"{table}: slice_metrics: {metric} is known per slice only with join.label_slices = true")
+                    raise ValueError(f"{table}: slice_metrics: {metric} is known per slice only for the keys that join.label_slices names")
             if watched.warning_effect > watched.critical_effect:
                 raise ValueError(
                     f"{table}: warning_effect, {watched.warning_effect:g}, is above critical_effect, {watched.critical_effect:g}:"
@@ -482,7 +496,8 @@ class Config(_Table):
 
     @property
     def rebuild_ms(self) -> int:
-        """How much of the journal a rebuild needs: an entry may be as old as the horizon, and what it met as old again."""
+        """How much of the journal a rebuild must find: an entry may be as old as the horizon, and what it met as old again. It reads more
+        where there is more (JoinSettings.rebuild_ms)."""
         return 2 * (self.join.window + self.join.slack)
 
     def detect_settings(self) -> DetectSettings:

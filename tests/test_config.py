@@ -40,10 +40,16 @@ def test_the_defaults_are_the_settings_of_the_core() -> None:
 def test_slices_are_kept_for_contradictions_and_orphans_only_where_that_is_asked(metric: str) -> None:
     assert not parse(MINIMAL).join.settings().label_slices
     watched = {"metrics": ["*"], "slice_metrics": [metric]}
-    asked = parse({**MINIMAL, "join": {"label_slices": True}, "detect": {"default": watched}})
-    assert asked.join.settings().label_slices
+    asked = parse({**MINIMAL, "join": {"label_slices": ["country"]}, "detect": {"default": watched}})
+    assert asked.join.settings().label_slices == ("country",)
     [problem] = problems(monitors={"a": watched})
-    assert f"monitors.a: slice_metrics: {metric} is known per slice only with join.label_slices = true" in problem
+    assert f"monitors.a: slice_metrics: {metric} is known per slice only for the keys that join.label_slices names" in problem
+
+
+@pytest.mark.parametrize("key", ["*", "country x device"])
+def test_slices_that_are_kept_with_labels_are_named_one_by_one(key: str) -> None:
+    [problem] = problems(join={"label_slices": ["country", key]})
+    assert problem.startswith(f"join.label_slices: {key}: slice keys are named here one by one")
 
 
 def test_warnings_come_only_where_they_are_asked_for_and_some_detector_gives_them() -> None:

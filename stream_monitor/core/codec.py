@@ -12,7 +12,7 @@ A journal value is a fixed head, which the join reads, and the canonical JSON, w
     bytes 18-19 length of the owner, uint16 big endian
     then        the owner (empty for F that names none), the JSON
 
-The owner says whose a prediction is, in JSON: `["credit","v3"]`, or with its slices, where they are asked for,
+The owner says whose a prediction is, in JSON: `["credit","v3"]`, or with those of its slices that are asked for,
 `["credit","v3",{"country":"DE"}]`. It is all that the join keeps of a prediction once its label has come. In version 1 it was the model
 alone, in UTF-8; what was written so is still read. A feedback that names model and version has it too, in the same form: should its
 prediction never come, that is how it is known whose it was. In version 1 it had none.
@@ -117,10 +117,10 @@ def _tail(owner: bytes) -> bytes:
 class Codec:
     """Decodes input messages under one configuration. Stateless but for caches of what repeats.
 
-    `slices`: whether owners tell them (JoinSettings.label_slices).
+    `slices`: the keys of those that owners tell (JoinSettings.label_slices).
     """
 
-    def __init__(self, settings: EventSettings, slices: bool = False) -> None:
+    def __init__(self, settings: EventSettings, slices: Sequence[str] = ()) -> None:
         self._max_bytes = settings.max_event_bytes
         self._max_id = settings.max_id_bytes
         self._max_future = settings.max_future_ms
@@ -315,8 +315,8 @@ class Codec:
 
     def _tail_of(self, model: str, version: str, slices: Mapping[str, str] | None) -> bytes:
         """What follows the time in the head of a prediction. Without the slices where these are too long to be kept."""
-        if self._slices and slices:
-            owner = orjson.dumps((model, version, slices))
+        if self._slices and slices and (kept := {key: slices[key] for key in self._slices if key in slices}):
+            owner = orjson.dumps((model, version, kept))
             if len(owner) <= MAX_OWNER:
                 return _tail(owner)
         return self._tails[model, version]

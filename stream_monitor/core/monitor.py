@@ -226,8 +226,8 @@ class Monitor:
             name = prediction["model"], prediction["model_version"]
             version = self._heard_of(name, max(prediction["timestamp"], time), offset)
             version.late(prediction["request_id"], prediction.get("slices"), time, offset)
-        elif issue == "conflicting" and type(record.get("model")) is type(record.get("model_version")) is str:
-            version = self._heard_of((record["model"], record["model_version"]), time, offset)
+        elif issue == "conflicting" and (known := self._known(record, "feedback_conflicting_of_nobody")) is not None:
+            version = self._heard_of((known.plan.model, known.plan.version), time, offset)
             version.conflicting(str(feedback.get("request_id")), record.get("slices"), time, offset)
         return True
 
@@ -235,12 +235,20 @@ class Monitor:
         if not is_cohort(record):
             return False
         self._count("feedback_cohorts")
-        version = self._versions.get((record["model"], record["model_version"]))
-        if version is None:  # it is gone by now, or labels name what never made a prediction
-            self._count("feedback_cohorts_of_nobody")
-        else:  # which is not heard of by that: these labels came long ago
+        version = self._known(record, "feedback_cohorts_of_nobody")
+        if version is not None:  # which is not heard of by that: these labels came long ago
             version.cohort(record["since"], record["labels"], record["orphans"], record.get("slices"), self._clock.now, offset)
         return True
+
+    def _known(self, record: dict[str, Any], otherwise: str) -> Version | None:
+        """The version that a record about labels names. What labels say makes no version known; where none is, that is counted."""
+        model: Any = record.get("model")
+        name: Any = record.get("model_version")
+        named = type(model) is str and type(name) is str and name != ALL_VERSIONS
+        version = self._versions.get((model, name)) if named else None
+        if version is None:
+            self._count(otherwise)
+        return version
 
     def _all_versions(self, model: str, time: int, offset: int) -> Version | None:
         """What stands for all versions of a model, if there is room: it makes no other version go."""

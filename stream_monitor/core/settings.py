@@ -41,15 +41,15 @@ class JoinSettings:
 
     `window_ms`: older pairs are late. `slack_ms`: for so long past the window an entry is still known, so that a late pair
     is told from an orphan. `slot_ms`: grain of the expiry counters, and of cohorts. `ttl_ms`: Redis frees what was written as long ago, by
-    its own clock; never a decision. `label_slices`: a label that contradicts is told to the slices of its prediction too, which are kept
-    with each joined pair for that, and orphans to the slices that their labels name (core/codec.py).
+    its own clock; never a decision. `label_slices`: keys of slices; to slices of these a label that contradicts is told too (they are kept
+    with each joined pair for that), and orphans, as far as their labels name them (core/codec.py).
     """
 
     window_ms: int = 7 * DAY
     slack_ms: int = HOUR
     slot_ms: int = 10 * MINUTE
     ttl_ms: int = 14 * DAY
-    label_slices: bool = False
+    label_slices: tuple[str, ...] = ()
 
     @property
     def lag_ms(self) -> int:

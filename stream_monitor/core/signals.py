@@ -108,6 +108,8 @@ class Plan:
         )
         self.covers = self.wants(UNLABELLED, False)
         self.covers_slices = self.wants(UNLABELLED, True)
+        self.late_in_slices = self.wants(LATE, True)
+        self.conflicting_in_slices = self.wants(CONFLICTING, True)
         self.free = reads_predictions(monitor)
         self.error_only = all(p == "error" for p in monitor.metrics)
         self.judges_error_only = self.error_only and not any(map(is_labelled, monitor.limits)) and not monitor.protected
@@ -311,7 +313,7 @@ class Scope:
     """The signals of a model version: of all its traffic (`slice_` None), or of a slice."""
 
     __slots__ = (
-        "conflicting", "coverage", "error_only", "features", "judging", "labels", "late", "latency", "missing", "orphan", "part", "plan",
+        "conflicting", "coverage", "error_only", "features", "judging", "late", "latency", "missing", "orphan", "part", "plan",
         "prediction", "records", "score", "since", "volume",
     )  # fmt: skip
 
@@ -319,7 +321,6 @@ class Scope:
         self.plan = plan
         self.part = slice_
         self.records = 0  # predictions seen
-        self.labels = 0  # labels judged
         self.since = plan.desk.ledger.age  # age of the ledger at its beginning
         refuse = plan.refuse_class if slice_ is None else None
         self.judging = Judging(partial(plan.stream, slice_), plan.settings.max_categories, plan.settings.warmup, slice_ is None, refuse)
@@ -370,7 +371,6 @@ class Scope:
 
     def judged(self, one: Judged, unit: int, time: int, offset: int) -> None:
         """Takes what an outcome says."""
-        self.labels += 1
         if self.error_only:
             self.judging.error(one.error, one.numeric, unit, time, offset)
         else:
@@ -515,7 +515,6 @@ class Scope:
         return [
             self.since,
             self.records,
-            self.labels,
             self.judging.state(),
             _saved(self.score),
             _saved(self.prediction),
@@ -531,7 +530,7 @@ class Scope:
 
     def restore(self, state: Any) -> None:
         """Takes up what `state` gave."""
-        self.since, self.records, self.labels, judging, score, prediction, latency, features, missing, *rest = state
+        self.since, self.records, judging, score, prediction, latency, features, missing, *rest = state
         self.judging.restore(judging)
         self.score = _restored(score, lambda _: self._numbers("score", Kind.PREDICTION_DRIFT))
         self.prediction = _restored(prediction, lambda numeric: self._signal("prediction", Kind.PREDICTION_DRIFT, numeric, CLASSES))

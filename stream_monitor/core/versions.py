@@ -40,7 +40,6 @@ class Version:
         self.answers = 0  # whole numbers while the task is not known
         self.whole = scope_class(plan, None)(plan, None)
         self.slices: OrderedDict[tuple[str, str], Scope] = OrderedDict()  # the least recently seen first
-        self.sliced: set[Callable[[Scope], Rare | None]] = set()  # shares of labels of which a slice has a stream
         self.fairness = Fairness(plan) if plan.monitor.protected else None
         self.maturity = Maturity(settings.maturity_ms, settings.maturity_quantile, settings.maturity_sample, settings.max_waiting, labels)
         self.reading = Reading(self.maturity, plan.desk, settings.silent_ms)
@@ -83,9 +82,9 @@ class Version:
         if plan.covers and (wait := maturity.wait) and labelled - outcome.time <= wait:
             self._covered(outcome.time, outcome.slices)
         self.labels += 1
-        if _LATE in self.sliced or ((late := self.whole.late) is not None and late.stream is not None):
+        if plan.late_in_slices or ((late := self.whole.late) is not None and late.stream is not None):
             self._came(_LATE, 0.0, outcome.request_id, outcome.slices, labelled, outcome.offset)
-        if _CONFLICTING in self.sliced or ((conflicting := self.whole.conflicting) is not None and conflicting.stream is not None):
+        if plan.conflicting_in_slices or ((conflicting := self.whole.conflicting) is not None and conflicting.stream is not None):
             self._came(_CONFLICTING, 0.0, outcome.request_id, outcome.slices, labelled, outcome.offset)
         for one in ready:
             self._judge(one)
@@ -152,17 +151,17 @@ class Version:
     def _came(
         self, share: Callable[[Scope], Rare | None], x: float, request_id: str, slices: Mapping[str, Any] | None, time: int, offset: int
     ) -> None:
-        """A label came, which has what this `share` is of (1) or not (0). Where there is no stream yet, a 0 is one of the scope's labels,
-        so slices need not be passed: which of these metrics are known per slice, only the join knows."""
-        unit = unit_of(request_id.encode())
-        if (whole := share(self.whole)) is not None:
-            _tell(whole, x, self.labels, unit, time, offset)
-        if x or share in self.sliced:
+        """A label came, which has what this `share` is of (1) or not (0)."""
+        unit, whole, plan = unit_of(request_id.encode()), share(self.whole), self.plan
+        if whole is not None:
+            if whole.stream is None:
+                whole.zeros = self.labels
+            if x or whole.stream is not None:
+                whole.push(x, unit, time, offset)
+        if plan.late_in_slices if share is _LATE else plan.conflicting_in_slices:
             for scope in self._known(slices):
                 if (rare := share(scope)) is not None:
-                    _tell(rare, x, scope.labels, unit, time, offset)
-                    if rare.stream is not None:
-                        self.sliced.add(share)
+                    rare.push(x, unit, time, offset)
 
     def _known(self, slices: Mapping[str, Any] | None) -> Iterator[Scope]:
         """The watched slices among these that have been met before, no more recently seen than they were."""
@@ -290,18 +289,6 @@ class Version:
             key = Slice(*name)
             scope = self.slices[key] = scope_class(self.plan, key)(self.plan, key)
             scope.restore(saved)
-            for share in (_LATE, _CONFLICTING):
-                if (rare := share(scope)) is not None and rare.stream is not None:
-                    self.sliced.add(share)
         self.maturity.restore(maturity)
         if self.fairness is not None:
             self.fairness.restore(fairness)
-
-
-def _tell(rare: Rare, x: float, labels: int, unit: int, time: int, offset: int) -> None:
-    """Takes the next value of a share of the labels, `labels` of which came before the first that is 1."""
-    if rare.stream is None:
-        if not x:
-            return
-        rare.zeros = labels
-    rare.push(x, unit, time, offset)

@@ -91,7 +91,7 @@ def create(client: AdminClient, topics: Sequence[Topic], partitions: int, replic
 
 
 def problems(client: AdminClient, topics: Sequence[Topic], rebuild_ms: int) -> list[Problem]:
-    """What is wrong with the topics. `rebuild_ms`: how much of the journal a rebuild of the join reads.
+    """What is wrong with the topics. `rebuild_ms`: how much of the journal a rebuild of the join must find.
 
     Raises SetupError if no broker answers.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -72,7 +73,7 @@ def test_a_feedback_becomes_a_journal_record_with_the_digest_of_its_label() -> N
 
 def owners(slices: Any, model: str = "credit", version: str = "v3") -> set[bytes]:
     """The owner of a prediction where slices are asked for, by the fast way and by the slow one."""
-    asked = Codec(EventSettings(), slices=True)
+    asked = Codec(EventSettings(), slices=("country", "size", "text"))
     raw = orjson.dumps({**PREDICTION_EVENT, "model": model, "model_version": version, "slices": slices})
     one, found = asked.prediction(raw, NOW), asked.predictions([Record(0, NOW, b"", raw)])
     assert isinstance(one, Accepted)
@@ -80,9 +81,9 @@ def owners(slices: Any, model: str = "credit", version: str = "v3") -> set[bytes
     return {read_head(one.value).owner, read_head(found[0][1]).owner}
 
 
-def test_the_owner_of_a_prediction_names_its_slices_where_that_is_asked() -> None:
-    assert owners({"country": "DE", "size": 'é"'}) == {'["credit","v3",{"country":"DE","size":"é\\""}]'.encode()}
-    assert owners({}) == owners(None) == {b'["credit","v3"]'}
+def test_the_owner_of_a_prediction_names_those_of_its_slices_that_are_asked_for_in_the_order_in_which_they_are() -> None:
+    assert owners({"size": 'é"', "device": "phone", "country": "DE"}) == {'["credit","v3",{"country":"DE","size":"é\\""}]'.encode()}
+    assert owners({"device": "phone"}) == owners({}) == owners(None) == {b'["credit","v3"]'}
 
 
 def test_slices_that_are_too_long_to_be_kept_are_left_out_of_it() -> None:
@@ -90,9 +91,9 @@ def test_slices_that_are_too_long_to_be_kept_are_left_out_of_it() -> None:
     assert owners({"text": "x" * 4_096}) == {b'["credit","v3"]'}
 
 
-def owners_of_feedback(keeps: bool = True, **named: Any) -> set[bytes]:
+def owners_of_feedback(keys: Sequence[str] = ("country", "size"), **named: Any) -> set[bytes]:
     """The owner of a feedback that says this of it, by the fast way and by the slow one; its own bytes follow."""
-    asked = Codec(EventSettings(), slices=keeps)
+    asked = Codec(EventSettings(), slices=keys)
     raw = orjson.dumps({**FEEDBACK_EVENT, **named})
     one, found = asked.feedback(raw, NOW), asked.feedbacks([Record(0, NOW, b"", raw)])
     assert isinstance(one, Accepted)
@@ -105,7 +106,7 @@ def owners_of_feedback(keeps: bool = True, **named: Any) -> set[bytes]:
 def test_the_owner_of_a_feedback_that_names_it_has_the_form_of_a_predictions() -> None:
     named: dict[str, Any] = {"model": "credit", "model_version": "v3", "slices": {"country": "DE", "size": 'é"'}}
     assert owners_of_feedback(**named) == owners(named["slices"])
-    assert owners_of_feedback(keeps=False, **named) == owners(None) == {b'["credit","v3"]'}
+    assert owners_of_feedback((), **named) == owners(None) == {b'["credit","v3"]'}
     assert owners_of_feedback(model="\x01" * 256, model_version="v3") == owners(None, "\x01" * 256)
 
 

@@ -18,7 +18,7 @@ from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.rare import SAMPLE, Rare
 from stream_monitor.core.settings import DAY, MINUTE, DetectSettings, MonitorSettings
-from tests.support.observations import START, begun_and_ended, cohort, desk, outcome, prediction, run
+from tests.support.observations import START, begun_and_ended, cohort, desk, outcome, predicted, prediction, run
 
 WATCHED = MonitorSettings(metrics=("feedback_orphan",), slices=("country",), slice_metrics=("feedback_orphan",))
 SETTINGS = DetectSettings(maturity_ms=0, default=WATCHED)
@@ -125,6 +125,15 @@ def test_what_is_told_of_a_version_that_is_not_known_is_counted_and_makes_it_no_
     monitor, _ = run(SETTINGS, [cohort(START + i, 10, 10, prediction(0)) for i in range(9)])
     assert monitor.counters["feedback_cohorts_of_nobody"] == 9
     assert monitor.versions() == []
+
+
+def test_what_labels_say_of_all_versions_together_is_told_to_nobody() -> None:
+    watched = MonitorSettings(metrics=("*", "volume"), slices=())
+    event = prediction(0)
+    records = [predicted(event), *(cohort(START + i, 10, 10, prediction(0, model_version="*")) for i in range(9))]
+    monitor, _ = run(DetectSettings(maturity_ms=0, default=watched), records)
+    assert ("credit", "*") in {(version["model"], version["model_version"]) for version in monitor.versions()}
+    assert monitor.counters["feedback_cohorts_of_nobody"] == 9
 
 
 def test_a_version_is_not_heard_of_by_what_is_told_of_labels_that_came_long_ago() -> None:

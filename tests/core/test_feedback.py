@@ -13,8 +13,6 @@ from stream_monitor.core.events import Alert, Kind, Slice, Status
 from stream_monitor.core.monitor import Monitor
 from stream_monitor.core.publishing import publish
 from stream_monitor.core.settings import DetectSettings, MonitorSettings
-from stream_monitor.core.signals import Scope
-from stream_monitor.core.versions import Version
 from tests.support.observations import START, STEP, begun_and_ended, outcome, prediction, run
 
 METRICS = ("feedback_late", "feedback_conflicting")
@@ -92,23 +90,27 @@ def test_a_slice_knows_from_its_labels_that_there_was_nothing_before(kind: str) 
     assert {(a.model_version, a.slice) for a in alerts} == {("v3", None), ("v3", Slice("country", "DE"))}
 
 
-@pytest.mark.parametrize("slices_are_kept", [False, True])
-def test_labels_pass_their_slices_only_where_one_of_these_has_such_a_stream(slices_are_kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    passed: list[Any] = []
-    known = Version._known
+def test_a_slice_begins_with_the_labels_that_came_since_it_is_known_also_with_those_that_wait_for_their_maturity() -> None:
+    watched = MonitorSettings(metrics=("feedback_late",), slices=("country",), slice_metrics=("feedback_late",))
+    events = [prediction(i, slices={"country": "DE"}) for i in range(3_001)]
+    records = [*(outcome(event, "yes") for event in events[:-1]), issue("late", 3_000, events[-1])]
+    monitor, _ = run(DetectSettings(maturity_ms=1_000 * STEP, default=watched), records)
+    assert monitor.counters["matured"] < 3_000
+    [version] = monitor._versions.values()
+    scopes = [version.whole, version.slices["country", "DE"]]
+    assert [scope.late.stream.count for scope in scopes if scope.late is not None and scope.late.stream is not None] == [
+        3_001,
+        3_001 - 1_001,
+    ]
 
-    def noted(version: Version, slices: Any) -> Iterator[Scope]:
-        passed.append(slices)
-        return known(version, slices)
 
-    monkeypatch.setattr(Version, "_known", noted)
-    watched = MonitorSettings(metrics=("feedback_*",), slices=("country",), slice_metrics=("feedback_*",))
-    records = list(labels(2_000, "conflicting", after=0.01))
-    if not slices_are_kept:
-        records = [value.replace(b'"slices":{"country":"DE"},"prediction":null', b'"prediction":null') for value in records]
-        records = [value.replace(b'"slices":{"country":"FR"},"prediction":null', b'"prediction":null') for value in records]
-    monitor, _ = run(DetectSettings(maturity_ms=0, warmup=200, default=watched), records)
-    assert (len(passed) > monitor.counters["feedback_conflicting"]) == slices_are_kept
+def test_contradictions_of_a_version_that_is_not_known_are_counted_and_make_it_no_more_known() -> None:
+    watched = DetectSettings(maturity_ms=0, max_versions=3, default=SETTINGS.default)
+    known = [outcome(prediction(i, model_version=version), "yes") for i, version in enumerate(("v3", "v4", "v5"))]
+    made_up = [issue("conflicting", i, prediction(i, model_version=f"typo-{i}", slices={})) for i in range(9)]
+    monitor, _ = run(watched, [*known, *made_up])
+    assert [version["model_version"] for version in monitor.versions()] == ["v3", "v4", "v5"]
+    assert (monitor.counters["feedback_conflicting"], monitor.counters["feedback_conflicting_of_nobody"]) == (9, 9)
 
 
 def test_where_all_labels_are_of_use_there_is_no_stream() -> None:

@@ -16,7 +16,7 @@ from stream_monitor.core.settings import EventSettings
 
 NOW = 1_709_647_800_000
 CODEC = Codec(EventSettings())
-KEEPING = Codec(EventSettings(), slices=True)
+KEEPING = Codec(EventSettings(), slices=("country",))
 
 ORDINARY: dict[str, Any] = {
     "request_id": "r-1",

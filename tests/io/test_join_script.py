@@ -21,7 +21,7 @@ from tests.support.servers import RedisServer, start_redis_cluster
 
 SETTINGS = JoinSettings(window_ms=1000, slack_ms=300, slot_ms=50, ttl_ms=1_000_000)
 CODEC = Codec(EventSettings())
-KEEPING = Codec(EventSettings(), slices=True)
+KEEPING = Codec(EventSettings(), slices=("country",))
 LABEL: bytes = CODEC.feedback(b'{"request_id":"r","timestamp":1,"label":1,"model":"m","model_version":"1"}', 0)[1]  # type: ignore[assignment]
 EVENT: Any = CODEC.feedback(b'{"request_id":"r","timestamp":1,"label":1}', 0)
 

@@ -20,7 +20,7 @@ It knows nothing of core/joining.py, and reads of a journal value only the kind 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -105,6 +105,7 @@ class Joined:
         """The lives of which is not told, of slots before `end`: by slot and owner, in this order."""
         by: dict[tuple[int, bytes], list[Life]] = {}
         for life in self.untold:
+            assert life.feedback is not None
             if (slot := life.labelled // self.settings.slot_ms) < end:
                 by.setdefault((slot, _owner(life.feedback, self.settings.label_slices)), []).append(life)
         return [(*key, by[key]) for key in sorted(by)]
@@ -140,7 +141,7 @@ def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int
                 found = "conflicting"
                 of.came["conflicting"] += 1
                 about = life.prediction or life.feedback
-                if _owner(about, False):
+                if _owner(about):
                     told.append(_conflict(about, event, settings.label_slices))
         else:
             if is_prediction:
@@ -148,7 +149,7 @@ def plain_join(records: Iterable[Record], settings: JoinSettings, partition: int
                 told.append(_observation(event, "prediction", prediction=event.raw))
             else:
                 life.feedback, life.labelled = event, of.clock
-                if _owner(event, False):
+                if _owner(event):
                     of.untold.append(life)
             if life.prediction is not None and life.feedback is not None:
                 found = "joined" if of.clock - life.since <= settings.window_ms else "late"
@@ -190,30 +191,34 @@ def _outcome(prediction: Event, feedback: Event, partition: int, partitions: int
     )
 
 
-def _conflict(about: Event, feedback: Event, with_slices: bool) -> Observation:
-    return _issue("conflicting", about, feedback, **_version(about, with_slices), prediction=b"null")
+def _conflict(about: Event, feedback: Event, keys: Sequence[str]) -> Observation:
+    return _issue("conflicting", about, feedback, **_version(about, keys), prediction=b"null")
 
 
-def _version(about: Event, with_slices: bool) -> dict[str, bytes]:
+def _version(about: Event, keys: Sequence[str]) -> dict[str, bytes]:
     of = {"model_version": orjson.dumps(about.said["model_version"])}
-    if with_slices and about.said.get("slices"):
-        of["slices"] = orjson.dumps(about.said["slices"])
+    if kept := _slices(about, keys):
+        of["slices"] = orjson.dumps(kept)
     return of
 
 
-def _owner(event: Event | None, with_slices: bool) -> bytes:
+def _slices(event: Event, keys: Sequence[str]) -> dict[str, str]:
+    said = event.said.get("slices") or {}
+    return {key: said[key] for key in keys if key in said}
+
+
+def _owner(event: Event, keys: Sequence[str] = ()) -> bytes:
     """Whose an event says that it is; empty where it does not say."""
-    said = event.said if event is not None else {}
-    named = [said.get("model"), said.get("model_version"), *([said["slices"]] if with_slices and said.get("slices") else [])]
+    named = [event.said.get("model"), event.said.get("model_version"), *filter(None, [_slices(event, keys)])]
     return b"" if None in named else orjson.dumps(named)
 
 
-def _cohort(since: int, lives: list[Life], with_slices: bool) -> Observation:
+def _cohort(since: int, lives: list[Life], keys: Sequence[str]) -> Observation:
     about = lives[0].feedback
     assert about is not None
     orphans = sum(life.prediction is None for life in lives)
     model, n = orjson.dumps(about.said["model"]), {"since": b"%d" % since, "labels": b"%d" % len(lives), "orphans": b"%d" % orphans}
-    return _observation(about, "feedback_cohort", model=model, **_version(about, with_slices), **n)
+    return _observation(about, "feedback_cohort", model=model, **_version(about, keys), **n)
 
 
 def _issue(issue: str, about: Event, feedback: Event, **fields: bytes) -> Observation:
