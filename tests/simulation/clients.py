@@ -84,6 +84,7 @@ class Consumer:
         self.beat = self.polled = broker.scheduler.now
         self.positions: dict[Place, int] = {}
         self.dead = False
+        self.calling = False  # while the application's callback runs, the client does not join again
         self._broker, self._group, self._actor = broker, group, actor
         self._scheduler: Scheduler = broker.scheduler
         self._ends: dict[Place, int] = {}  # partitions whose end was told, and where
@@ -128,6 +129,13 @@ class Consumer:
         return member is None or member.target is not None or (self._group.preparing_since is not None and not member.joined)
 
     def _rebalance(self) -> None:
+        self.calling = True
+        try:
+            self._call()
+        finally:
+            self.calling = False
+
+    def _call(self) -> None:
         group, member = self._group, self._group.members.get(self._member)
         if member is None:
             self._scheduler.note("lost its membership")

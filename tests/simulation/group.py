@@ -95,7 +95,8 @@ class Group:
             return
         if self.cooperative:  # the client joins in the background, the application does not notice
             for name, member in self.members.items():
-                if not member.joined and member.target is None and member.consumer.beating() and self.scheduler.random.random() < 0.2:
+                free = not member.joined and member.target is None and not member.consumer.calling
+                if free and member.consumer.beating() and self.scheduler.random.random() < 0.2:
                     self.join(name, frozenset(member.consumer.positions))
         if now - self.preparing_since > JOIN:
             for name in [name for name, member in self.members.items() if not member.joined]:
