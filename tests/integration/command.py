@@ -9,9 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream_monitor.config import load
@@ -131,7 +132,7 @@ class Setting:
             ends = dict.fromkeys(partitions, 0)
             if settled:
                 other = Consumer(properties | {"isolation.level": "read_uncommitted"})
-                ends = {p: other.get_watermark_offsets(TopicPartition(topic, p), 30)[1] for p in partitions}
+                ends = {p: _end(other, TopicPartition(topic, p)) for p in partitions}
                 other.close()
             consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
             while partitions:
@@ -148,3 +149,15 @@ class Setting:
                         raise AssertionError(error)
         finally:
             consumer.close()
+
+
+def _end(consumer: Consumer, place: TopicPartition) -> int:
+    """Where a partition ends. Of one that was created a moment ago, a broker may still say that another leads it."""
+    deadline = monotonic() + 30
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, 30)[1])
+        except KafkaException:
+            if monotonic() > deadline:
+                raise
+            sleep(0.1)
