@@ -18,6 +18,13 @@ from tests.simulation.world import Program
 
 SEEDS, BLOCK = 500, 25
 MOST = 1_000  # seeds within which a deliberate bug must be found
+FIRST = {  # of the rare ones, the first of these seeds that found it when this was written: tried first, so that it takes seconds
+    "a bucket that comes back is taken for a fresh one": 418,
+    "every piece of a call may begin it": 320,
+    "entries that outlived their TTL": 197,
+    "every call of a rebuild may begin it": 84,
+    "a gap told at the first look": 49,
+}
 
 
 @pytest.mark.parametrize("start", range(0, SEEDS, BLOCK))
@@ -83,7 +90,7 @@ def test_a_seed_that_does_not_fail_again_says_so(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("bug", MUTANTS)
 def test_the_simulator_finds_a_deliberate_bug(bug: str) -> None:
-    for seed in range(MOST):
+    for seed in (FIRST.get(bug, 0), *range(MOST)):
         failure = _failure(seed, MUTANTS[bug])
         if failure is not None:
             assert isinstance(failure.__cause__, Violation), failure
