@@ -66,9 +66,16 @@ REFUSED: Mapping[str, str] = {
 }
 
 
-def _names(value: Any) -> Any:
-    return (value,) if type(value) is str else value
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
+
+def _names(value: Any) -> Any:
+    return (value,) if type(value) is str else _listed(value)
+
+
+Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""A list of strings."""
 
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_names)]
 """One string or a list of strings."""
@@ -141,7 +148,7 @@ class RedisConfig(_Table):
 
     url: str = "redis://localhost:6379/0"
     mode: Literal["single", "sentinel", "cluster"] = "single"
-    sentinels: tuple[str, ...] = ()
+    sentinels: Listed = ()
     sentinel_service: str = "mymaster"
     username: str | None = None
     password: str | None = None
@@ -175,11 +182,6 @@ class RedisConfig(_Table):
         except ssl.SSLError as error:
             raise ValueError(f"{value!r} can not be read ({error.reason}); {wanted}") from None
         return value
-
-    @field_validator("sentinels", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -254,12 +256,7 @@ class JoinConfig(_Table):
     window: Duration = Field(_JOIN.window_ms, ge=1)
     slack: Duration = Field(_JOIN.slack_ms, ge=0)
     ttl: Duration | None = None
-    label_slices: tuple[str, ...] = _JOIN.label_slices
-
-    @field_validator("label_slices", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+    label_slices: Listed = _JOIN.label_slices
 
     @field_validator("label_slices")
     @classmethod
@@ -317,7 +314,7 @@ class MonitorConfig(_Table):
     slice_metrics: Patterns = _MONITOR.slice_metrics
     slice_shares: dict[str, Annotated[int, Field(ge=1, le=1_000_000)]] = {}
     new_version: Literal["own", "previous"] = _MONITOR.new_version
-    detectors: tuple[Annotated[DetectorSettings, BeforeValidator(_detector)], ...] = _MONITOR.detectors
+    detectors: Annotated[tuple[Annotated[DetectorSettings, BeforeValidator(_detector)], ...], BeforeValidator(_listed)] = _MONITOR.detectors
     minimum_effect: float = Field(_MONITOR.minimum_effect, ge=0)
     warning_effect: float = Field(_MONITOR.warning_effect, ge=0)
     critical_effect: float = Field(_MONITOR.critical_effect, ge=0)
@@ -330,14 +327,6 @@ class MonitorConfig(_Table):
     fairness_limit: float | None = Field(_MONITOR.fairness_limit, gt=0, lt=1)
     disparate_impact: float | None = Field(_MONITOR.disparate_impact, gt=0, le=1)
     minimum_group: int = Field(_MONITOR.minimum_group, ge=1)
-
-    @field_validator(
-        "models", "metrics", "slices", "slice_metrics", "detectors", "limits", "limit_slices", "protected", "fairness_metrics",
-        mode="before",
-    )  # fmt: skip
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("models")
     @classmethod
