@@ -16,16 +16,18 @@ read; a commit of which the process never heard, because it was killed or fenced
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from stream_monitor.errors import AGAIN, FatalError, LogGapError
 from stream_monitor.ports import Aborted, Chunk, Out, Place, Sink, Source
 from stream_monitor.stages import Rewind, Stage, count
 
+_PLENTY = 10  # parts of a batch, of which one shows that there is more to come
 _PATIENCE = 1.0  # seconds for which what is produced waits for the store
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries
@@ -198,10 +200,13 @@ class Worker:
         return all((group[place] or 0) >= ends[place] for place in missing)
 
     def _flying(self, chunks: Sequence[Chunk]) -> int:
-        """How many batches stay in flight. Several only where there is plenty: else one would wait for nothing but the next poll."""
+        """How many batches stay in flight. Several only where there is plenty: else one would wait for nothing but the next poll.
+
+        A tenth of a batch is plenty: partitions that are read side by side hand out less than a whole one again and again.
+        """
         if not chunks:
             return 0
-        return self.stage.depth if self._flights[-1].records >= self._pace.batch else 1
+        return self.stage.depth if _PLENTY * self._flights[-1].records >= self._pace.batch else 1
 
     def _launch(self, chunks: Sequence[Chunk]) -> None:
         records = sum(len(chunk.records) for chunk in chunks)
@@ -228,9 +233,11 @@ class Worker:
         if not self.stage.ready(flight.ticket, _PATIENCE):
             self._commit()  # what is produced does not wait with it: the broker rolls back what stays open for long, and fences us
             self._settle()
-        self._unsent += self.stage.finish(flight.ticket)
+        out = self.stage.finish(flight.ticket)
         if self._under_way is None or self._is_done():
-            self._produce()
+            self._produce(out)
+        else:
+            self._unsent += out
         for place, end in flight.ends.items():
             self._cursors[place].done = end
         self._metadata = flight.metadata
@@ -246,12 +253,12 @@ class Worker:
         full = self._pending >= self._pace.transaction_records
         return full or self._clock() - self._since >= self._pace.transaction_s or (idle and not self._flights)
 
-    def _produce(self) -> None:
-        """Hands over what was processed, to a transaction that follows the one that is being committed."""
+    def _produce(self, out: Iterable[Out] = ()) -> None:
+        """Hands over what was processed, and `out` after it, to a transaction that follows the one that is being committed."""
         self._settle()
-        out, self._unsent = self._unsent, []
-        if out:
-            self._sink.produce(out)
+        unsent, self._unsent = self._unsent, []
+        if unsent or out:
+            self._sink.produce(chain(unsent, out))
 
     def _commit(self, last: bool = False) -> None:
         """Starts the commit of what was processed."""

@@ -103,6 +103,7 @@ class Kafka:
     def __init__(self, *values: bytes) -> None:
         self.values = list(values)
         self.at = 0
+        self.most = len(values)  # that a poll gives
         self.offset: int | None = None
         self.out: list[bytes | None] = []
         self.transactions: list[list[bytes | None]] = []
@@ -125,7 +126,7 @@ class Kafka:
             self.news.pop(0)()
             return []
         self.metadata = self.generation
-        start, end = self.at, min(self.at + most, len(self.values))
+        start, end = self.at, min(self.at + min(most, self.most), len(self.values))
         if end == start or HERE not in self.places:
             return []
         self.at = end
@@ -242,11 +243,20 @@ def test_a_stage_that_asks_for_it_has_a_second_batch_to_work_on_while_there_is_p
     assert (kafka.out, kafka.offset) == ([b"a", b"b", b"c", b"d"], 4)
 
 
-def test_a_batch_that_is_not_full_keeps_only_itself_in_flight() -> None:
-    kafka, stage, worker = deep(b"a", b"b", b"c", batch=2)
+def test_a_tenth_of_a_batch_shows_that_there_is_plenty() -> None:
+    kafka, stage, worker = deep(b"a", b"b", b"c", batch=10)
+    kafka.most = 1
+    for turn, finished in enumerate(([], [], [b"a"]), 1):
+        worker.turn()
+        assert (len(stage.begun), kafka.buffer) == (turn, finished)
+
+
+def test_less_than_a_tenth_of_a_batch_keeps_only_itself_in_flight() -> None:
+    kafka, stage, worker = deep(b"a", b"b", b"c", batch=11)
+    kafka.most = 1
     worker.turn()
     worker.turn()
-    assert (len(stage.begun), kafka.buffer) == (2, [b"a", b"b"])
+    assert (len(stage.begun), kafka.buffer) == (2, [b"a"])
 
 
 def test_of_several_batches_in_flight_none_is_left_by_a_refused_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from stream_monitor.core.codec import Accepted, Codec
 from stream_monitor.core.frames import unframe
 from stream_monitor.core.hashing import partition_of
-from stream_monitor.core.joining import Applied, Behind, Call, Fold
+from stream_monitor.core.joining import Applied, Behind, Call, Fold, emit
 from stream_monitor.core.records import Record
 from stream_monitor.core.settings import EventSettings, JoinSettings
 from stream_monitor.core.snapshots import StateRecord
@@ -101,6 +102,11 @@ def join(store: Store, wall_ms: Callable[[], int] = lambda: 0) -> Join:
     return Join(store, SETTINGS, "journal", "observations", 1, iter("abcdef").__next__, wall_ms=wall_ms)
 
 
+def done(stage: Join, chunk: Chunk, committed: int) -> list[Out]:
+    """What a chunk of the journal makes a join publish."""
+    return list(stage.finish(stage.begin([chunk], {JOURNAL: committed})))
+
+
 def kinds(out: list[Out]) -> list[bytes]:
     return [headers[0][1] for _, _, _, _, headers in out if headers]
 
@@ -136,7 +142,7 @@ def test_an_offset_outside_the_log_is_left_to_a_person(committed: int) -> None:
 def test_join_publishes_each_prediction_and_each_pair() -> None:
     stage = join(Store())
     stage.resume(JOURNAL, None, Log(0, 2))
-    out = stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))], {JOURNAL: 0}))
+    out = done(stage, Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a"))), 0)
     assert kinds(out) == [b"prediction", b"outcome"]
 
 
@@ -144,7 +150,7 @@ def test_join_publishes_what_became_of_labels_that_name_their_model_and_finds_no
     stage = join(Store())
     stage.resume(JOURNAL, None, Log(0, 2))
     records = [Record(0, 0, b"a", named("a")), Record(1, 9_000, b"b", journal(prediction("b"))[0].value)]
-    cohort, made = stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, records)], {JOURNAL: 0}))
+    cohort, made = done(stage, Chunk(JOURNAL, 0, 2, records), 0)
     told = b'{"record":"feedback_cohort","model":"m","model_version":"1","since":0,"labels":1,"orphans":1}'
     assert cohort == ("observations", 0, b"m", told, [("record", b"feedback_cohort")])
     assert kinds([made]) == [b"prediction"]
@@ -154,7 +160,7 @@ def test_join_publishes_what_became_of_labels_that_name_their_model_and_finds_no
 def test_join_is_silent_below_the_committed_offset() -> None:
     stage = join(Store())
     stage.resume(JOURNAL, 1, Log(0, 2))
-    out = stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))], {JOURNAL: 1}))
+    out = done(stage, Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a"))), 1)
     assert kinds(out) == [b"outcome"]
 
 
@@ -162,8 +168,21 @@ def test_join_asked_again_answers_the_same() -> None:
     stage = join(Store())
     stage.resume(JOURNAL, None, Log(0, 2))
     chunk = Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))
-    first, second = (stage.finish(stage.begin([chunk], {JOURNAL: 0})) for _ in range(2))
+    first, second = (done(stage, chunk, 0) for _ in range(2))
     assert first == second
+
+
+def test_join_makes_what_it_publishes_as_it_is_taken() -> None:
+    stage = join(Store())
+    stage.resume(JOURNAL, None, Log(0, 2))
+    chunk = Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")), [(0, 1), (0, 1)])
+    out = stage.finish(stage.begin([chunk], {JOURNAL: 0}))
+    assert stage.counters == {}
+    with patch("stream_monitor.stages.emit", side_effect=emit) as made:
+        assert kinds([next(out)]) == [b"prediction"]
+        assert made.call_count == 1
+        assert kinds(list(out)) == [b"outcome"]
+        assert made.call_count == 2
 
 
 def test_only_the_first_call_of_a_rebuild_may_begin_it() -> None:
@@ -176,7 +195,7 @@ def test_only_the_first_call_of_a_rebuild_may_begin_it() -> None:
     second = stage.begin([Chunk(JOURNAL, 1, 2, records[1:])], {JOURNAL: 0})
     assert [call.epoch for call in store.calls] == ["a", ""]
     with pytest.raises(Rewind):
-        stage.finish(second)
+        list(stage.finish(second))
 
 
 def test_a_store_that_is_behind_is_read_to_from_where_it_is() -> None:
@@ -206,7 +225,7 @@ def test_a_rebuild_knows_the_labels_of_which_the_first_record_that_is_not_commit
     stage = join(Store())
     assert stage.resume(JOURNAL, 1, Silent(0, 2)) == (0, 1)
     records = [Record(0, 0, b"a", named("a")), Record(1, 9_000, b"b", named("b"))]
-    assert kinds(stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, records)], {JOURNAL: 1}))) == [b"feedback_cohort"]
+    assert kinds(done(stage, Chunk(JOURNAL, 0, 2, records), 1)) == [b"feedback_cohort"]
 
 
 class Read(Log):
@@ -235,7 +254,7 @@ def test_wherever_a_rebuild_is_needed_it_publishes_the_same_if_no_request_id_com
     def published(committed: int, log: Log) -> list[Out]:
         stage = join(Store())
         start, _ = stage.resume(JOURNAL, committed, log)
-        return stage.finish(stage.begin([Chunk(JOURNAL, start, 400, records[start:])], {JOURNAL: committed}))
+        return done(stage, Chunk(JOURNAL, start, 400, records[start:]), committed)
 
     class Whole(Read):
         def offset_at(self, place: Place, when: int) -> int | None:
@@ -281,13 +300,13 @@ def test_behind_for_longer_than_the_ttl_allows_the_bucket_is_rebuilt_from_the_jo
     stage = join(store, wall)
     records = journal(prediction("a"), prediction("b"), feedback("a"), feedback("b"))
     stage.resume(JOURNAL, None, Log(0, 4))
-    stage.finish(stage.begin([Chunk(JOURNAL, 0, 2, records[:2])], {JOURNAL: 0}))
+    done(stage, Chunk(JOURNAL, 0, 2, records[:2]), 0)
     store.fold.entries.clear()  # the TTL went by a clock that the log knows nothing of
     wall.now = records[2].time + max(FAR, SETTINGS.ttl_ms)
     with pytest.raises(Rewind, match="behind"):
         stage.begin([Chunk(JOURNAL, 2, 4, records[2:])], {JOURNAL: 2})
     assert stage.resume(JOURNAL, 2, Log(0, 4)) == (0, 2)
-    out = stage.finish(stage.begin([Chunk(JOURNAL, 0, 4, records)], {JOURNAL: 2}))
+    out = done(stage, Chunk(JOURNAL, 0, 4, records), 2)
     assert kinds(out) == [b"outcome", b"outcome"]
 
 
@@ -297,7 +316,7 @@ def test_a_bucket_that_was_begun_anew_is_not_begun_again_because_the_log_is_old(
     stage = join(store, wall)
     stage.resume(JOURNAL, None, Log(0, 2))
     chunk = Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))
-    assert kinds(stage.finish(stage.begin([chunk], {JOURNAL: 0}))) == [b"prediction", b"outcome"]
+    assert kinds(done(stage, chunk, 0)) == [b"prediction", b"outcome"]
     wall.now += SETTINGS.ttl_ms
     with pytest.raises(Rewind):
         stage.begin([chunk], {JOURNAL: 0})
@@ -320,11 +339,11 @@ def test_a_bucket_that_comes_back_between_two_calls_is_not_taken_for_the_one_tha
     stage = join(store, wall)
     stage.resume(JOURNAL, 0, Log(0, 2))
     records = journal(prediction("a"), feedback("a"))
-    stage.finish(stage.begin([Chunk(JOURNAL, 0, 1, records[:1])], {JOURNAL: 0}))
+    done(stage, Chunk(JOURNAL, 0, 1, records[:1]), 0)
     store.fold.epoch = "old"  # a replica takes over that is as far, with older entries
     ticket = stage.begin([Chunk(JOURNAL, 1, 2, records[1:])], {JOURNAL: 0})
     with pytest.raises(Rewind, match="outlived"):
-        stage.finish(ticket)
+        list(stage.finish(ticket))
 
 
 def test_an_answer_that_came_after_the_ttl_is_not_believed() -> None:
@@ -335,7 +354,7 @@ def test_an_answer_that_came_after_the_ttl_is_not_believed() -> None:
     ticket = stage.begin([Chunk(JOURNAL, 0, 2, journal(prediction("a"), feedback("a")))], {JOURNAL: 0})
     wall.now = max(FAR, SETTINGS.ttl_ms)  # Redis was away for so long
     with pytest.raises(Rewind):
-        stage.finish(ticket)
+        list(stage.finish(ticket))
     stage.resume(JOURNAL, 0, Log(0, 2))
     assert store.fold.at is None
 

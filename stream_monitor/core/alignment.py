@@ -46,19 +46,20 @@ class Alignment:
         self._time_of = time_of
         self._runs: dict[Place, deque[Run]] = {}
         self._times: dict[Place, int] = {}
+        self._counts: dict[Place, int] = {}  # records held of each
         self._open: set[Place] = set()  # may have more to give at once
 
     def add(self, place: Place) -> None:
         """A partition is read from now on."""
         self.drop(place)
         self._runs[place] = deque()
-        self._times[place] = 0
+        self._times[place] = self._counts[place] = 0
         self._open.add(place)
 
     def drop(self, place: Place) -> None:
         """Forgets a partition and what it holds."""
         gone = self._runs.pop(place, ())
-        self.held -= sum(len(run.records) for run in gone)
+        self.held -= self._counts.pop(place, 0)
         self.weight -= sum(run.weight for run in gone)
         self._times.pop(place, None)
         self._open.discard(place)
@@ -77,6 +78,7 @@ class Alignment:
             self.weight += weight
         self._times[place] = time
         self.held += len(records)
+        self._counts[place] += len(records)
         self._open.add(place)
 
     def end(self, place: Place, offset: int, now: float) -> None:
@@ -85,6 +87,11 @@ class Alignment:
         if runs is not None:
             runs.append(Run(self._times[place], place, offset, (), now))
             self._open.discard(place)
+
+    def suffices(self, most: int) -> bool:
+        """Whether `take` would likely hand out so many as it is: the partitions that may have more to give all hold their part."""
+        counts = [self._counts[place] for place in self._open]
+        return min(counts) * len(counts) >= most if counts else self.held >= most
 
     def take(self, most: int, now: float) -> list[Run]:
         """Runs of `most` records or a few more, in the order of their times, as far as they need not wait."""
@@ -105,6 +112,7 @@ class Alignment:
             run = runs.popleft()
             taken.append(run)
             count += len(run.records)
+            self._counts[place] -= len(run.records)
             self.weight -= run.weight
             if runs:
                 heapreplace(heads, (runs[0].time, place))

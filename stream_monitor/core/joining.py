@@ -265,7 +265,7 @@ class Fold:
         if other[1] not in (kind, JOINED):
             prediction, feedback = (record.value, other) if kind == PREDICTION else (other, record.value)
             head, label = read_head(prediction), read_head(feedback)
-            self.entries[record.key] = clock, _joined(head, label.digest)
+            self.entries[record.key] = clock, _joined(head, label)
             self._wait(other[1], born, -1)
             if kind == FEEDBACK:
                 self._tally(label.owner, clock, 1, 1)
@@ -304,5 +304,5 @@ class Fold:
         self.counters[name] = self.counters.get(name, 0) + n
 
 
-def _joined(prediction: Head, digest: bytes) -> bytes:
-    return HEAD.pack(prediction.version, JOINED, prediction.time, digest, len(prediction.owner)) + prediction.owner
+def _joined(prediction: Head, label: Head) -> bytes:
+    return HEAD.pack(prediction.version, JOINED, label.time, label.digest, len(prediction.owner)) + prediction.owner

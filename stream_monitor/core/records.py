@@ -6,7 +6,9 @@ tuple does, and to read a field of it half.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -38,5 +40,17 @@ def pieces(records: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
         end = start + size
         while end < n and records[end].offset == records[end - 1].offset:
             end += 1
+        yield records[start:end]
+        start = end
+
+
+_offset = attrgetter("offset")
+
+
+def frames(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """The records of each offset: what came together, at one time."""
+    start, n = 0, len(records)
+    while start < n:
+        end = bisect_right(records, records[start].offset, start, key=_offset)
         yield records[start:end]
         start = end

@@ -14,10 +14,11 @@
 --            :labels:slot  a hash, of these: owner -> how many came, "+" and the owner -> how many of them met their prediction. One a slot, so
 --                          that only what is over is read, however many owners there are
 --            :<epoch>:<id> an entry: 8 bytes of log time, then a journal value whose kind may be J (joined)
--- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, prefix, positions, times, keys, values}, the
---          last four of each record; one argument, because thousands cost both sides more. What is stored is sent as it is stored, because
---          every string that is put together here costs as much as a lookup: a key has the prefix that the caller takes for the entries'
---          (it knows the epoch from the last answer), a value has the record's time in front of it
+-- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, prefix, repeated, frames, keys, values}; one
+--          argument, because thousands cost both sides more. Of each frame its first position, its time, and how many records it has; of
+--          each record its key and its value. Whether a key comes `repeated`ly is said, because to find out is to keep a table of them. What
+--          is stored is sent as it is stored, because every string that is put together here costs as much as a lookup: a key has the
+--          prefix that the caller takes for the entries' (it knows the epoch from the last answer), a value has the record's time in front of it
 -- Returns  {"OK", at, trim, {packed answers, ...}, epoch, {packed cohorts, ...}} or {"BEHIND", at or -1}; answers are flat triples of position,
 --          verdict, the other side's entry, cohorts five each: position, since, owner, labels, orphans, in no order
 local P, F, J, L = 80, 70, 74, 76
@@ -35,7 +36,7 @@ local bucket = KEYS[1]
 local call = cmsgpack.unpack(ARGV[1])
 local from, to, committed, init = call[1], call[2], call[3], call[4]
 local window, horizon, slot, ttl = call[5], call[6], call[7], call[8]
-local supposed, positions, times, keys, values = call[9], call[10], call[11], call[12], call[13]
+local supposed, repeated, frames, keys, values = call[9], call[10], call[11], call[12], call[13]
 
 local state = redis.call('HMGET', bucket, 'applied', 'trim', 'epoch', 'clock')
 local at, trim, epoch, clock = tonumber(state[1]), tonumber(state[2] or 0), state[3], tonumber(state[4] or 0)
@@ -62,10 +63,9 @@ elseif from < at then
     end
   end
 end
-local count = #positions
-local first = count + 1
-for i = 1, count do
-  if positions[i] >= at then first = i break end
+local count, first, first_frame = #keys, 1, 1 -- `at` lies between two frames: an offset has one
+while frames[first_frame] and frames[first_frame] < at do
+  first, first_frame = first + frames[first_frame + 2], first_frame + 3
 end
 -- While a slot moves, a node that has only some of it answers a command of several keys only if it has all of them: so the bucket's own
 -- keys are read along with the entries, or an entry that lies on the other node would be taken for none, or a write fail midway.
@@ -86,7 +86,7 @@ local next_slot = (horizon_slot + 1) * slot + horizon -- the time at which the h
 local turns, reached = {}, {} -- where the horizon entered another slot, and which
 
 -- Fold. Numbers are counted in locals and tables with numeric keys: formatting a key for each record would cost as much as the SET.
-local written, place, length = {}, {}, 0 -- key, entry, key, entry, ... to be written; where in it a key's entry is
+local written, place, length = {}, {}, 0 -- key, entry, key, entry, ... to be written; where in it a key's entry is, if keys come repeatedly
 local notes, noted = {}, 0
 local waiting, labels = { [P] = {}, [F] = {}, [L] = {} }, {} -- labels: slot -> field of its hash -> how many more
 local function tally(label, born, came, met)
@@ -99,59 +99,66 @@ local function tally(label, born, came, met)
   if met then fields[MET .. owner] = (fields[MET .. owner] or 0) + 1 end
 end
 local predictions, feedback, joined, late, conflicting, duplicate_p, duplicate_f = 0, 0, 0, 0, 0, 0, 0
-for i = first, count do
-  local key, value = keys[i], values[i]
-  if times[i] > clock then
-    clock = times[i]
+local i = first - 1
+for frame = first_frame, #frames, 3 do
+  local start, time = frames[frame], frames[frame + 1]
+  if time > clock then
+    clock = time
     if clock >= next_slot then
       horizon_slot = floor((clock - horizon) / slot)
       next_slot = (horizon_slot + 1) * slot + horizon
-      turns[#turns + 1], reached[#reached + 1] = positions[i], horizon_slot
+      turns[#turns + 1], reached[#reached + 1] = start, horizon_slot
     end
   end
-  local kind, mine, entry = byte(value, 10), place[key], nil
-  local known = mine and written[mine] or not fresh and found[i] -- a call that began a rebuild may come again after the bucket was dropped
-  local is_p = kind == P
-  if is_p then predictions = predictions + 1 else feedback = feedback + 1 end
-  local age = known and clock - unpack64('>I8', known)
-  if not known or age > horizon then
-    entry = value
-    if times[i] < clock then entry = pack('>I8', clock) .. sub(value, 9) end
-    local side, s = waiting[kind], floor(clock / slot)
-    side[s] = (side[s] or 0) + 1
-    if not is_p then tally(value, clock, true, false) end
-  else
-    local other = byte(known, 10)
-    if other ~= kind and other ~= J then
-      if is_p then
-        entry = pack('>I8', clock) .. J_HEAD[byte(value, 9)] .. sub(value, 11, 18) .. sub(known, 19, 26)
-          .. sub(value, 27, 28 + byte(value, 27) * 256 + byte(value, 28))
-        tally(known, clock - age, false, true)
-      else
-        entry = pack('>I8', clock) .. J_HEAD[byte(known, 9)] .. sub(known, 11, 18) .. sub(value, 19, 26)
-          .. sub(known, 27, 28 + byte(known, 27) * 256 + byte(known, 28))
-        tally(value, clock, true, true)
-      end
-      local side, s = waiting[other], floor((clock - age) / slot)
-      side[s] = (side[s] or 0) - 1
-      local verdict = JOINED
-      if age > window then verdict, late = LATE, late + 1 else joined = joined + 1 end
-      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = positions[i], verdict, known, noted + 3
-    elseif not is_p and sub(value, 19, 26) ~= sub(known, 19, 26) then
-      conflicting = conflicting + 1
-      local head = sub(known, 1, 28 + byte(known, 27) * 256 + byte(known, 28))
-      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = positions[i], CONFLICT, head, noted + 3
+  local now, here = pack('>I8', clock), floor(clock / slot)
+  for position = start, start + frames[frame + 2] - 1 do
+    i = i + 1
+    local key, value = keys[i], values[i]
+    local kind, mine, entry = byte(value, 10), repeated and place[key], nil
+    local known = mine and written[mine] or not fresh and found[i] -- a call that began a rebuild may come again after the bucket was dropped
+    local is_p = kind == P
+    if is_p then predictions = predictions + 1 else feedback = feedback + 1 end
+    local age = known and clock - unpack64('>I8', known)
+    if not known or age > horizon then
+      entry = value
+      if time < clock then entry = now .. sub(value, 9) end
+      local side = waiting[kind]
+      side[here] = (side[here] or 0) + 1
+      if not is_p then tally(value, clock, true, false) end
     else
-      if is_p then duplicate_p = duplicate_p + 1 else duplicate_f = duplicate_f + 1 end
-      notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = positions[i], DUPLICATE, '', noted + 3
+      local other = byte(known, 10)
+      if other ~= kind and other ~= J then
+        local prediction, label = value, known
+        if is_p then
+          tally(known, clock - age, false, true)
+        else
+          prediction, label = known, value
+          tally(value, clock, true, true)
+        end
+        local high, low = byte(prediction, 27, 28)
+        entry = now .. J_HEAD[byte(prediction, 9)] .. sub(label, 11, 26) .. sub(prediction, 27, 28 + high * 256 + low)
+        local side, s = waiting[other], floor((clock - age) / slot)
+        side[s] = (side[s] or 0) - 1
+        local verdict = JOINED
+        if age > window then verdict, late = LATE, late + 1 else joined = joined + 1 end
+        notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = position, verdict, known, noted + 3
+      elseif not is_p and sub(value, 19, 26) ~= sub(known, 19, 26) then
+        conflicting = conflicting + 1
+        local high, low = byte(known, 27, 28)
+        local head = sub(known, 1, 28 + high * 256 + low)
+        notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = position, CONFLICT, head, noted + 3
+      else
+        if is_p then duplicate_p = duplicate_p + 1 else duplicate_f = duplicate_f + 1 end
+        notes[noted + 1], notes[noted + 2], notes[noted + 3], noted = position, DUPLICATE, '', noted + 3
+      end
     end
-  end
-  if entry and mine then
-    written[mine] = entry
-  elseif entry then
-    written[length + 1], written[length + 2] = key, entry
-    length = length + 2
-    place[key] = length
+    if entry and mine then
+      written[mine] = entry
+    elseif entry then
+      written[length + 1], written[length + 2] = key, entry
+      length = length + 2
+      if repeated then place[key] = length end
+    end
   end
 end
 local moves = {}

@@ -116,6 +116,7 @@ class KafkaSource:
         self._alignment = Alignment(_no_time, 0, 0)
         self._unpack: Unpack | None = None
         self._carried = 1.0  # records in a message, as of the last poll
+        self._plenty = False  # the last poll handed out as many as were wanted
         self._skewed: set[Place] = set()  # the client is ahead of `_next` here
         self._properties = consumer_properties(properties) | {"group.id": group}
         self._cooperative = (
@@ -177,8 +178,12 @@ class KafkaSource:
         """The same, once: nothing where all that came has to wait."""
         before, alignment = self._rebalances, self._alignment
         full = alignment.held >= _MAX_HELD or alignment.weight >= _MAX_WEIGHT
-        wanted = max(1, int(most / self._carried))
-        messages = [] if full else self._consumer.consume(wanted, timeout if alignment.held < most else _SHORT)
+        if self._plenty and alignment.suffices(most):
+            # What waits in the client's queue costs less than records do, and these come out of the caches if they leave at once.
+            wanted, patience = 1, 0.0
+        else:
+            wanted, patience = max(1, int(most / self._carried)), timeout if alignment.held < most else _SHORT
+        messages = [] if full else self._consumer.consume(wanted, patience)
         if messages or full:
             self.metadata = self._consumer.consumer_group_metadata()
         if self._rebalances != before or not self._consumer.memberid():
@@ -200,6 +205,7 @@ class KafkaSource:
             self._skewed.update((m.topic(), m.partition()) for m in messages)
             raise
         taken = alignment.take(most, float("inf") if full else now)
+        self._plenty = sum([len(run.records) for run in taken]) >= most
         return self._chunks(taken) if taken else []
 
     def _hold(self, messages: Sequence[Message], now: float) -> None:

@@ -35,7 +35,7 @@ from redis.exceptions import (
 )
 
 from stream_monitor.core.joining import Applied, Behind, Call, Cohort, merge, split
-from stream_monitor.core.records import SPAN
+from stream_monitor.core.records import SPAN, frames
 from stream_monitor.core.settings import JoinSettings
 from stream_monitor.errors import SetupError
 from stream_monitor.ports import Status
@@ -67,6 +67,7 @@ _PASSING = (  # in errors that the client has no types for
 _TIME = Struct(">Q")  # the log time before the journal value in an entry
 _LANES = 2  # threads, each with a connection; buckets are dealt out to them
 _PIECE = 500  # records a script call, about: larger ones do not fit the server's caches and cost up to twice as much a record
+_BUFFER = 512 * 1024  # bytes; the argument of a call as it mostly is fits, so that no buffer grows
 _Packed = tuple[bytes, bytes]  # a script call: the bucket's key and the argument
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
 
@@ -142,6 +143,7 @@ class RedisStore:
         self._closing = False
         self._sha = ""
         self._epochs: dict[bytes, bytes] = {}  # bucket's key -> its epoch when last heard of; the script sees to it where that is wrong
+        self._packer = msgpack.Packer(use_bin_type=False, buf_size=_BUFFER)  # the library in Redis knows one kind of string
         self._lanes = lanes or [ThreadPoolExecutor(1, f"redis-{i}") for i in range(_LANES)]
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
@@ -203,9 +205,16 @@ class RedisStore:
 
     def _argument(self, key: bytes, call: Call) -> bytes:
         s = self._settings
-        records, time = call.records, _TIME.pack
         prefix = b"%b:%b:" % (key, self._epochs.get(key, b""))
-        return msgpack.packb(  # type: ignore[no-any-return]
+        keys = [prefix + r.key for r in call.records]
+        values: list[bytes] = []
+        told: list[int] = []
+        for frame in frames(call.records):
+            first = frame[0]
+            time = _TIME.pack(first.time)
+            values += [time + r.value for r in frame]
+            told += (first.offset * SPAN + first.number, first.time, len(frame))
+        return self._packer.pack(  # type: ignore[no-any-return]
             (
                 call.start * SPAN,
                 call.end * SPAN,
@@ -216,12 +225,11 @@ class RedisStore:
                 s.slot_ms,
                 str(s.ttl_ms),  # a string: Redis formats Lua numbers slowly
                 prefix,
-                [r.offset * SPAN + r.number for r in records],
-                [r.time for r in records],
-                [prefix + r.key for r in records],
-                [time(r.time) + r.value for r in records],
-            ),
-            use_bin_type=False,  # the library in Redis knows one kind of string
+                len(set(keys)) < len(keys),
+                told,
+                keys,
+                values,
+            )
         )
 
     def _answer(self, key: bytes, reply: list[Any]) -> Applied | Behind:

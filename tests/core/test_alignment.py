@@ -65,6 +65,21 @@ def test_nothing_waits_longer_than_the_patience_for_a_partition_that_gives_nothi
     assert sum(len(run.records) for run in of.take(1_000, 10)) == 100
 
 
+def test_it_suffices_where_all_partitions_that_may_have_more_to_give_hold_their_part() -> None:
+    of = alignment(A, B)
+    of.put(A, records(0, 100), 0)
+    assert not of.suffices(100), "nothing of the other, which has to be waited for"
+    of.put(B, records(0, 50), 0)
+    assert of.suffices(100)
+    assert not of.suffices(101)
+    of.end(B, 50, 0)
+    assert of.suffices(100), "what is read to its end gives no more"
+    of.end(A, 100, 0)
+    assert of.suffices(150)
+    of.take(120, 2)
+    assert not of.suffices(100)
+
+
 def test_no_more_is_handed_out_than_asked_for_but_for_the_rest_of_a_run() -> None:
     of = alignment(A)
     of.put(A, records(0, 1_000), 0)

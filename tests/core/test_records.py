@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream_monitor.core.records import SPAN, Record, pieces
+from stream_monitor.core.records import SPAN, Record, frames, pieces
 
 
 def test_a_position_is_an_offset_and_the_number_of_the_event_within_it() -> None:
@@ -17,6 +17,12 @@ def test_a_record_is_a_value() -> None:
     assert record != Record(1, 2, b"k", b"v", 1)
     with pytest.raises(AttributeError):
         record.offset = 2  # type: ignore[misc]
+
+
+def test_what_has_one_offset_is_one_frame() -> None:
+    records = [Record(offset, 0, b"", b"", number) for offset, n in ((1, 3), (2, 1), (5, 4)) for number in range(n)]
+    assert list(frames(records)) == [records[:3], records[3:4], records[4:]]
+    assert list(frames([])) == []
 
 
 def test_pieces_end_where_an_offset_ends() -> None:

@@ -246,6 +246,32 @@ def test_a_poll_goes_on_while_what_came_has_to_wait_for_the_other_partition() ->
     assert (values(chunks), batches) == ([b"0"], [])
 
 
+def test_while_there_is_enough_to_hand_out_messages_stay_in_the_clients_queue() -> None:
+    asked: list[tuple[int, float]] = []
+    pieces = [(first, partition) for first in range(0, 3_000, 300) for partition in (0, 1)]
+    queue = [
+        Message(topic="t", partition=p, offset=i, key=b"k", value=b"v", timestamp=(1, i))
+        for first, p in pieces
+        for i in range(first, first + 300)
+    ]
+
+    class InPieces(Client):
+        def consume(self, most: int, timeout: float) -> list[Any]:
+            asked.append((most, timeout))
+            taken, queue[:] = queue[:most], queue[most:]
+            return taken
+
+    source = KafkaSource({}, "group", lambda line: None, InPieces)
+    source.attach(["t"], Reader(source), lambda topic, record: record.time)
+    source._assigned(source._consumer, [TopicPartition("t", p, 0) for p in (0, 1)])
+    found = 0
+    while found < 5_000:
+        chunks = source.poll(100, 0.05)
+        found += sum(len(chunk.records) for chunk in chunks)
+        assert 6_000 - len(queue) - found < 600, "of what came, no more is held than the pieces make necessary"
+    assert asked.count((1, 0.0)) > 10, "a poll that needs none asks for one, or it would not hear of rebalances"
+
+
 @pytest.mark.parametrize("later", [[], [Message(topic="t", partition=0, offset=1, key=b"k", value=b"1", timestamp=(1, 5))]])
 def test_what_came_while_the_group_did_not_know_us_is_read_again_although_no_rebalance_was_told(later: list[Message]) -> None:
     batches = [[Message(topic="t", partition=0, offset=0, key=b"k", value=b"0", timestamp=(1, 5))], later]

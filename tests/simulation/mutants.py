@@ -104,10 +104,9 @@ class _EpochOnEveryCall(Join):
         return ticket
 
     def finish(self, ticket: Any) -> Any:
-        out = super().finish(ticket)
+        yield from super().finish(ticket)
         for call in ticket.calls:
             self._epochs.pop(call.bucket, None)
-        return out
 
 
 class _ThirdOfTheWindow(Join):
