@@ -486,7 +486,7 @@ class Config(_Table):
     @property
     def rebuild_ms(self) -> int:
         """How much of the journal a rebuild must find: an entry may be as old as the horizon, and what it met as old again. It reads more
-        where there is more (JoinSettings.rebuild_ms)."""
+        where there is more (`stages.Join`)."""
         return 2 * (self.join.window + self.join.slack)
 
     def detect_settings(self) -> DetectSettings:

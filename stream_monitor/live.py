@@ -202,7 +202,8 @@ class Worker:
     def _flying(self, chunks: Sequence[Chunk]) -> int:
         """How many batches stay in flight. Several only where there is plenty: else one would wait for nothing but the next poll.
 
-        A tenth of a batch is plenty: partitions that are read side by side hand out less than a whole one again and again.
+        A tenth of a batch is plenty: partitions that are read side by side hand out less than a whole one again and again. So where records
+        come as fast as that, a batch is produced two polls after it was read.
         """
         if not chunks:
             return 0
@@ -257,7 +258,7 @@ class Worker:
         """Hands over what was processed, and `out` after it, to a transaction that follows the one that is being committed."""
         self._settle()
         unsent, self._unsent = self._unsent, []
-        if unsent or out:
+        if unsent or out:  # a generator counts as something: a transaction in which nothing is produced costs the broker nothing
             self._sink.produce(chain(unsent, out))
 
     def _commit(self, last: bool = False) -> None:

@@ -65,7 +65,9 @@ class Stage(Protocol):
     def ready(self, ticket: Any, seconds: float) -> bool:
         """Waits for so long at most; whether `finish` need not wait."""
 
-    def finish(self, ticket: Any) -> Iterable[Out]: ...
+    def finish(self, ticket: Any) -> Iterable[Out]:
+        """The records to produce. What it raises may come while they are taken, and its counters are whole once all are."""
+
     def resume(self, place: Place, committed: int | None, log: Log) -> tuple[int, int]:
         """Where to read from, and the committed offset below which nothing is emitted.
 

@@ -7,7 +7,7 @@ A journal value is a fixed head, which the join reads, and the canonical JSON, w
 
     byte 0      version, 2
     byte 1      kind: P prediction, F feedback, J joined (only in the store)
-    bytes 2-9   event time, int64 big endian, ms
+    bytes 2-9   event time, int64 big endian, ms (of J the label's)
     bytes 10-17 label digest (zero for P)
     bytes 18-19 length of the owner, uint16 big endian
     then        the owner (empty for F that names none), the JSON

@@ -48,7 +48,7 @@ _offset = attrgetter("offset")
 
 
 def frames(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """The records of each offset: what came together, at one time."""
+    """The records of each offset: what came together, at one time and with numbers that follow one another."""
     start, n = 0, len(records)
     while start < n:
         end = bisect_right(records, records[start].offset, start, key=_offset)

@@ -13,9 +13,9 @@
 --                          it that name an owner
 --            :labels:slot  a hash, of these: owner -> how many came, "+" and the owner -> how many of them met their prediction. One a slot, so
 --                          that only what is over is read, however many owners there are
---            :<epoch>:<id> an entry: 8 bytes of log time, then a journal value whose kind may be J (joined)
+--            :<epoch>:<id> an entry: 8 bytes of log time, then a journal value whose kind may be J (joined: the head alone, with the label's time)
 -- ARGV[1]  msgpack of {from, to, committed, epoch to begin with or "", window, horizon, slot, ttl, prefix, repeated, frames, keys, values}; one
---          argument, because thousands cost both sides more. Of each frame its first position, its time, and how many records it has; of
+--          argument, because thousands cost both sides more. Of each frame its first position, its time, and how many records follow from there; of
 --          each record its key and its value. Whether a key comes `repeated`ly is said, because to find out is to keep a table of them. What
 --          is stored is sent as it is stored, because every string that is put together here costs as much as a lookup: a key has the
 --          prefix that the caller takes for the entries' (it knows the epoch from the last answer), a value has the record's time in front of it

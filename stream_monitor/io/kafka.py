@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -36,7 +37,9 @@ from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place, Unpack
 
 _MAX_HELD, _MAX_WEIGHT = 200_000, 64 * 2**20  # records held to align partitions, at most, and bytes of them
 _GRACE, _PATIENT = 0.5, 2.0  # seconds that records wait for partitions read to their end, and for others
+_JOINING = 2.0  # seconds for which who leaves before being told the first assignment waits for it
 _MARGIN = 5.0  # seconds by which a commit may come back late: the client's calls end when they should, or never
+_NO_WAIT = 5  # ms that a fetch waits for news where what is read has an end
 _SHORT = 0.005  # seconds to wait for messages while there is enough to hand out
 CALL_TIMEOUT = 30.0  # seconds for a question to the broker
 
@@ -112,7 +115,7 @@ class KafkaSource:
         self._topics: list[str] = []
         self._next: dict[Place, int] = {}
         self._rebalances = 0
-        self._closing = False
+        self._subscribed = self._closing = False
         self._alignment = Alignment(_no_time, 0, 0)
         self._unpack: Unpack | None = None
         self._carried = 1.0  # records in a message, as of the last poll
@@ -127,7 +130,7 @@ class KafkaSource:
             # A name that is taken is refused until its session is over: who starts again after a crash would end, again and again.
             self._properties.pop("group.instance.id", None)
         self._client = client
-        self._reader: Any = None  # for questions about other partitions than those that are assigned
+        self._asked: Any = None
         self._consumer = client(self._properties | {"error_cb": lambda e: log(f"kafka: {e}")})
 
     def attach(
@@ -144,6 +147,7 @@ class KafkaSource:
 
     def subscribe(self) -> None:
         """Joins the group."""
+        self._subscribed = True
         self._consumer.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     def ends(self) -> dict[Place, int]:
@@ -177,8 +181,9 @@ class KafkaSource:
     def _poll(self, most: int, timeout: float) -> list[Chunk]:
         """The same, once: nothing where all that came has to wait."""
         before, alignment = self._rebalances, self._alignment
+        plenty, self._plenty = self._plenty, False
         full = alignment.held >= _MAX_HELD or alignment.weight >= _MAX_WEIGHT
-        if self._plenty and alignment.suffices(most):
+        if plenty and alignment.suffices(most):
             # What waits in the client's queue costs less than records do, and these come out of the caches if they leave at once.
             wanted, patience = 1, 0.0
         else:
@@ -231,7 +236,7 @@ class KafkaSource:
                     self._alignment.put(place, records.pop(place), now)
                     run = None
                 self._alignment.end(place, end, now)
-        if unpack is not None and records:
+        if unpack is not None and records and len(messages) > 1:  # one alone may be the rest that fills no frame
             self._carried = max(1.0, sum(map(len, records.values())) / len(messages))
         for place, run in records.items():
             self._alignment.put(place, run, now)
@@ -297,12 +302,12 @@ class KafkaSource:
 
     def bounds(self, place: Place) -> tuple[int, int]:
         """The first offset that the topic still holds, and the one after the last (of committed and open records)."""
-        low, high = _patiently(lambda: self._consumer.get_watermark_offsets(TopicPartition(*place), CALL_TIMEOUT))
+        low, high = _patiently(lambda: self._reader.get_watermark_offsets(TopicPartition(*place), CALL_TIMEOUT))
         return low, high
 
     def offset_at(self, place: Place, when: int) -> int | None:
         """The first offset with a timestamp >= `when` (ms), None where there is none."""
-        [found] = _patiently(lambda: self._consumer.offsets_for_times([TopicPartition(*place, when)], CALL_TIMEOUT))
+        [found] = _patiently(lambda: self._reader.offsets_for_times([TopicPartition(*place, when)], CALL_TIMEOUT))
         return found.offset if found.offset >= 0 else None
 
     def time_at(self, place: Place, offset: int) -> int | None:
@@ -324,8 +329,6 @@ class KafkaSource:
         """The committed records of any partition in [first, end). Waits for transactions in there to be resolved."""
         if first >= end:
             return []
-        if self._reader is None:
-            self._reader = self._client({**self._properties, "auto.offset.reset": "earliest"})
         self._reader.assign([TopicPartition(*place, first)])
         try:
             return records_below(self._reader, place, end)
@@ -338,22 +341,40 @@ class KafkaSource:
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has. Raises SetupError where it does not exist."""
-        found = _patiently(lambda: self._consumer.list_topics(topic, CALL_TIMEOUT)).topics[topic]
+        found = _patiently(lambda: self._reader.list_topics(topic, CALL_TIMEOUT)).topics[topic]
         if found.error is not None or not found.partitions:
             raise SetupError(f"topic {topic} does not exist", "create it: stream-monitor topics create")
         return len(found.partitions)
 
     def close(self) -> None:
-        """Leaves the group."""
+        """Leaves the group.
+
+        Not while the client holds an assignment that it has not told: to leave then may take for ever, since its thread for the group has
+        ended when it is asked to take back what it was just about to assign. So that is heard first.
+        """
         self._closing = True
-        if self._reader is not None:
-            self._reader.close()
+        deadline = time.monotonic() + _JOINING
+        with suppress(KafkaException):  # of a client that is broken, the close is all that counts
+            while self._subscribed:  # and not closed before
+                self._consumer.consume(1, 0.0 if self._rebalances else 0.05)
+                if self._rebalances or time.monotonic() > deadline:
+                    self._subscribed = False
+        if self._asked is not None:
+            self._asked.close()
         self._consumer.close()
 
+    @property
+    def _reader(self) -> Any:
+        """A client for questions, which reads nothing but what it is asked for: on the connection of one that reads all the time, an answer
+        comes after the fetch that waits there."""
+        if self._asked is None:
+            self._asked = self._client({**self._properties, "auto.offset.reset": "earliest", "fetch.wait.max.ms": _NO_WAIT})
+        return self._asked
+
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._rebalances += 1
         if self._closing:  # a rebalance that ends while we leave; no question to the broker is answered any more
             return
-        self._rebalances += 1
         starts = self._listener.assigned([(tp.topic, tp.partition) for tp in partitions])
         self._next.update(starts)
         for place in starts:

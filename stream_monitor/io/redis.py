@@ -67,7 +67,6 @@ _PASSING = (  # in errors that the client has no types for
 _TIME = Struct(">Q")  # the log time before the journal value in an entry
 _LANES = 2  # threads, each with a connection; buckets are dealt out to them
 _PIECE = 500  # records a script call, about: larger ones do not fit the server's caches and cost up to twice as much a record
-_BUFFER = 512 * 1024  # bytes; the argument of a call as it mostly is fits, so that no buffer grows
 _Packed = tuple[bytes, bytes]  # a script call: the bucket's key and the argument
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries
 
@@ -143,7 +142,6 @@ class RedisStore:
         self._closing = False
         self._sha = ""
         self._epochs: dict[bytes, bytes] = {}  # bucket's key -> its epoch when last heard of; the script sees to it where that is wrong
-        self._packer = msgpack.Packer(use_bin_type=False, buf_size=_BUFFER)  # the library in Redis knows one kind of string
         self._lanes = lanes or [ThreadPoolExecutor(1, f"redis-{i}") for i in range(_LANES)]
 
     def submit(self, calls: Sequence[Call]) -> Future[list[Applied | Behind]]:
@@ -214,7 +212,7 @@ class RedisStore:
             time = _TIME.pack(first.time)
             values += [time + r.value for r in frame]
             told += (first.offset * SPAN + first.number, first.time, len(frame))
-        return self._packer.pack(  # type: ignore[no-any-return]
+        return msgpack.packb(  # type: ignore[no-any-return]
             (
                 call.start * SPAN,
                 call.end * SPAN,
@@ -229,7 +227,8 @@ class RedisStore:
                 told,
                 keys,
                 values,
-            )
+            ),
+            use_bin_type=False,  # the library in Redis knows one kind of string
         )
 
     def _answer(self, key: bytes, reply: list[Any]) -> Applied | Behind:

@@ -186,6 +186,19 @@ def test_a_consumer_whose_group_instance_id_another_one_took_says_so(topic: str,
         ask_on()
 
 
+def test_who_leaves_before_being_told_the_assignment_has_soon_left(topic: str, kafka: KafkaServer) -> None:
+    for i in range(12):
+        leaver = KafkaSource({"bootstrap.servers": kafka.bootstrap, "group.instance.id": "leaver"}, topic, lambda line: None)
+        leaver.attach([topic], Reader(leaver))
+        leaver.subscribe()
+        leaver.poll(1, 0.02)
+        time.sleep(0.01 * i)  # meanwhile the group may have come to an agreement, of which the client has not told
+        gone = threading.Thread(target=leaver.close, daemon=True)
+        gone.start()
+        gone.join(10)
+        assert not gone.is_alive(), f"after {10 * i} ms"
+
+
 def test_what_a_record_carries_is_handed_out_in_order_and_together(topic: str, source: Any, sink: Any) -> None:
     events = [[(b"%d" % i, b"\x01%d" % i) for i in range(first, first + FULL)] for first in range(0, 50 * FULL, FULL)]
     writer, reader = sink(f"{topic}-w"), source(topic)
@@ -270,6 +283,30 @@ def test_while_there_is_enough_to_hand_out_messages_stay_in_the_clients_queue() 
         found += sum(len(chunk.records) for chunk in chunks)
         assert 6_000 - len(queue) - found < 600, "of what came, no more is held than the pieces make necessary"
     assert asked.count((1, 0.0)) > 10, "a poll that needs none asks for one, or it would not hear of rebalances"
+
+
+def test_a_frame_that_is_not_full_does_not_make_a_poll_ask_for_more_than_it_wants() -> None:
+    framer, asked, ends = Framer(1), list[int](), [0, 0]
+    framer.add([(b"%d" % i, b"event") for i in range(FULL + 1)])
+    (_, full), (_, rest) = framer.finish()
+
+    def message(frame: bytes) -> Message:
+        partition = sum(ends) % 2
+        ends[partition] += 1
+        return Message(topic="t", partition=partition, offset=ends[partition] - 1, value=frame, timestamp=(1, ends[partition]))
+
+    class OneIsTheRest(Client):
+        def consume(self, most: int, timeout: float) -> list[Any]:
+            asked.append(most)
+            return [message(rest)] if most == 1 else [message(full) for _ in range(most)]
+
+    source = KafkaSource({}, "group", lambda line: None, OneIsTheRest)
+    source.attach(["t"], Reader(source), lambda topic, record: record.time, unframe)
+    source._assigned(source._consumer, [TopicPartition("t", p, 0) for p in (0, 1)])
+    for most in [10 * FULL, FULL] * 20:
+        source.poll(most, 0.0)
+    assert 1 in asked
+    assert max(asked) == 10
 
 
 @pytest.mark.parametrize("later", [[], [Message(topic="t", partition=0, offset=1, key=b"k", value=b"1", timestamp=(1, 5))]])
