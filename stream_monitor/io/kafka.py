@@ -39,7 +39,7 @@ _MAX_HELD, _MAX_WEIGHT = 200_000, 64 * 2**20  # records held to align partitions
 _GRACE, _PATIENT = 0.5, 2.0  # seconds that records wait for partitions read to their end, and for others
 _JOINING = 2.0  # seconds for which who leaves before being told the first assignment waits for it
 _MARGIN = 5.0  # seconds by which a commit may come back late: the client's calls end when they should, or never
-_NO_WAIT = 5  # ms that a fetch waits for news where what is read has an end
+_NO_WAIT = 10  # ms that a fetch waits for news where what is read has an end
 _SHORT = 0.005  # seconds to wait for messages while there is enough to hand out
 CALL_TIMEOUT = 30.0  # seconds for a question to the broker
 
@@ -183,7 +183,7 @@ class KafkaSource:
         before, alignment = self._rebalances, self._alignment
         plenty, self._plenty = self._plenty, False
         full = alignment.held >= _MAX_HELD or alignment.weight >= _MAX_WEIGHT
-        if plenty and alignment.suffices(most):
+        if sparing := plenty and alignment.suffices(most):
             # What waits in the client's queue costs less than records do, and these come out of the caches if they leave at once.
             wanted, patience = 1, 0.0
         else:
@@ -205,7 +205,9 @@ class KafkaSource:
             if not self._skewed.isdisjoint(self._next):  # the group has taken us back, and told no rebalance after which we would seek
                 raise Aborted("what came while the group did not know this member is read again")
             if messages:
-                self._hold(messages, now)
+                carried = self._hold(messages, now)
+                if carried and not sparing:  # one alone may be the rest that fills no frame
+                    self._carried = max(1.0, carried)
         except Aborted:
             self._skewed.update((m.topic(), m.partition()) for m in messages)
             raise
@@ -213,14 +215,15 @@ class KafkaSource:
         self._plenty = sum([len(run.records) for run in taken]) >= most
         return self._chunks(taken) if taken else []
 
-    def _hold(self, messages: Sequence[Message], now: float) -> None:
-        """Puts what came into the alignment, partition by partition."""
+    def _hold(self, messages: Sequence[Message], now: float) -> float:
+        """Puts what came into the alignment, partition by partition; answers how many records a message carried, 0 if none came."""
         records: dict[Place, list[Record]] = {}
         run: list[Record] | None = None  # of the partition that the last message was of; the next one mostly is, too
         topic, partition = "", -1
-        unpack = self._unpack
+        unpack, came, held = self._unpack, 0, self._alignment.held
         for m in messages:
             if m.error() is None:
+                came += 1
                 if run is None or m.partition() != partition or m.topic() != topic:
                     topic, partition = m.topic(), m.partition()  # type: ignore[assignment]  # what was consumed has both
                     run = records.setdefault((topic, partition), [])
@@ -236,10 +239,9 @@ class KafkaSource:
                     self._alignment.put(place, records.pop(place), now)
                     run = None
                 self._alignment.end(place, end, now)
-        if unpack is not None and records and len(messages) > 1:  # one alone may be the rest that fills no frame
-            self._carried = max(1.0, sum(map(len, records.values())) / len(messages))
         for place, run in records.items():
             self._alignment.put(place, run, now)
+        return (self._alignment.held - held) / came if came else 0.0
 
     def _chunks(self, taken: Sequence[Run]) -> list[Chunk]:
         """One chunk a partition."""
@@ -302,13 +304,26 @@ class KafkaSource:
 
     def bounds(self, place: Place) -> tuple[int, int]:
         """The first offset that the topic still holds, and the one after the last (of committed and open records)."""
-        low, high = _patiently(lambda: self._reader.get_watermark_offsets(TopicPartition(*place), CALL_TIMEOUT))
+        low, high = self._ask(place, lambda reader: reader.get_watermark_offsets(TopicPartition(*place), CALL_TIMEOUT))
         return low, high
 
     def offset_at(self, place: Place, when: int) -> int | None:
         """The first offset with a timestamp >= `when` (ms), None where there is none."""
-        [found] = _patiently(lambda: self._reader.offsets_for_times([TopicPartition(*place, when)], CALL_TIMEOUT))
+        [found] = self._ask(place, lambda reader: reader.offsets_for_times([TopicPartition(*place, when)], CALL_TIMEOUT))
         return found.offset if found.offset >= 0 else None
+
+    def _ask(self, place: Place, question: Callable[[Any], Any]) -> Any:
+        """What the client for questions answers. It goes by the leader that it heard of last, and would not ask for another by itself."""
+
+        def ask() -> Any:
+            try:
+                return question(self._reader)
+            except KafkaException as error:
+                if error.args[0].code() in _UNKNOWN:
+                    self._reader.list_topics(place[0], CALL_TIMEOUT)
+                raise
+
+        return _patiently(ask)
 
     def time_at(self, place: Place, offset: int) -> int | None:
         """The append time (ms) of the record at `offset`, or of the last one before it; None where the log is empty."""
@@ -350,25 +365,34 @@ class KafkaSource:
         """Leaves the group.
 
         Not while the client holds an assignment that it has not told: to leave then may take for ever, since its thread for the group has
-        ended when it is asked to take back what it was just about to assign. So that is heard first.
+        ended when it is asked to take back what it was just about to assign (confluentinc/librdkafka#4884). So what it has to tell is heard
+        first, and the first assignment is waited for, 2 s at most.
         """
         self._closing = True
-        deadline = time.monotonic() + _JOINING
+        subscribed, self._subscribed = self._subscribed, False
+        try:
+            if subscribed:
+                self._hear_out(time.monotonic() + _JOINING)
+        finally:
+            if self._asked is not None:
+                self._asked.close()
+            self._consumer.close()
+
+    def _hear_out(self, deadline: float) -> None:
+        """Takes what the client has to tell: rebalances come after the messages before them."""
         with suppress(KafkaException):  # of a client that is broken, the close is all that counts
-            while self._subscribed:  # and not closed before
-                self._consumer.consume(1, 0.0 if self._rebalances else 0.05)
-                if self._rebalances or time.monotonic() > deadline:
-                    self._subscribed = False
-        if self._asked is not None:
-            self._asked.close()
-        self._consumer.close()
+            while time.monotonic() < deadline:
+                messages = self._consumer.consume(10_000, 0.0 if self._rebalances else 0.05)
+                if any((error := m.error()) is not None and error.fatal() for m in messages) or (self._rebalances and not messages):
+                    return
 
     @property
     def _reader(self) -> Any:
         """A client for questions, which reads nothing but what it is asked for: on the connection of one that reads all the time, an answer
         comes after the fetch that waits there."""
         if self._asked is None:
-            self._asked = self._client({**self._properties, "auto.offset.reset": "earliest", "fetch.wait.max.ms": _NO_WAIT})
+            quiet = {"auto.offset.reset": "earliest", "fetch.wait.max.ms": _NO_WAIT, "log_level": 0}  # what is wrong the other one tells
+            self._asked = self._client({**self._properties, **quiet})
         return self._asked
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -640,6 +664,7 @@ _PASSING = frozenset(
         KafkaError.UNSTABLE_OFFSET_COMMIT,
     )
 )
+_UNKNOWN = frozenset((KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.LEADER_NOT_AVAILABLE))
 _FENCED = frozenset((KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED))
 
 

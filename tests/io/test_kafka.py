@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from stream_monitor.core.frames import FULL, Framer, unframe
 from stream_monitor.core.snapshots import StateRecord
@@ -186,9 +186,11 @@ def test_a_consumer_whose_group_instance_id_another_one_took_says_so(topic: str,
         ask_on()
 
 
-def test_who_leaves_before_being_told_the_assignment_has_soon_left(topic: str, kafka: KafkaServer) -> None:
+@pytest.mark.parametrize("properties", [{}, {"partition.assignment.strategy": "range"}, {"group.protocol": "consumer"}])
+def test_who_leaves_before_being_told_the_assignment_has_soon_left(topic: str, kafka: KafkaServer, properties: dict[str, str]) -> None:
+    always = {"bootstrap.servers": kafka.bootstrap, "group.instance.id": "leaver", **properties}
     for i in range(12):
-        leaver = KafkaSource({"bootstrap.servers": kafka.bootstrap, "group.instance.id": "leaver"}, topic, lambda line: None)
+        leaver = KafkaSource(always, topic, lambda line: None)
         leaver.attach([topic], Reader(leaver))
         leaver.subscribe()
         leaver.poll(1, 0.02)
@@ -197,6 +199,7 @@ def test_who_leaves_before_being_told_the_assignment_has_soon_left(topic: str, k
         gone.start()
         gone.join(10)
         assert not gone.is_alive(), f"after {10 * i} ms"
+        assert leaver.metadata is None or leaver.owned() == []
 
 
 def test_what_a_record_carries_is_handed_out_in_order_and_together(topic: str, source: Any, sink: Any) -> None:
@@ -291,7 +294,7 @@ def test_a_frame_that_is_not_full_does_not_make_a_poll_ask_for_more_than_it_want
     (_, full), (_, rest) = framer.finish()
 
     def message(frame: bytes) -> Message:
-        partition = sum(ends) % 2
+        partition = len(asked) % 2  # large pieces of one, then of the other
         ends[partition] += 1
         return Message(topic="t", partition=partition, offset=ends[partition] - 1, value=frame, timestamp=(1, ends[partition]))
 
@@ -303,10 +306,9 @@ def test_a_frame_that_is_not_full_does_not_make_a_poll_ask_for_more_than_it_want
     source = KafkaSource({}, "group", lambda line: None, OneIsTheRest)
     source.attach(["t"], Reader(source), lambda topic, record: record.time, unframe)
     source._assigned(source._consumer, [TopicPartition("t", p, 0) for p in (0, 1)])
-    for most in [10 * FULL, FULL] * 20:
-        source.poll(most, 0.0)
-    assert 1 in asked
-    assert max(asked) == 10
+    for _ in range(40):
+        source.poll(10 * FULL, 0.0)
+    assert set(asked) == {1, 10}
 
 
 @pytest.mark.parametrize("later", [[], [Message(topic="t", partition=0, offset=1, key=b"k", value=b"1", timestamp=(1, 5))]])
@@ -403,6 +405,17 @@ def test_at_a_position_that_the_topic_does_not_hold_the_place_is_to_be_found_aga
     reader.seek((topic, 0), 99)
     with pytest.raises(Aborted, match="position 99 lies outside"):
         read(reader, lambda chunks: False, seconds=10)
+
+
+def test_a_partition_that_came_later_is_asked_about_at_once(topic: str, kafka: KafkaServer, source: Any) -> None:
+    reader = source(topic)
+    assert reader.bounds((topic, 1)) == (0, 0)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.create_partitions([NewPartitions(topic, 3)])[topic].result()
+    asked = time.monotonic()
+    assert reader.bounds((topic, 2)) == (0, 0)
+    assert reader.offset_at((topic, 2), 0) is None
+    assert time.monotonic() - asked < 30, "the client looks for partitions every 300 s by itself"
 
 
 def test_a_topic_that_does_not_exist_is_named(kafka: KafkaServer, namespace: str, opened: list[Any]) -> None:
@@ -502,10 +515,11 @@ def test_while_a_commit_has_not_come_back_its_producer_is_left_alone() -> None:
     assert "left as it is" in said[0]
 
 
-@pytest.mark.parametrize("code", [KafkaError._UNKNOWN_PARTITION, KafkaError._TRANSPORT])
-def test_a_question_about_offsets_that_fails_in_passing_is_asked_again(code: int) -> None:
+@pytest.mark.parametrize(("code", "looks"), [(KafkaError._UNKNOWN_PARTITION, ["topic"] * 2), (KafkaError._TRANSPORT, [])])
+def test_a_question_about_offsets_that_fails_in_passing_is_asked_again_of_whoever_leads_by_now(code: int, looks: list[str]) -> None:
     class Forgetful:
         asked = 0
+        looked: ClassVar[list[str]] = []
 
         def get_watermark_offsets(self, _partition: Any, _seconds: float) -> tuple[int, int]:
             self.asked += 1
@@ -513,9 +527,12 @@ def test_a_question_about_offsets_that_fails_in_passing_is_asked_again(code: int
                 raise KafkaException(KafkaError(code))
             return 5, 7
 
+        def list_topics(self, topic: str, _seconds: float) -> None:
+            self.looked.append(topic)
+
     client = Forgetful()
     assert KafkaSource({}, "group", lambda line: None, lambda properties: client).bounds(("topic", 0)) == (5, 7)
-    assert client.asked == 3
+    assert (client.asked, client.looked) == (3, looks)
 
 
 @pytest.mark.parametrize("properties", [{}, {"partition.assignment.strategy": "range"}, {"group.protocol": "consumer"}])
