@@ -37,6 +37,7 @@ from stream_monitor.ports import Aborted, Chunk, Listener, Out, Place, Unpack
 
 _MAX_HELD, _MAX_WEIGHT = 200_000, 64 * 2**20  # records held to align partitions, at most, and bytes of them
 _GRACE, _PATIENT = 0.5, 2.0  # seconds that records wait for partitions read to their end, and for others
+_ALL = 200_000  # messages, more than a client's queue holds of any but the smallest
 _JOINING = 2.0  # seconds for which who leaves before being told the first assignment waits for it
 _MARGIN = 5.0  # seconds by which a commit may come back late: the client's calls end when they should, or never
 _NO_WAIT = 10  # ms that a fetch waits for news where what is read has an end
@@ -379,11 +380,12 @@ class KafkaSource:
             self._consumer.close()
 
     def _hear_out(self, deadline: float) -> None:
-        """Takes what the client has to tell: rebalances come after the messages before them."""
+        """Takes what the client has to tell. A rebalance comes after the messages that came before it, so all of these are asked for."""
         with suppress(KafkaException):  # of a client that is broken, the close is all that counts
-            while time.monotonic() < deadline:
-                messages = self._consumer.consume(10_000, 0.0 if self._rebalances else 0.05)
-                if any((error := m.error()) is not None and error.fatal() for m in messages) or (self._rebalances and not messages):
+            while True:
+                messages = self._consumer.consume(_ALL, 0.0 if self._rebalances else 0.05)
+                broken = any((error := m.error()) is not None and error.fatal() for m in messages)
+                if self._rebalances or broken or time.monotonic() > deadline:
                     return
 
     @property
