@@ -258,8 +258,9 @@ class Worker:
         """Hands over what was processed, and `out` after it, to a transaction that follows the one that is being committed."""
         self._settle()
         unsent, self._unsent = self._unsent, []
-        if unsent or out:  # a generator counts as something: a transaction in which nothing is produced costs the broker nothing
-            self._sink.produce(chain(unsent, out))
+        rest = chain(unsent, out)
+        for first in rest:  # where there is nothing, as in a silent replay, no transaction is begun: it could wait too long for its commit
+            self._sink.produce(chain((first,), rest))
 
     def _commit(self, last: bool = False) -> None:
         """Starts the commit of what was processed."""
