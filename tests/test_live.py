@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -43,7 +43,7 @@ class Echo:
     def ready(self, ticket: Any, seconds: float) -> bool:
         return self.answers
 
-    def finish(self, ticket: Any) -> Iterable[Out]:
+    def finish(self, ticket: Any) -> list[Out]:
         if self.failures:
             raise self.failures.pop()
         chunks, committed = ticket
@@ -229,7 +229,7 @@ def test_a_batch_is_produced_while_the_next_one_is_worked_on() -> None:
 
 def test_what_makes_nothing_begins_no_transaction_that_could_wait_too_long_for_its_commit() -> None:
     class Silent(Echo):
-        def finish(self, ticket: Any) -> Iterator[Out]:
+        def finish(self, ticket: Any) -> Any:
             yield from ()
 
     kafka = Kafka(b"a", b"b")
