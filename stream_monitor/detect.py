@@ -19,19 +19,17 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from stream_monitor.core import snapshots
 from stream_monitor.core.events import Alert
 from stream_monitor.core.hashing import partition_of
 from stream_monitor.core.publishing import publish
-from stream_monitor.core.records import Record
+from stream_monitor.core.records import Record, by_offset
 from stream_monitor.core.snapshots import Snapshot, StateRecord
 from stream_monitor.ports import Chunk, Log, Out, Place
 from stream_monitor.stages import count, start_of
 
-_offset = attrgetter("offset")
 _NEVER = 1 << 63  # an offset that no snapshot reaches
 _REACH = 64  # records of the state topic that are looked at first for the newest snapshot
 _SHARE = 20  # a snapshot may take one part in so many of the time
@@ -128,7 +126,7 @@ class Detect:
             out += [record for offset, record in held.outbox if max(start, committed) <= offset < min(end, at)]
             split = 0
             if held.firing and end > held.joint:
-                split = bisect_left(records, held.joint, key=_offset)
+                split = bisect_left(records, held.joint, key=by_offset)
                 self._apply(place, held, records[:split], committed, out)
                 for alert in held.monitor.carry_over(held.firing, held.joint):
                     self._publish(place, held, held.joint, alert, out)
@@ -136,11 +134,11 @@ class Detect:
             self._apply(place, held, records[split:] if split else records, committed, out)
             held.monitor.at = max(held.monitor.at, end)
             held.refilled = max(held.refilled, min(end, held.restored))
-            count(self.counters, "observations", len(records) - bisect_left(records, committed, key=_offset))
+            count(self.counters, "observations", len(records) - bisect_left(records, committed, key=by_offset))
             if at < committed:
-                behind = bisect_left(records, at, key=_offset)
+                behind = bisect_left(records, at, key=by_offset)
                 count(self.counters, "refilled", behind)
-                count(self.counters, "replayed", bisect_left(records, committed, key=_offset) - behind)
+                count(self.counters, "replayed", bisect_left(records, committed, key=by_offset) - behind)
         for record in out:  # those from the outbox too: the transaction they were counted in was rolled back
             if record.topic == self._alerts:
                 count(self.counters, _status(record))

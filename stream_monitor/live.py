@@ -259,7 +259,8 @@ class Worker:
         self._settle()
         unsent, self._unsent = self._unsent, []
         rest = chain(unsent, out)
-        for first in rest:  # where there is nothing, as in a silent replay, no transaction is begun: it could wait too long for its commit
+        first = next(rest, None)
+        if first is not None:  # else, as in a silent replay, no transaction is begun: it could wait too long for its commit
             self._sink.produce(chain((first,), rest))
 
     def _commit(self, last: bool = False) -> None:

@@ -44,13 +44,14 @@ def pieces(records: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
         start = end
 
 
-_offset = attrgetter("offset")
+by_offset = attrgetter("offset")
+"""What records lie in the order of, for a search in them."""
 
 
 def frames(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     """The records of each offset: what came together, at one time and with numbers that follow one another."""
     start, n = 0, len(records)
     while start < n:
-        end = bisect_right(records, records[start].offset, start, key=_offset)
+        end = bisect_right(records, records[start].offset, start, key=by_offset)
         yield records[start:end]
         start = end

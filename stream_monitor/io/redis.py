@@ -211,7 +211,7 @@ class RedisStore:
             first = frame[0]
             time = _TIME.pack(first.time)
             values += [time + r.value for r in frame]
-            told += (first.offset * SPAN + first.number, first.time, len(frame))
+            told += (first.position, first.time, len(frame))
         return msgpack.packb(  # type: ignore[no-any-return]
             (
                 call.start * SPAN,
