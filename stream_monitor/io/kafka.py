@@ -193,13 +193,8 @@ class KafkaSource:
         if messages or full:
             self.metadata = self._consumer.consumer_group_metadata()
         if self._rebalances != before or not self._consumer.memberid():
-            # Dropped: they were read under the old assignment, or the group has declared us dead (metadata without a member
-            # would commit unfenced). Without a seek they would be lost, and so would the end of a partition, which is told only once.
-            # Not dropped: why this member will never be one again.
-            for m in messages:
-                if (error := m.error()) is not None:
-                    _raise_fatal(error)
-                self._skewed.add((m.topic(), m.partition()))
+            # They were read under the old assignment, or the group has declared us dead (metadata without a member would commit unfenced).
+            self._drop(messages)
             return []
         now = time.monotonic()
         try:
@@ -210,11 +205,21 @@ class KafkaSource:
                 if carried and not sparing:  # one alone may be the rest that fills no frame
                     self._carried = max(1.0, carried)
         except Aborted:
-            self._skewed.update((m.topic(), m.partition()) for m in messages)
+            self._drop(messages)
             raise
         taken = alignment.take(most, float("inf") if full else now)
         self._plenty = sum([len(run.records) for run in taken]) >= most
         return self._chunks(taken) if taken else []
+
+    def _drop(self, messages: Sequence[Message]) -> None:
+        """Leaves what came unread. Without a seek it would be lost, and so would the end of a partition, which is told only once.
+
+        Not dropped: why this member will never be one again, which is told only once too.
+        """
+        for m in messages:
+            if (error := m.error()) is not None:
+                _raise_fatal(error)
+            self._skewed.add((m.topic(), m.partition()))  # type: ignore[arg-type]  # what was consumed has both
 
     def _hold(self, messages: Sequence[Message], now: float) -> float:
         """Puts what came into the alignment, partition by partition; answers how many records a message carried, 0 if none came."""

@@ -332,11 +332,18 @@ def test_what_came_while_the_group_did_not_know_us_is_read_again_although_no_reb
     assert source.position(("t", 0)) is None
 
 
-def test_a_fatal_error_is_raised_although_the_group_has_dropped_this_member() -> None:
-    class Told:
-        def error(self) -> KafkaError:
-            return KafkaError(KafkaError._FATAL, "Fatal error: Static consumer fenced by other consumer")
+class Told:
+    """What a client hands out that another one has fenced."""
 
+    def error(self) -> KafkaError:
+        return KafkaError(KafkaError._FATAL, "Fatal error: Static consumer fenced by other consumer")
+
+    def topic(self) -> None: ...
+    def partition(self) -> int:
+        return -1
+
+
+def test_a_fatal_error_is_raised_although_the_group_has_dropped_this_member() -> None:
     class Dropped:
         def __init__(self, properties: dict[str, Any]) -> None: ...
         def consume(self, most: int, timeout: float) -> list[Any]:
@@ -348,6 +355,25 @@ def test_a_fatal_error_is_raised_although_the_group_has_dropped_this_member() ->
 
     with pytest.raises(FatalError, match="fenced: "):
         KafkaSource({}, "group", lambda line: None, Dropped).poll(10, 0.1)
+
+
+def test_a_fatal_error_is_raised_although_what_came_with_it_has_to_be_read_again() -> None:
+    batches: list[list[Any]] = [[Message(topic="t", partition=0, offset=0, key=b"k", value=b"0", timestamp=(1, 5))], [Told()]]
+    members = ["", "me"]
+
+    class Fenced(Client):
+        def consume(self, most: int, timeout: float) -> list[Any]:
+            return batches.pop(0)
+
+        def memberid(self) -> str:
+            return members.pop(0)
+
+    source = KafkaSource({}, "group", lambda line: None, Fenced)
+    source.attach(["t"], Reader(source))
+    source._assigned(source._consumer, [TopicPartition("t", 0, 0)])
+    assert source.poll(10, 0.0) == []
+    with pytest.raises(FatalError, match="fenced: "):
+        source.poll(10, 0.0)
 
 
 def test_the_append_time_at_an_offset_is_that_of_the_record_there_or_of_the_last_one_before(
